@@ -1,0 +1,9 @@
+//! What every room needs and nothing more: time tables, ids, secret digits. Opens nothing, prints nothing secret.
+
+pub mod ids;
+pub mod secret;
+pub mod time;
+
+/// The random generator of every core: passed in from `rt/` with a seed from the operating system, or from a test
+/// with a seed that reproduces the run.
+pub type Random = rand_chacha::ChaCha20Rng;

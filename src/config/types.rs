@@ -1,0 +1,342 @@
+//! The checked configuration. What stands here is valid: names resolve, ranges are sane, addresses parse.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::secret::Digit;
+
+/// The whole configuration of a node.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `[node]`.
+    pub node: Node,
+    /// `[[listener]]`: where SIP is heard.
+    pub listeners: Vec<Listener>,
+    /// `[media]`.
+    pub media: Media,
+    /// `[[trunk]]`: the configured SIP peers. Indexed by [`TrunkId`].
+    pub trunks: Vec<Trunk>,
+    /// `[[route]]`, first match wins.
+    pub routes: Vec<Route>,
+    /// `[control]`: the HTTP API; `None` when the section is absent.
+    pub control: Option<Control>,
+    /// `[storage]`.
+    pub storage: Storage,
+    /// `[keys]`: key-encryption keys for recordings.
+    pub keys: Keys,
+    /// `[log]`.
+    pub log: Log,
+}
+
+/// Index into [`Config::trunks`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TrunkId(pub usize);
+
+/// Index into [`Config::listeners`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ListenerId(pub usize);
+
+/// `[node]`.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// The node's name in logs, events and the `Server` / `User-Agent` header.
+    pub name: String,
+    /// Most calls at once on the node; further ones get 503 with Retry-After.
+    pub max_calls: u32,
+}
+
+/// SIP transport of a listener or a remote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// RFC 3261 section 18 over UDP.
+    Udp,
+    /// RFC 3261 section 18 over TCP.
+    Tcp,
+}
+
+/// `[[listener]]`: one SIP socket.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    /// Name used by trunks.
+    pub name: String,
+    /// Transport.
+    pub transport: Transport,
+    /// Address and port to bind.
+    pub address: SocketAddr,
+    /// Address and port written into Via and Contact; the bound one by default.
+    pub advertise: SocketAddr,
+}
+
+/// `[media]`: RTP addresses.
+#[derive(Debug, Clone)]
+pub struct Media {
+    /// Address to bind RTP and RTCP sockets on.
+    pub address: IpAddr,
+    /// Address written into SDP; the bound one by default.
+    pub advertise: IpAddr,
+    /// First and last UDP port, inclusive; RTP on even ports, RTCP on the next odd one.
+    pub ports: (u16, u16),
+    /// Media worker threads; 0 is one per core.
+    pub workers: usize,
+    /// No RTP from either side for this long (and no hold) ends the call.
+    pub inactivity: Duration,
+    /// How long a port rests after a call before another may have it.
+    pub port_quarantine: Duration,
+}
+
+/// Which side of Tonewall a trunk is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    /// Customers.
+    Carrier,
+    /// Agents.
+    Pbx,
+}
+
+/// Guard policy of a trunk's calls (docs/guard.md).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GuardMode {
+    /// Relay only; digits pass.
+    Off,
+    /// Digits pass until a mask hold is taken.
+    Signal,
+    /// Every customer digit is masked for the whole call.
+    Always,
+}
+
+/// What a sink hears instead of a digit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MaskKind {
+    /// Digital silence.
+    Silence,
+    /// Noise matched to the line's level.
+    ComfortNoise,
+    /// One flat tone, the same for every key.
+    Tone,
+    /// The same fixed RFC 4733 event for every key where the leg has events, the flat tone elsewhere.
+    Substitute,
+}
+
+/// Recording policy of a trunk's calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RecordingPolicy {
+    /// No recording.
+    Off,
+    /// Record; a recorder fault raises an alarm and the call goes on.
+    BestEffort,
+    /// Record; a call that cannot be recorded is refused or ended.
+    Required,
+}
+
+/// An audio codec Tonewall can mask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Codec {
+    /// G.711 µ-law, static payload type 0 (RFC 3551).
+    #[serde(rename = "PCMU")]
+    Pcmu,
+    /// G.711 A-law, static payload type 8 (RFC 3551).
+    #[serde(rename = "PCMA")]
+    Pcma,
+}
+
+/// How digits travel on a trunk besides in-band tones. All detectors run whatever stands here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DtmfForms {
+    /// Offer and accept RFC 4733 telephone-event.
+    pub events: bool,
+    /// Accept SIP INFO with `application/dtmf-relay` or `application/dtmf`.
+    pub info: bool,
+}
+
+/// A CIDR block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    /// Network address.
+    pub address: IpAddr,
+    /// Prefix length in bits.
+    pub prefix: u8,
+}
+
+impl Network {
+    /// Whether `ip` lies in the block. IPv4-mapped IPv6 addresses count as IPv4.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        match (self.address, ip.to_canonical()) {
+            (IpAddr::V4(net), IpAddr::V4(ip)) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
+                u32::from(net) & mask == u32::from(ip) & mask
+            }
+            (IpAddr::V6(net), IpAddr::V6(ip)) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
+                u128::from(net) & mask == u128::from(ip) & mask
+            }
+            _ => false,
+        }
+    }
+}
+
+/// `[[trunk]]`: a configured SIP peer.
+#[derive(Debug, Clone)]
+pub struct Trunk {
+    /// Name used by routes, logs and the API.
+    pub name: String,
+    /// Carrier or PBX side.
+    pub side: Side,
+    /// The listener requests to this trunk leave from and are expected on.
+    pub listener: ListenerId,
+    /// Where requests go, tried in order.
+    pub remotes: Vec<SocketAddr>,
+    /// Where requests may come from.
+    pub sources: Vec<Network>,
+    /// Where SDP may point media to (threats R15).
+    pub media: Vec<Network>,
+    /// Codecs offered and accepted, in order of preference.
+    pub codecs: Vec<Codec>,
+    /// Packet time asked for in milliseconds, 10–60.
+    pub ptime_ms: u8,
+    /// Digit forms.
+    pub dtmf: DtmfForms,
+    /// Guard policy. On a call the carrier trunk's policy rules.
+    pub guard: GuardMode,
+    /// Mask of guarded stretches.
+    pub mask: MaskKind,
+    /// Deadline of a hold whose taker names none.
+    pub hold_default: Duration,
+    /// Longest deadline a taker may ask for.
+    pub hold_max: Duration,
+    /// Recording policy.
+    pub recording: RecordingPolicy,
+    /// Most calls at once on this trunk.
+    pub max_calls: u32,
+    /// Star codes keyed on this (PBX) trunk.
+    pub star_codes: Option<StarCodes>,
+    /// Header names copied from one leg's INVITE to the other, besides the ones Tonewall always handles.
+    pub pass_headers: Vec<String>,
+    /// Header whose value names the call for the API (for instance `X-Call-Ref`).
+    pub call_header: Option<String>,
+}
+
+/// Agent star codes, never passed to the customer.
+#[derive(Clone)]
+pub struct StarCodes {
+    /// Takes a mask and a recording-pause hold.
+    pub begin: Vec<Digit>,
+    /// Releases the agent's holds.
+    pub end: Vec<Digit>,
+    /// Hear the codes as in-band tones too; adds one packet of delay to the agent's speech.
+    pub in_band: bool,
+}
+
+impl std::fmt::Debug for StarCodes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StarCodes").field("in_band", &self.in_band).finish_non_exhaustive()
+    }
+}
+
+/// `[[route]]`: from which trunk, to which trunks.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// The trunk a call comes in on.
+    pub from: TrunkId,
+    /// User-part prefix the Request-URI must have; empty matches all.
+    pub prefix: String,
+    /// Trunks tried in order.
+    pub to: Vec<TrunkId>,
+}
+
+/// `[control]`: the HTTP API.
+#[derive(Debug, Clone)]
+pub struct Control {
+    /// Address and port to bind.
+    pub address: SocketAddr,
+    /// API keys.
+    pub keys: Vec<ApiKey>,
+}
+
+/// Role of an API key; deny by default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Everything.
+    Admin,
+    /// See calls, take and release holds, start collections, see events.
+    Supervisor,
+    /// As supervisor, for CRM back ends: owns its holds.
+    Integration,
+    /// See calls and masked progress; take and release its own holds.
+    Agent,
+    /// See calls, events and recordings; change nothing.
+    Auditor,
+}
+
+/// One API key. The key text itself is never kept.
+#[derive(Clone)]
+pub struct ApiKey {
+    /// Who holds the key; shown as hold owner and in events.
+    pub name: String,
+    /// Role.
+    pub role: Role,
+    /// SHA-256 of the key text.
+    pub sha256: [u8; 32],
+}
+
+impl std::fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiKey").field("name", &self.name).field("role", &self.role).finish_non_exhaustive()
+    }
+}
+
+/// `[storage]`.
+#[derive(Debug, Clone)]
+pub struct Storage {
+    /// Directory of sealed recordings.
+    pub recordings: PathBuf,
+}
+
+/// `[keys]`: key-encryption keys (KEK) for recordings.
+#[derive(Debug, Clone, Default)]
+pub struct Keys {
+    /// The KEK new recordings are wrapped under; `None` when nothing records.
+    pub current: Option<KekRef>,
+    /// Older KEKs, to read with.
+    pub old: Vec<KekRef>,
+}
+
+/// Where a key-encryption key is found: a file of 64 hexadecimal digits (32 bytes).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KekRef {
+    /// The KEK's id, written into each file wrapped under it.
+    pub id: String,
+    /// The key file.
+    pub file: PathBuf,
+}
+
+/// `[log]`.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// Least severity printed.
+    pub level: LogLevel,
+    /// JSON lines or text.
+    pub json: bool,
+}
+
+/// Log severity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Errors only.
+    Error,
+    /// And warnings.
+    Warn,
+    /// And one line per call event.
+    Info,
+    /// And SIP transactions, without bodies.
+    Debug,
+}

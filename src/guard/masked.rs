@@ -1,0 +1,29 @@
+//! The proof that media went through the guard, as a type.
+
+/// Media that has been through the guard: relayed because policy lets it pass, or masked. Only `guard` can make one;
+/// the send path, the recorder and the fork accept nothing else, so unguarded media cannot reach a sink.
+#[derive(Clone, Copy)]
+pub struct Masked<T>(T);
+
+impl<T> Masked<T> {
+    /// Marks `media` as having passed the guard's decision.
+    pub(in crate::guard) const fn new(media: T) -> Self {
+        Self(media)
+    }
+
+    /// The media, to be read and sent.
+    pub const fn get(&self) -> &T {
+        &self.0
+    }
+
+    /// The media, out of its proof.
+    pub fn into_inner(self) -> T {
+        self.0
+    }
+}
+
+impl<T> std::fmt::Debug for Masked<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Masked(..)")
+    }
+}

@@ -1,0 +1,6 @@
+//! The guard: what stands on the media path between customer and agent. Holds say when, detection says where, the
+//! mask replaces. Only this room makes [`Masked`], and every sink takes nothing else.
+
+mod masked;
+
+pub use masked::Masked;

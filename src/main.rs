@@ -1,0 +1,3 @@
+//! The `tonewall` binary: a thin start of [`tonewall::cli`].
+
+fn main() {}

@@ -1,0 +1,253 @@
+//! What the B2BUA tells a media session and what it hears back. Orders are complete states, not differences, so that
+//! repeating or merging them is harmless; an order to mask is never dropped.
+
+use std::net::SocketAddr;
+
+use smallvec::SmallVec;
+
+use crate::base::ids::{Leg, SessionId};
+use crate::base::secret::Digit;
+use crate::config::{Codec, MaskKind, Network};
+use crate::guard::Masked;
+
+/// Recording sample rate in Hz.
+pub const RECORD_RATE: u32 = 8_000;
+
+/// Stereo frames in one recorder block: 100 ms.
+pub const BLOCK_FRAMES: usize = 800;
+
+/// A telephone-event payload type and its clock (RFC 4733).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventFormat {
+    /// RTP payload type.
+    pub payload_type: u8,
+    /// Clock rate in Hz; 8000 with G.711, others are seen in the field.
+    pub clock_rate: u32,
+}
+
+/// An audio payload type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AudioFormat {
+    /// RTP payload type.
+    pub payload_type: u8,
+    /// Codec.
+    pub codec: Codec,
+}
+
+/// What a leg's peer may send us, by the payload types we declared to it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReceiveFormats {
+    /// Audio payload types.
+    pub audio: SmallVec<[AudioFormat; 4]>,
+    /// Telephone-event payload types, every clock rate.
+    pub events: SmallVec<[EventFormat; 2]>,
+    /// RFC 2198 redundancy payload type.
+    pub red: Option<u8>,
+}
+
+/// What we send to a leg's peer, by the payload types it declared.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SendFormats {
+    /// Audio payload types the peer takes; the first is used for what we generate. Empty: send nothing.
+    pub audio: SmallVec<[AudioFormat; 4]>,
+    /// Telephone-event, if the peer takes it.
+    pub event: Option<EventFormat>,
+    /// Packet time of what we generate, in ms (10–60).
+    pub ptime_ms: u8,
+}
+
+/// Where a leg's peer is and what flows, as negotiated. Replaces the former state whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LegMedia {
+    /// Where RTP goes; `None` before the peer's SDP is known.
+    pub remote_rtp: Option<SocketAddr>,
+    /// Where RTCP goes.
+    pub remote_rtcp: Option<SocketAddr>,
+    /// We may send to the peer.
+    pub send: bool,
+    /// The peer may send to us; what comes otherwise is dropped.
+    pub receive: bool,
+    /// Formats received.
+    pub rx: ReceiveFormats,
+    /// Formats sent.
+    pub tx: SendFormats,
+}
+
+impl LegMedia {
+    /// A leg of which nothing is known yet: it neither sends nor receives.
+    pub fn idle() -> Self {
+        Self {
+            remote_rtp: None,
+            remote_rtcp: None,
+            send: false,
+            receive: false,
+            rx: ReceiveFormats::default(),
+            tx: SendFormats::default(),
+        }
+    }
+}
+
+/// Guard of one direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guard {
+    /// Digits pass; packets are relayed as they come.
+    Open,
+    /// Digits pass and are reported (star codes in events and INFO, counting).
+    Listen,
+    /// Digits are masked and reported.
+    Masked(MaskKind),
+}
+
+/// What the recorder tap does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tap {
+    /// Nothing is recorded.
+    Off,
+    /// Masked media of both legs is put out in stereo blocks.
+    On,
+    /// Blocks of silence marked as a gap are put out.
+    Paused,
+}
+
+/// An order to the media room.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// Makes a session. Its four sockets (RTP, RTCP per leg) are bound by `rt/` on these ports.
+    Create {
+        /// Session.
+        session: SessionId,
+        /// RTP port per leg (customer, agent); RTCP is the next one.
+        ports: [u16; 2],
+        /// Where each leg's media may come from before its SDP names an address: never anywhere else.
+        allowed: [Vec<Network>; 2],
+        /// Guard from the customer to the agent.
+        toward_agent: Guard,
+        /// Guard from the agent to the customer (star codes).
+        toward_customer: Guard,
+        /// No RTP from either leg for this long is reported once, in ms.
+        inactivity_ms: u32,
+        /// Seed of SSRCs, sequence numbers, timestamps and noise.
+        seed: u64,
+    },
+    /// Replaces what is known of a leg.
+    SetLeg {
+        /// Session.
+        session: SessionId,
+        /// Leg.
+        leg: Leg,
+        /// New state.
+        media: LegMedia,
+    },
+    /// Replaces the guard of the media that comes from `from`.
+    SetGuard {
+        /// Session.
+        session: SessionId,
+        /// The leg the digits come from.
+        from: Leg,
+        /// New guard.
+        guard: Guard,
+    },
+    /// Sets the recorder tap.
+    SetTap {
+        /// Session.
+        session: SessionId,
+        /// New state.
+        tap: Tap,
+    },
+    /// A digit came by SIP INFO on `from`; it takes part in the merge.
+    InfoDigit {
+        /// Session.
+        session: SessionId,
+        /// The leg it came on.
+        from: Leg,
+        /// Key.
+        digit: Digit,
+        /// Key-down time in ms, as the INFO says (RFC-less `application/dtmf-relay`), 0 if unsaid.
+        duration_ms: u32,
+    },
+    /// Sends a digit to a leg as an RFC 4733 event, or as a tone where the leg has no events.
+    SendDigit {
+        /// Session.
+        session: SessionId,
+        /// Receiving leg.
+        to: Leg,
+        /// Key.
+        digit: Digit,
+        /// Length in ms.
+        duration_ms: u32,
+    },
+    /// Ends a session and frees its sockets.
+    Close {
+        /// Session.
+        session: SessionId,
+    },
+}
+
+impl Command {
+    /// The session the order is for.
+    pub fn session(&self) -> SessionId {
+        match self {
+            Command::Create { session, .. }
+            | Command::SetLeg { session, .. }
+            | Command::SetGuard { session, .. }
+            | Command::SetTap { session, .. }
+            | Command::InfoDigit { session, .. }
+            | Command::SendDigit { session, .. }
+            | Command::Close { session } => *session,
+        }
+    }
+}
+
+/// What a media session reports.
+#[derive(Debug)]
+pub enum Event {
+    /// A key press, once, whatever forms it came in.
+    Digit {
+        /// Session.
+        session: SessionId,
+        /// The leg the key was pressed on.
+        from: Leg,
+        /// Key.
+        digit: Digit,
+        /// Whether the mask was in force for it.
+        masked: bool,
+    },
+    /// No RTP from either leg for the agreed time.
+    Inactive {
+        /// Session.
+        session: SessionId,
+    },
+    /// The session is closed; its counters.
+    Closed {
+        /// Session.
+        session: SessionId,
+        /// Per leg.
+        stats: [LegStats; 2],
+    },
+}
+
+/// Counters of a leg.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct LegStats {
+    /// RTP packets accepted from the peer.
+    pub received: u64,
+    /// RTP packets sent to the peer.
+    pub sent: u64,
+    /// Packets dropped because their source was not the signalled one.
+    pub foreign: u64,
+    /// Packets dropped as malformed or of an unknown payload type.
+    pub malformed: u64,
+    /// Packets missing by sequence number.
+    pub lost: u64,
+}
+
+/// 100 ms of both legs as recorders get it, customer left, agent right, 8 kHz.
+pub struct Block {
+    /// Interleaved left, right samples; silence while paused.
+    pub samples: [i16; BLOCK_FRAMES * 2],
+    /// The block is a marked gap.
+    pub paused: bool,
+}
+
+/// A recorder block on its way out.
+pub type MaskedBlock = Masked<Box<Block>>;

@@ -1,0 +1,5 @@
+//! RTP sessions of calls: two legs, the guarded path between them, the recorder tap. Knows no SIP.
+
+mod api;
+
+pub use api::*;

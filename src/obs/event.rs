@@ -1,0 +1,224 @@
+//! Events: what happened to which call, in words a CRM, a panel and an auditor can use. Serialised as JSON over
+//! server-sent events and written to the log. The types have no room for a digit.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::base::ids::{CallId, CollectionId, HoldId, Leg, RecordingId};
+use crate::base::time::WallMs;
+
+/// One event as subscribers see it.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Event {
+    /// Counts up by one per event on this node; a gap means events were missed.
+    pub seq: u64,
+    /// When, in milliseconds since 1970-01-01 UTC.
+    #[schema(value_type = u64)]
+    pub at_ms: WallMs,
+    /// The call, when there is one.
+    #[schema(value_type = Option<String>)]
+    pub call: Option<CallId>,
+    /// What happened.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// Which of a call's two holds sets a hold belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, serde::Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum HoldKind {
+    /// The customer's digits are masked.
+    Mask,
+    /// The recording is paused.
+    Pause,
+}
+
+/// Why a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum EndCause {
+    /// The customer hung up.
+    CustomerHungUp,
+    /// The agent's side hung up.
+    AgentHungUp,
+    /// The caller gave up before the answer.
+    Cancelled,
+    /// The called side refused or did not answer.
+    Rejected,
+    /// No RTP from either side.
+    MediaInactivity,
+    /// A SIP timer ran out (lost ACK, no answer to a request).
+    Timeout,
+    /// A required recorder failed.
+    RecorderFailed,
+    /// Ended over the API or by shutdown.
+    Operator,
+    /// A fault of ours or a peer's that left no other way.
+    Failure,
+}
+
+/// How a digit collection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum CollectionEnd {
+    /// Length or terminator reached.
+    Complete,
+    /// No key, or not enough, in time.
+    InputTimeout,
+    /// Ended by signal.
+    Cancelled,
+    /// The call ended.
+    CallerHungUp,
+}
+
+/// State of a call's recording.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RecordingState {
+    /// Masked media is written.
+    Recording,
+    /// A silent, marked gap is written.
+    Paused,
+    /// Sealed and complete.
+    Closed,
+    /// A recorder fault; what was sealed before it stays readable.
+    Failed,
+}
+
+/// What happened.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum EventKind {
+    /// A call came in and is being set up.
+    CallStarted {
+        /// Trunk it came in on.
+        from_trunk: String,
+        /// Trunk it goes out on.
+        to_trunk: String,
+        /// Calling number or user part.
+        caller: String,
+        /// Called number or user part.
+        called: String,
+    },
+    /// Both legs are up.
+    CallAnswered,
+    /// The call is over.
+    CallEnded {
+        /// Why.
+        cause: EndCause,
+        /// Final SIP status given to the caller, when the call was never answered.
+        status: Option<u16>,
+        /// Milliseconds from answer to end; 0 when never answered.
+        talk_ms: u64,
+    },
+    /// A hold was taken.
+    HoldTaken {
+        /// Hold.
+        #[schema(value_type = String)]
+        hold: HoldId,
+        /// Mask or pause.
+        kind: HoldKind,
+        /// Who (`agent`, `capture`, `key:<name>`, …).
+        owner: String,
+        /// The taker's words.
+        reason: String,
+        /// Milliseconds until it expires unless renewed.
+        ttl_ms: u64,
+    },
+    /// A hold's deadline was moved.
+    HoldRenewed {
+        /// Hold.
+        #[schema(value_type = String)]
+        hold: HoldId,
+        /// Mask or pause.
+        kind: HoldKind,
+        /// Milliseconds until it expires unless renewed again.
+        ttl_ms: u64,
+    },
+    /// A hold was given back.
+    HoldReleased {
+        /// Hold.
+        #[schema(value_type = String)]
+        hold: HoldId,
+        /// Mask or pause.
+        kind: HoldKind,
+        /// Who released it.
+        by: String,
+    },
+    /// A hold reached its deadline.
+    HoldExpired {
+        /// Hold.
+        #[schema(value_type = String)]
+        hold: HoldId,
+        /// Mask or pause.
+        kind: HoldKind,
+    },
+    /// The mask is in force, or no longer.
+    Mask {
+        /// In force.
+        on: bool,
+    },
+    /// The customer pressed a key that was masked. One per key press; nothing tells which key.
+    KeyMasked {
+        /// Keys masked on this call so far.
+        count: u32,
+    },
+    /// A digit collection began.
+    CollectionStarted {
+        /// Collection.
+        #[schema(value_type = String)]
+        collection: CollectionId,
+    },
+    /// Progress of a collection.
+    CollectionProgress {
+        /// Collection.
+        #[schema(value_type = String)]
+        collection: CollectionId,
+        /// Keys held now.
+        received: u32,
+        /// One mark per key, for instance `••••`.
+        mask: String,
+    },
+    /// A collection ended; its digits went to the recipient and are wiped here.
+    CollectionEnded {
+        /// Collection.
+        #[schema(value_type = String)]
+        collection: CollectionId,
+        /// How.
+        result: CollectionEnd,
+        /// Keys collected.
+        count: u32,
+        /// Whether they pass the Luhn check.
+        luhn: bool,
+    },
+    /// The state of the call's recording changed.
+    Recording {
+        /// Recording.
+        #[schema(value_type = String)]
+        recording: RecordingId,
+        /// New state.
+        state: RecordingState,
+    },
+    /// A star code was keyed by the agent.
+    StarCode {
+        /// What it did.
+        action: StarAction,
+    },
+    /// A leg was put on hold by SDP, or taken back.
+    LegHeld {
+        /// Leg whose peer asked.
+        leg: Leg,
+        /// Held.
+        held: bool,
+    },
+}
+
+/// What an agent star code did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum StarAction {
+    /// Took the agent's holds.
+    Begin,
+    /// Released them.
+    End,
+}
