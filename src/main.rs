@@ -1,3 +1,5 @@
 //! The `tonewall` binary: a thin start of [`tonewall::cli`].
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    tonewall::cli::main()
+}

@@ -2,3 +2,4 @@
 //! Never a digit, a key or a token.
 
 pub mod event;
+pub mod redact;
