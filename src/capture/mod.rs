@@ -1,1 +1,5 @@
-//! (room not yet built)
+//! Digit collection: what a customer keys, gathered in secret memory and handed over once. Knows no telephony.
+
+pub mod collect;
+
+pub use collect::{Collection, Handover, Progress, Spec, SpecError, Step};

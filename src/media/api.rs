@@ -94,6 +94,9 @@ pub enum Guard {
     Open,
     /// Digits pass and are reported (star codes in events and INFO, counting).
     Listen,
+    /// Digits in events are withheld (as a mask would, by silence) and reported, tones pass without delay: who hears
+    /// the report decides what is sent on by [`Command::SendDigit`]. For star codes that are not keyed in band.
+    Withhold,
     /// Digits are masked and reported.
     Masked(MaskKind),
 }
