@@ -1,0 +1,409 @@
+//! What the HTTP API, and through it a CRM, may ask of the calls, and what it is told. Complete values without
+//! references to the engine; none has room for a digit.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::base::ids::{CallId, CollectionId, HoldId, RecordingId};
+use crate::base::secret::Digit;
+use crate::capture::{Spec, SpecError};
+use crate::config::{GuardMode, Role};
+use crate::guard::holds::HoldError;
+use crate::obs::event::{CollectionEnd, HoldKind, RecordingState};
+
+/// Who asks. The control room has checked the key and the role's right to the endpoint; the engine still decides by
+/// role whose holds may be touched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Actor {
+    /// Name of the API key; holds are owned by it.
+    pub name: String,
+    /// Role of the API key.
+    pub role: Role,
+}
+
+impl Actor {
+    /// Whether holds and collections of others may be touched.
+    pub fn may_override(&self) -> bool {
+        matches!(self.role, Role::Admin | Role::Supervisor)
+    }
+}
+
+/// Which calls are wanted: all conditions that are given must hold. Empty: all calls.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Find {
+    /// SIP Call-ID of either leg.
+    pub sip_call_id: Option<String>,
+    /// The agent's extension: the user part of the agent leg's far end.
+    pub agent: Option<String>,
+    /// The caller's number: the user part of the customer leg's far end.
+    pub caller: Option<String>,
+    /// Value of the trunk's `call_header`.
+    pub reference: Option<String>,
+}
+
+/// A digit collection as asked for. Give `length`, or `min` and `max`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CollectionRequest {
+    /// Exact number of keys, 1–64; the collection ends with the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub length: Option<u32>,
+    /// Fewest keys, 1–64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<u32>,
+    /// Most keys, 1–64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<u32>,
+    /// Key that ends the collection; `#` when absent, none when empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminator: Option<String>,
+    /// Key that wipes what was keyed; `*` when absent, none when empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clear: Option<String>,
+    /// Milliseconds to wait for the first key, 1,000–600,000; 20,000 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_key_timeout_ms: Option<u64>,
+    /// Milliseconds to wait for each further key, 1,000–600,000; 10,000 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inter_key_timeout_ms: Option<u64>,
+}
+
+impl CollectionRequest {
+    /// An exact length with the usual keys and timeouts.
+    pub fn of_length(length: u32) -> Self {
+        Self {
+            length: Some(length),
+            min: None,
+            max: None,
+            terminator: None,
+            clear: None,
+            first_key_timeout_ms: None,
+            inter_key_timeout_ms: None,
+        }
+    }
+
+    /// The checked form.
+    pub fn spec(&self) -> Result<Spec, SpecError> {
+        let lengths = match (self.length, self.min, self.max) {
+            (Some(exact), None, None) => (exact, exact),
+            (None, min, Some(max)) => (min.unwrap_or(1), max),
+            _ => return Err(SpecError::Length),
+        };
+        let length = |n: u32| usize::try_from(n).map_err(|_| SpecError::Length);
+        Spec::new(
+            (length(lengths.0)?, length(lengths.1)?),
+            key(self.terminator.as_deref().unwrap_or("#"))?,
+            key(self.clear.as_deref().unwrap_or("*"))?,
+            Duration::from_millis(self.first_key_timeout_ms.unwrap_or(20_000)),
+            Duration::from_millis(self.inter_key_timeout_ms.unwrap_or(10_000)),
+        )
+    }
+}
+
+/// An empty text is no key.
+fn key(text: &str) -> Result<Option<Digit>, SpecError> {
+    let mut chars = text.chars();
+    match (chars.next(), chars.next()) {
+        (None, _) => Ok(None),
+        (Some(c), None) => Digit::from_char(c).map(Some).ok_or(SpecError::Key),
+        _ => Err(SpecError::Key),
+    }
+}
+
+/// A wish of the API.
+#[derive(Debug, Clone)]
+pub enum Signal {
+    /// The calls that match, oldest first, at most `limit`. Answered by [`Reply::Calls`].
+    Find {
+        /// Conditions.
+        find: Find,
+        /// Most calls wanted.
+        limit: usize,
+    },
+    /// One call. Answered by [`Reply::Call`].
+    Get {
+        /// Call.
+        call: CallId,
+    },
+    /// Takes a hold of each kind. Answered by [`Reply::Holds`], one per kind.
+    TakeHolds {
+        /// Call.
+        call: CallId,
+        /// Mask, pause or both; each once.
+        kinds: Vec<HoldKind>,
+        /// The taker's words.
+        reason: String,
+        /// Lease; the trunk's default when absent, shortened to its maximum.
+        ttl: Option<Duration>,
+        /// Who asks.
+        actor: Actor,
+    },
+    /// Moves a hold's deadline. Answered by [`Reply::Holds`] with one.
+    RenewHold {
+        /// Call.
+        call: CallId,
+        /// Hold.
+        hold: HoldId,
+        /// New lease from now.
+        ttl: Option<Duration>,
+        /// Who asks.
+        actor: Actor,
+    },
+    /// Gives a hold back. Answered by [`Reply::Done`].
+    ReleaseHold {
+        /// Call.
+        call: CallId,
+        /// Hold.
+        hold: HoldId,
+        /// Who asks.
+        actor: Actor,
+    },
+    /// Opens a collection; takes mask and pause until it ends. Answered by [`Reply::Collection`].
+    StartCollection {
+        /// Call.
+        call: CallId,
+        /// What to collect.
+        request: CollectionRequest,
+        /// Who asks.
+        actor: Actor,
+    },
+    /// An open or ended collection. Answered by [`Reply::Collection`].
+    GetCollection {
+        /// Call.
+        call: CallId,
+        /// Collection.
+        collection: CollectionId,
+    },
+    /// Ends a collection; what was keyed is wiped. Answered by [`Reply::Collection`].
+    CancelCollection {
+        /// Call.
+        call: CallId,
+        /// Collection.
+        collection: CollectionId,
+        /// Who asks.
+        actor: Actor,
+    },
+    /// Ends the call. Answered by [`Reply::Done`].
+    HangUp {
+        /// Call.
+        call: CallId,
+        /// Who asks.
+        actor: Actor,
+    },
+}
+
+/// An answer to a [`Signal`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reply {
+    /// Calls.
+    Calls(Vec<CallView>),
+    /// A call.
+    Call(Box<CallView>),
+    /// Holds taken or renewed.
+    Holds(Vec<HoldView>),
+    /// A collection.
+    Collection(CollectionView),
+    /// Done; nothing to tell.
+    Done,
+}
+
+/// Why a signal was turned down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SignalError {
+    /// No such call, or it has ended.
+    #[error("no such call; it may have ended")]
+    NoSuchCall,
+    /// The call has no such hold.
+    #[error("the call has no such hold; it may have expired")]
+    NoSuchHold,
+    /// The call has no such collection.
+    #[error("the call has no such collection")]
+    NoSuchCollection,
+    /// The role or the ownership does not allow it.
+    #[error("not allowed: another owner's, or beyond the key's role")]
+    Forbidden,
+    /// The hold belongs to an open collection.
+    #[error("the hold belongs to an open collection; cancel the collection instead")]
+    HoldPinned,
+    /// The call already carries the most holds it may.
+    #[error("the call carries too many holds")]
+    TooManyHolds,
+    /// One collection at a time.
+    #[error("a collection is already open on this call")]
+    CollectionOpen,
+    /// The call is not yet answered, so nothing can be keyed.
+    #[error("the call is not answered yet")]
+    NotAnswered,
+    /// The hold kinds are none or doubled.
+    #[error("name each wanted hold kind once")]
+    BadKinds,
+    /// The collection cannot be as asked.
+    #[error(transparent)]
+    BadCollection(#[from] SpecError),
+}
+
+impl From<HoldError> for SignalError {
+    fn from(error: HoldError) -> Self {
+        match error {
+            HoldError::Unknown => SignalError::NoSuchHold,
+            HoldError::NotOwner => SignalError::Forbidden,
+            HoldError::Pinned => SignalError::HoldPinned,
+            HoldError::Full => SignalError::TooManyHolds,
+        }
+    }
+}
+
+/// How far a call is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum CallState {
+    /// Being set up; nobody has answered.
+    SettingUp,
+    /// Both legs are up.
+    Answered,
+    /// Being torn down.
+    Ending,
+}
+
+/// A call as the API shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct CallView {
+    /// Tonewall's id.
+    #[schema(value_type = String)]
+    pub id: CallId,
+    /// How far it is.
+    pub state: CallState,
+    /// Trunk it came in on.
+    pub from_trunk: String,
+    /// Trunk it goes out on.
+    pub to_trunk: String,
+    /// Calling number or user part.
+    pub caller: String,
+    /// Called number or user part.
+    pub called: String,
+    /// The agent's extension: the user part of the agent leg's far end.
+    pub agent: String,
+    /// SIP Call-ID of each leg.
+    pub sip_call_ids: SipCallIds,
+    /// Value of the trunk's `call_header`.
+    pub reference: Option<String>,
+    /// Milliseconds since the call came in.
+    pub age_ms: u64,
+    /// Milliseconds since the answer; absent before it.
+    pub talk_ms: Option<u64>,
+    /// Guard policy.
+    #[schema(value_type = String)]
+    pub guard: GuardMode,
+    /// Whether the customer's digits are masked now.
+    pub masked: bool,
+    /// Whether the recording is paused now.
+    pub paused: bool,
+    /// Keys masked so far.
+    pub keys_masked: u32,
+    /// Holds, oldest first.
+    pub holds: Vec<HoldView>,
+    /// The open collection, or the last one.
+    pub collection: Option<CollectionView>,
+    /// The recording.
+    pub recording: Option<RecordingView>,
+}
+
+/// SIP Call-IDs of a call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct SipCallIds {
+    /// Of the leg toward the carrier; absent until that leg is dialled.
+    pub customer: Option<String>,
+    /// Of the leg toward the PBX; absent until that leg is dialled.
+    pub agent: Option<String>,
+}
+
+/// A hold as the API shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct HoldView {
+    /// Hold.
+    #[schema(value_type = String)]
+    pub id: HoldId,
+    /// Mask or pause.
+    pub kind: HoldKind,
+    /// Who took it: `agent`, `pbx`, `capture`, `key:<name>`.
+    pub owner: String,
+    /// The taker's words.
+    pub reason: String,
+    /// Milliseconds since it was taken.
+    pub age_ms: u64,
+    /// Milliseconds until it expires unless renewed.
+    pub ttl_ms: u64,
+}
+
+/// How far a collection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum CollectionState {
+    /// Keys are awaited.
+    Open,
+    /// Over; `result` tells how.
+    Ended,
+}
+
+/// A collection as the API shows it: counts, and nothing that tells which keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct CollectionView {
+    /// Collection.
+    #[schema(value_type = String)]
+    pub id: CollectionId,
+    /// Open or ended.
+    pub state: CollectionState,
+    /// Keys held now, or collected at the end.
+    pub received: u32,
+    /// One mark per key.
+    pub mask: String,
+    /// Fewest keys wanted.
+    pub min: u32,
+    /// Most keys wanted.
+    pub max: u32,
+    /// How it ended.
+    pub result: Option<CollectionEnd>,
+    /// Whether the keys pass the Luhn check; known at the end.
+    pub luhn: Option<bool>,
+}
+
+/// A recording as the API shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct RecordingView {
+    /// Recording.
+    #[schema(value_type = String)]
+    pub id: RecordingId,
+    /// State.
+    pub state: RecordingState,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_or_a_range_is_a_spec_and_anything_else_is_not() {
+        let range = |length, min, max| CollectionRequest { length, min, max, ..CollectionRequest::of_length(1) }.spec();
+        assert!(range(Some(16), None, None).is_ok());
+        assert!(range(None, Some(3), Some(4)).is_ok());
+        assert!(range(None, None, Some(4)).is_ok());
+        assert_eq!(range(None, Some(3), None).err(), Some(SpecError::Length));
+        assert_eq!(range(Some(16), Some(3), None).err(), Some(SpecError::Length));
+        assert_eq!(range(None, None, None).err(), Some(SpecError::Length));
+    }
+
+    #[test]
+    fn keys_are_read_from_text() {
+        let with = |terminator: &str| {
+            CollectionRequest { terminator: Some(terminator.into()), ..CollectionRequest::of_length(4) }.spec().err()
+        };
+        assert_eq!(with("#"), None);
+        assert_eq!(with(""), None);
+        assert_eq!(with("##"), Some(SpecError::Key));
+        assert_eq!(with("5"), Some(SpecError::Key));
+        assert_eq!(with("*"), Some(SpecError::Key));
+    }
+}
