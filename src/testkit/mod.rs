@@ -1,1 +1,10 @@
-//! (room not yet built)
+//! Simulated peers, a virtual network and attackers: what the tests and `tonewall demo` surround Tonewall with.
+//! Sans-IO like every core; `rt::peers` runs the same agents on real sockets. Nothing here runs in `tonewall run`.
+
+pub mod companding;
+pub mod heard;
+pub mod keys;
+pub mod net;
+pub mod pcap;
+pub mod rtp_peer;
+pub mod simple_sdp;
