@@ -1,0 +1,364 @@
+//! Our side of one leg's session: writes our offers and answers, reads the peer's answers, and keeps what must stay
+//! the same over the life of the leg: session id, version, `m=` count and order, payload type numbers.
+//!
+//! ```text
+//!            offer()                      accept() (again for each fork's answer)
+//!   Quiet ───────────────► Offered ─────────────────────────────────► Offered, media agreed
+//!     ▲                       │ withdraw() (offer refused: 4xx, 488, 491)
+//!     └───────────────────────┘
+//!   answer(peer's offer) ──► Quiet, media agreed      (again when the other leg's answer changes)
+//! ```
+
+use std::net::SocketAddr;
+
+use rand::RngExt;
+use smallvec::SmallVec;
+
+use super::formats::{Audio, Event, Media, Receive, Transmit};
+use super::peer::{Peer, encoding, read_section};
+use super::policy::Policy;
+use super::refusal::Refusal;
+use crate::base::Random;
+use crate::config::Codec;
+use crate::sdp::attr::{fmtp, ptime, rtpmap::RtpMap};
+use crate::sdp::{Direction, Line, MediaLine, Section, Session};
+
+/// What to offer on a leg.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    /// The other leg's peer, from its offer or answer; `None` to offer all the trunk allows (late offer).
+    pub other: Option<&'a Peer>,
+    /// Offer telephone-event though the other leg's peer has none (star codes; digits we generate).
+    pub keep_events: bool,
+}
+
+/// A meaning a payload type has on this leg, for its whole life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    Audio(Codec),
+    Event(u32),
+    Red,
+}
+
+/// What one of our descriptions says of the stream in use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Declared {
+    chosen: usize,
+    layout: Vec<MediaLine>,
+    audio: SmallVec<[Audio; 4]>,
+    events: SmallVec<[Event; 2]>,
+    ptime_ms: u8,
+    maxptime_ms: Option<u8>,
+    direction: Direction,
+}
+
+/// Our side of one leg's session.
+#[derive(Debug, Clone)]
+pub struct LegSession {
+    local: SocketAddr,
+    id: u64,
+    version: u64,
+    printed: Option<Vec<u8>>,
+    /// `m=` lines as last agreed or offered, and the one in use.
+    layout: Vec<MediaLine>,
+    chosen: usize,
+    meanings: Vec<(u8, Meaning)>,
+    offered: Option<Declared>,
+    media: Option<Media>,
+}
+
+impl LegSession {
+    /// A leg whose media we take on `local` (the advertised address and the RTP port; RTCP is on the next one).
+    pub fn new(random: &mut Random, local: SocketAddr) -> Self {
+        Self {
+            local,
+            id: random.random::<u64>() >> 2,
+            version: 0,
+            printed: None,
+            layout: Vec::new(),
+            chosen: 0,
+            meanings: Vec::new(),
+            offered: None,
+            media: None,
+        }
+    }
+
+    /// What was agreed last; a refused offer leaves it standing.
+    pub fn media(&self) -> Option<&Media> {
+        self.media.as_ref()
+    }
+
+    /// Whether an offer of ours waits for its answer (glare: RFC 3261 section 14.1).
+    pub fn is_offering(&self) -> bool {
+        self.offered.is_some()
+    }
+
+    /// Writes our offer. Refuses when the trunk and the other leg's peer have no codec in common.
+    pub fn offer(&mut self, ask: Ask<'_>, policy: &Policy) -> Result<Session, Refusal> {
+        let wanted = |codec: &Codec| ask.other.is_none_or(|peer| peer.audio.iter().any(|audio| audio.codec == *codec));
+        let codecs: SmallVec<[Codec; 4]> = policy.codecs.iter().copied().filter(wanted).collect();
+        if codecs.is_empty() {
+            return Err(Refusal::not_acceptable(305, "no offered codec is allowed where the call goes"));
+        }
+        let mut audio = SmallVec::new();
+        for codec in codecs {
+            let fixed = if codec == Codec::Pcmu { 0 } else { 8 };
+            audio.push(Audio { payload_type: self.number(Meaning::Audio(codec), Some(fixed), &[]), codec });
+        }
+        let mut events = SmallVec::new();
+        let theirs = ask.other.and_then(|peer| peer.events.iter().find(|event| event.clock_rate == 8_000));
+        if policy.events && (ask.keep_events || ask.other.is_none_or(Peer::has_events)) {
+            let wish = theirs.map(|event| event.payload_type).filter(|pt| *pt >= 96);
+            let taken: SmallVec<[u8; 4]> = audio.iter().map(|audio: &Audio| audio.payload_type).collect();
+            let payload_type = self.number(Meaning::Event(8_000), wish, &taken);
+            events.push(Event { payload_type, clock_rate: 8_000, keys: u16::MAX });
+        }
+        let declared = Declared {
+            chosen: self.chosen,
+            layout: self.layout.clone(),
+            audio,
+            events,
+            ptime_ms: ask.other.and_then(|peer| peer.ptime_ms).unwrap_or(policy.ptime_ms),
+            maxptime_ms: ask.other.and_then(|peer| peer.maxptime_ms),
+            direction: ask.other.map(|peer| peer.direction).unwrap_or_default(),
+        };
+        let session = self.print(&declared);
+        self.offered = Some(declared);
+        Ok(session)
+    }
+
+    /// Reads the peer's answer to our last offer. May be called again for a further answer (forking, an answer in a
+    /// 18x and again in the 200). A refusal leaves the former agreement standing; the caller ends the call or the
+    /// re-negotiation.
+    pub fn accept(&mut self, answer: &Session, policy: &Policy) -> Result<(Peer, Media), Refusal> {
+        let Some(offer) = self.offered.clone() else {
+            return Err(Refusal::not_acceptable(399, "an answer came to no offer"));
+        };
+        let mut peer = read_section(answer, offer.chosen, policy)?;
+        peer.audio.retain(|audio| offer.audio.iter().any(|ours| ours.codec == audio.codec));
+        if peer.audio.is_empty() {
+            return Err(Refusal::not_acceptable(305, "the answer takes none of the offered codecs"));
+        }
+        self.layout = offer.layout.clone();
+        if self.layout.len() <= offer.chosen {
+            self.layout = vec![self.line(&offer)];
+        }
+        self.chosen = offer.chosen;
+        self.remember_ours(&offer);
+        self.remember_theirs(&peer, false);
+        let answered = peer.direction.and(offer.direction.reversed());
+        let event = if offer.events.is_empty() { None } else { best_event(&peer) };
+        let media = self.agree(&peer, peer.audio.clone(), answered, event, policy);
+        self.media = Some(media.clone());
+        Ok((peer, media))
+    }
+
+    /// Forgets our last offer: it was refused, or its transaction failed.
+    pub fn withdraw(&mut self) {
+        self.offered = None;
+    }
+
+    /// Writes our answer to the peer's offer `peer`, given what the other leg's peer accepted (`None`: answer from the
+    /// trunk's policy alone). With `keep_events`, telephone-event is accepted even where the other leg has none, which
+    /// is how a guarded customer's keys come as events that can be withheld, not as tones. May be called again when
+    /// the other leg's answer changes.
+    pub fn answer(
+        &mut self,
+        peer: &Peer,
+        other: Option<&Peer>,
+        keep_events: bool,
+        policy: &Policy,
+    ) -> Result<(Session, Media), Refusal> {
+        let there = |codec: Codec| other.is_none_or(|other| other.audio.iter().any(|audio| audio.codec == codec));
+        let mut audio: SmallVec<[Audio; 4]> = SmallVec::new();
+        for codec in policy.codecs.iter().copied().filter(|codec| there(*codec)) {
+            audio.extend(peer.audio.iter().copied().find(|audio| audio.codec == codec));
+        }
+        if audio.is_empty() {
+            return Err(Refusal::not_acceptable(305, "no offered codec is accepted where the call goes"));
+        }
+        if let Some(lead) = other.and_then(|other| audio.iter().position(|ours| ours.codec == other.audio[0].codec)) {
+            audio[..=lead].rotate_right(1);
+        }
+        let mut events = SmallVec::new();
+        if policy.events && (keep_events || other.is_none_or(Peer::has_events)) {
+            events.extend(best_event(peer));
+        }
+        let wish = other.map(|other| other.direction).unwrap_or_default();
+        let mut layout = peer.layout.clone();
+        for (index, line) in layout.iter_mut().enumerate() {
+            if index != peer.chosen {
+                line.port = 0;
+            }
+        }
+        let declared = Declared {
+            chosen: peer.chosen,
+            layout,
+            audio,
+            events,
+            ptime_ms: other.and_then(|other| other.ptime_ms).unwrap_or(policy.ptime_ms),
+            maxptime_ms: other.and_then(|other| other.maxptime_ms),
+            direction: peer.direction.answered(wish),
+        };
+        self.offered = None;
+        self.layout = declared.layout.clone();
+        self.chosen = declared.chosen;
+        self.remember_theirs(peer, true);
+        let session = self.print(&declared);
+        let event = declared.events.first().copied();
+        let media = self.agree(peer, declared.audio, declared.direction.reversed(), event, policy);
+        self.media = Some(media.clone());
+        Ok((session, media))
+    }
+
+    /// The agreement: `sent` by the peer's numbers, `flow` as the peer sees it.
+    fn agree(
+        &self,
+        peer: &Peer,
+        sent: SmallVec<[Audio; 4]>,
+        flow: Direction,
+        event: Option<Event>,
+        policy: &Policy,
+    ) -> Media {
+        let mut rx = Receive::default();
+        for (payload_type, meaning) in &self.meanings {
+            match *meaning {
+                Meaning::Audio(codec) => rx.audio.push(Audio { payload_type: *payload_type, codec }),
+                Meaning::Event(clock_rate) => {
+                    rx.events.push(Event { payload_type: *payload_type, clock_rate, keys: u16::MAX });
+                }
+                Meaning::Red => rx.red = rx.red.or(Some(*payload_type)),
+            }
+        }
+        let longest = peer.maxptime_ms.unwrap_or(ptime::MAX_MS);
+        Media {
+            remote_rtp: peer.rtp,
+            remote_rtcp: peer.rtcp,
+            send: flow.receives() && peer.rtp.is_some(),
+            receive: flow.sends(),
+            rx,
+            tx: Transmit { audio: sent, event, ptime_ms: peer.ptime_ms.unwrap_or(policy.ptime_ms).min(longest) },
+        }
+    }
+
+    /// The number we declare for a meaning: the one it has on this leg, else `wish`, else the first free of the
+    /// dynamic range from 101.
+    fn number(&self, meaning: Meaning, wish: Option<u8>, taken: &[u8]) -> u8 {
+        let free = |pt: &u8| {
+            !taken.contains(pt) && !self.meanings.iter().any(|(known, other)| known == pt && *other != meaning)
+        };
+        let had = self.meanings.iter().rev().find(|(_, known)| *known == meaning).map(|(pt, _)| *pt);
+        had.or(wish).into_iter().chain(101..=127).chain(96..=100).find(free).unwrap_or(101)
+    }
+
+    fn remember_ours(&mut self, declared: &Declared) {
+        for audio in &declared.audio {
+            self.remember(audio.payload_type, Meaning::Audio(audio.codec), true);
+        }
+        for event in &declared.events {
+            self.remember(event.payload_type, Meaning::Event(event.clock_rate), true);
+        }
+    }
+
+    /// Notes the peer's numbers. With `offerer`, they rule; in an answer, our own numbers do, and the peer's are only
+    /// added because many peers send by them.
+    fn remember_theirs(&mut self, peer: &Peer, offerer: bool) {
+        for audio in &peer.audio {
+            self.remember(audio.payload_type, Meaning::Audio(audio.codec), offerer);
+        }
+        for event in &peer.events {
+            self.remember(event.payload_type, Meaning::Event(event.clock_rate), offerer);
+        }
+        if let Some(red) = peer.red {
+            self.remember(red, Meaning::Red, offerer);
+        }
+    }
+
+    /// A meaning noted last is preferred for our next offers.
+    fn remember(&mut self, payload_type: u8, meaning: Meaning, rules: bool) {
+        match self.meanings.iter().position(|(known, _)| *known == payload_type) {
+            Some(_) if !rules => {}
+            Some(at) => {
+                self.meanings.remove(at);
+                self.meanings.push((payload_type, meaning));
+            }
+            None if rules => self.meanings.push((payload_type, meaning)),
+            None => self.meanings.insert(0, (payload_type, meaning)),
+        }
+    }
+
+    fn line(&self, declared: &Declared) -> MediaLine {
+        let protocol = declared.layout.get(declared.chosen).map_or("RTP/AVP", |line| line.protocol.as_str());
+        let types = declared.audio.iter().map(|audio| audio.payload_type);
+        let types = types.chain(declared.events.iter().map(|event| event.payload_type));
+        MediaLine {
+            kind: "audio".to_owned(),
+            port: self.local.port(),
+            protocol: protocol.to_owned(),
+            formats: types.map(|pt| pt.to_string()).collect(),
+        }
+    }
+
+    /// Prints our description; the version counts up when anything but the version changed.
+    fn print(&mut self, declared: &Declared) -> Session {
+        let mut unversioned = self.describe(declared, 0).to_bytes();
+        if self.printed.as_ref() != Some(&unversioned) {
+            self.version += 1;
+            std::mem::swap(self.printed.get_or_insert_default(), &mut unversioned);
+        }
+        self.describe(declared, self.version)
+    }
+
+    fn describe(&self, declared: &Declared, version: u64) -> Session {
+        let ip = self.local.ip();
+        let place = format!("IN {} {ip}", if ip.is_ipv4() { "IP4" } else { "IP6" });
+        let mut session = Session::new();
+        session.push(Line::new(b'v', "0"));
+        session.push(Line::new(b'o', format!("- {} {version} {place}", self.id)));
+        session.push(Line::new(b's', "-"));
+        session.push(Line::new(b'c', place));
+        session.push(Line::new(b't', "0 0"));
+        for (index, line) in declared.layout.iter().enumerate() {
+            if index == declared.chosen {
+                session.push_section(self.stream(declared));
+            } else {
+                session.push_section(Section::new(MediaLine { port: 0, ..line.clone() }));
+            }
+        }
+        if declared.layout.len() <= declared.chosen {
+            session.push_section(self.stream(declared));
+        }
+        session
+    }
+
+    fn stream(&self, declared: &Declared) -> Section {
+        let mut section = Section::new(self.line(declared));
+        let mut attribute = |value: String| section.push(Line::new(b'a', value));
+        for Audio { payload_type, codec } in &declared.audio {
+            let map =
+                RtpMap { payload_type: *payload_type, encoding: encoding(*codec), clock_rate: 8_000, channels: 1 };
+            attribute(map.to_string());
+        }
+        for Event { payload_type, clock_rate, .. } in &declared.events {
+            let map = RtpMap {
+                payload_type: *payload_type,
+                encoding: "telephone-event",
+                clock_rate: *clock_rate,
+                channels: 1,
+            };
+            attribute(map.to_string());
+            attribute(format!("fmtp:{payload_type} {}", fmtp::KEYS));
+        }
+        attribute(format!("ptime:{}", declared.ptime_ms.min(declared.maxptime_ms.unwrap_or(ptime::MAX_MS))));
+        if let Some(longest) = declared.maxptime_ms {
+            attribute(format!("maxptime:{longest}"));
+        }
+        attribute(declared.direction.to_string());
+        section
+    }
+}
+
+/// The event format to answer with and to send by: at the audio's clock where there is one (RFC 4733 section 2.1).
+fn best_event(peer: &Peer) -> Option<Event> {
+    peer.events.iter().find(|event| event.clock_rate == 8_000).or(peer.events.first()).copied()
+}

@@ -1,0 +1,65 @@
+//! What a trunk allows in session descriptions.
+
+use std::net::IpAddr;
+
+use smallvec::SmallVec;
+
+use crate::config::{Codec, Config, Network, TrunkId};
+
+/// What is offered to and accepted from the peers of one trunk.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// Codecs in order of preference.
+    pub codecs: SmallVec<[Codec; 2]>,
+    /// Offer and accept telephone-event.
+    pub events: bool,
+    /// Packet time asked for when the other leg asks for none, in ms.
+    pub ptime_ms: u8,
+    /// Where media may go.
+    pub networks: Vec<Network>,
+    /// Addresses and ports of our own, where media may not go.
+    pub own: Own,
+}
+
+/// Our own addresses and ports.
+#[derive(Debug, Clone, Default)]
+pub struct Own {
+    /// Addresses we bind and advertise, for media, SIP and the API.
+    pub addresses: Vec<IpAddr>,
+    /// First and last port of ranges in use.
+    pub ports: Vec<(u16, u16)>,
+}
+
+impl Policy {
+    /// The policy of a trunk. `trunk` must be of this configuration.
+    pub fn new(config: &Config, trunk: TrunkId) -> Self {
+        let trunk = &config.trunks[trunk.0];
+        Self {
+            codecs: SmallVec::from_slice(&trunk.codecs),
+            events: trunk.dtmf.events,
+            ptime_ms: trunk.ptime_ms,
+            networks: trunk.media.clone(),
+            own: Own::new(config),
+        }
+    }
+}
+
+impl Own {
+    /// Everything a configuration binds or advertises.
+    pub fn new(config: &Config) -> Self {
+        let mut own =
+            Own { addresses: vec![config.media.address, config.media.advertise], ports: vec![config.media.ports] };
+        for listener in &config.listeners {
+            own.addresses.extend([listener.address.ip(), listener.advertise.ip()]);
+            own.ports.extend([listener.address, listener.advertise].map(|at| (at.port(), at.port())));
+        }
+        if let Some(control) = &config.control {
+            own.addresses.push(control.address.ip());
+            own.ports.push((control.address.port(), control.address.port()));
+        }
+        own.addresses.retain(|address| !address.is_unspecified());
+        own.addresses.sort();
+        own.addresses.dedup();
+        own
+    }
+}
