@@ -11,6 +11,12 @@ impl<T> Masked<T> {
         Self(media)
     }
 
+    /// Marks `media` for a unit test of a sink. Not in the built product.
+    #[cfg(test)]
+    pub(crate) const fn for_test(media: T) -> Self {
+        Self(media)
+    }
+
     /// The media, to be read and sent.
     pub const fn get(&self) -> &T {
         &self.0

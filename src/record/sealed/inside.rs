@@ -1,0 +1,161 @@
+//! What is inside a chunk: a run of typed items. All of it is sealed, also who spoke when and where the gaps are.
+//!
+//! ```text
+//!  1 start       JSON [`Start`]; the first item of chunk 0
+//!  2 audio       interleaved left, right samples, i16 little-endian
+//!  3 gap start   frame (u64), kind (u8: 1 paused, 2 lost); the audio goes on as silence, so the timeline holds
+//!  4 gap end     frame (u64)
+//!  5 summary     JSON [`Summary`]; the last item of the last chunk
+//! ```
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::ids::{CallId, RecordingId};
+use crate::base::time::WallMs;
+
+const START: u8 = 1;
+const AUDIO: u8 = 2;
+const GAP_START: u8 = 3;
+const GAP_END: u8 = 4;
+const SUMMARY: u8 = 5;
+/// Kind and length.
+pub(super) const ITEM: usize = 3;
+
+/// What a recording is of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// Recording, as in the header.
+    pub recording: RecordingId,
+    /// Call.
+    pub call: CallId,
+    /// Node that recorded.
+    pub node: String,
+    /// Trunk the call came in on.
+    pub from_trunk: String,
+    /// Trunk it went out on.
+    pub to_trunk: String,
+    /// When the recording began.
+    pub started_at_ms: WallMs,
+    /// Samples per second and channel.
+    pub rate: u32,
+    /// 2: customer left, agent right.
+    pub channels: u8,
+}
+
+/// How a closed recording ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Chunks, this last one included.
+    pub chunks: u64,
+    /// Stereo frames.
+    pub frames: u64,
+    /// Gaps.
+    pub gaps: u32,
+    /// When the recording was closed.
+    pub ended_at_ms: WallMs,
+}
+
+/// Why there is silence in place of sound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GapKind {
+    /// The recording was paused.
+    Paused,
+    /// The recorder did not keep up (slow disk) and blocks were lost.
+    Lost,
+}
+
+/// A marked stretch of silence, in stereo frames from the beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// Why.
+    pub kind: GapKind,
+    /// First frame of the gap.
+    pub from: u64,
+    /// First frame after it; `None` when the recording ends in the gap.
+    pub to: Option<u64>,
+}
+
+/// One item, authenticated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item<'a> {
+    /// What the recording is of.
+    Start(Start),
+    /// Interleaved left, right samples, i16 little-endian; whole frames.
+    Audio(&'a [u8]),
+    /// Silence begins.
+    GapStart {
+        /// Frame.
+        frame: u64,
+        /// Why.
+        kind: GapKind,
+    },
+    /// Silence ends.
+    GapEnd {
+        /// Frame.
+        frame: u64,
+    },
+    /// The recording is complete.
+    Summary(Summary),
+}
+
+/// Appends an item of `body` to `out`.
+pub(super) fn put(out: &mut Vec<u8>, item: &Item<'_>) {
+    let (kind, body): (u8, Vec<u8>) = match item {
+        Item::Start(start) => (START, serde_json::to_vec(start).unwrap_or_default()),
+        Item::Audio(samples) => (AUDIO, samples.to_vec()),
+        Item::GapStart { frame, kind } => {
+            let kind: u8 = match kind {
+                GapKind::Paused => 1,
+                GapKind::Lost => 2,
+            };
+            (GAP_START, [&frame.to_be_bytes()[..], &[kind]].concat())
+        }
+        Item::GapEnd { frame } => (GAP_END, frame.to_be_bytes().to_vec()),
+        Item::Summary(summary) => (SUMMARY, serde_json::to_vec(summary).unwrap_or_default()),
+    };
+    open(out, kind, body.len());
+    out.extend_from_slice(&body);
+}
+
+/// Begins an audio item of which [`grow_audio`] is told the rest; gives its place.
+pub(super) fn open_audio(out: &mut Vec<u8>) -> usize {
+    let at = out.len();
+    open(out, AUDIO, 0);
+    at
+}
+
+/// Sets the length of the audio item at `at` to all that follows it.
+pub(super) fn grow_audio(out: &mut [u8], at: usize) {
+    let len = (out.len() - at - ITEM) as u16;
+    out[at + 1..at + ITEM].copy_from_slice(&len.to_be_bytes());
+}
+
+fn open(out: &mut Vec<u8>, kind: u8, len: usize) {
+    out.push(kind);
+    out.extend_from_slice(&(len as u16).to_be_bytes());
+}
+
+/// The first item of `rest`, which moves on; `None` when it is not one a writer makes.
+pub(super) fn take<'a>(rest: &mut &'a [u8]) -> Option<Item<'a>> {
+    let (head, after) = rest.split_first_chunk::<ITEM>()?;
+    let len = usize::from(u16::from_be_bytes([head[1], head[2]]));
+    let (body, after) = after.split_at_checked(len)?;
+    *rest = after;
+    match head[0] {
+        START => serde_json::from_slice(body).ok().map(Item::Start),
+        AUDIO => body.len().is_multiple_of(4).then_some(Item::Audio(body)),
+        GAP_START => {
+            let (frame, kind) = body.split_first_chunk::<8>()?;
+            let kind = match kind {
+                [1] => GapKind::Paused,
+                [2] => GapKind::Lost,
+                _ => return None,
+            };
+            Some(Item::GapStart { frame: u64::from_be_bytes(*frame), kind })
+        }
+        GAP_END => body.try_into().ok().map(|frame| Item::GapEnd { frame: u64::from_be_bytes(frame) }),
+        SUMMARY => serde_json::from_slice(body).ok().map(Item::Summary),
+        _ => None,
+    }
+}
