@@ -1,0 +1,175 @@
+//! What goes into and comes out of an [`super::Endpoint`].
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::config::{ListenerId, Transport};
+use crate::sip::msg::{ParseError, Request, Response};
+
+/// Where a message came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Flow {
+    /// The listener it came in on.
+    pub listener: ListenerId,
+    /// Transport.
+    pub transport: Transport,
+    /// Our address.
+    pub local: SocketAddr,
+    /// The peer's address, from the packet or the connection.
+    pub remote: SocketAddr,
+    /// The TCP connection, named by `rt`.
+    pub connection: Option<u64>,
+}
+
+impl Flow {
+    /// The way back to the source.
+    pub fn back(&self) -> Dest {
+        Dest { listener: self.listener, transport: self.transport, remote: self.remote, connection: self.connection }
+    }
+}
+
+/// Where a message goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Dest {
+    /// The listener it leaves from.
+    pub listener: ListenerId,
+    /// Transport.
+    pub transport: Transport,
+    /// The peer's address.
+    pub remote: SocketAddr,
+    /// The TCP connection to use; `None`: any to `remote`, opened if there is none.
+    pub connection: Option<u64>,
+}
+
+/// Bytes to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transmit {
+    /// Where to.
+    pub flow: Dest,
+    /// One whole message.
+    pub bytes: Bytes,
+}
+
+/// A transaction of ours: we sent the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClientId(pub(in crate::sip) u64);
+
+/// A transaction of the peer's: it sent the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServerId(pub(in crate::sip) u64);
+
+/// The timer values of RFC 3261 table 4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timers {
+    /// Round-trip estimate; 500 ms.
+    pub t1: Duration,
+    /// Longest retransmission interval of non-INVITE requests and INVITE responses; 4 s.
+    pub t2: Duration,
+    /// Longest time a message stays in the network; 5 s.
+    pub t4: Duration,
+    /// How long an INVITE may wait for our user before the endpoint sends 100 (section 17.2.1); 200 ms.
+    pub trying: Duration,
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self {
+            t1: Duration::from_millis(500),
+            t2: Duration::from_secs(4),
+            t4: Duration::from_secs(5),
+            trying: Duration::from_millis(200),
+        }
+    }
+}
+
+/// How an endpoint behaves.
+#[derive(Debug, Clone)]
+pub struct EndpointConfig {
+    /// Timer values.
+    pub timers: Timers,
+    /// Text of User-Agent and Server; empty: neither is sent.
+    pub user_agent: String,
+    /// Most transactions at once, both ways. Past it new requests from peers get 503 with Retry-After, without state;
+    /// requests within a dialog may use a further quarter, so that calls can end.
+    pub max_transactions: usize,
+    /// Seconds in the Retry-After of those 503s.
+    pub retry_after: u32,
+    /// Send UDP responses to the packet's source port even when the request has no `rport`. `false`: to the port of
+    /// its Via, at the packet's source address, as RFC 3261 section 18.2.2 has it. Never to another address.
+    pub symmetric_replies: bool,
+}
+
+impl Default for EndpointConfig {
+    fn default() -> Self {
+        Self {
+            timers: Timers::default(),
+            user_agent: String::new(),
+            max_transactions: 100_000,
+            retry_after: 5,
+            symmetric_replies: true,
+        }
+    }
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    /// A new request, not ACK, not CANCEL. Answer with `respond` or `reject`.
+    Request {
+        /// Its transaction.
+        id: ServerId,
+        /// Where it came from.
+        flow: Flow,
+        /// The request; its top Via carries `received` and `rport`.
+        request: Request,
+    },
+    /// The ACK for a 2xx of ours; once per INVITE.
+    Ack {
+        /// The INVITE's transaction.
+        invite: ServerId,
+        /// Where it came from.
+        flow: Flow,
+        /// The ACK; it may carry an SDP answer.
+        request: Request,
+    },
+    /// The peer cancelled an INVITE not yet answered. The CANCEL has been answered 200; answer the INVITE 487.
+    Cancelled {
+        /// The INVITE's transaction.
+        invite: ServerId,
+        /// The CANCEL; it may carry Reason.
+        cancel: Request,
+    },
+    /// A response to a request of ours: each provisional (not 100s that repeat), one final; for INVITE one 2xx per To
+    /// tag, to be acknowledged with `ack_2xx`.
+    Response {
+        /// The request's transaction.
+        id: ClientId,
+        /// The response.
+        response: Response,
+    },
+    /// No final answer in time: timer B, F, or 64×T1 after CANCEL. Counts as 408.
+    ClientTimeout {
+        /// The request's transaction, ended.
+        id: ClientId,
+    },
+    /// The request could not be sent. Counts as 503.
+    TransportFailed {
+        /// The request's transaction, ended.
+        id: ClientId,
+    },
+    /// Our final answer to an INVITE was not acknowledged: timer H, or 64×T1 after a 2xx (then end the dialog with
+    /// BYE, RFC 3261 section 13.3.1.4).
+    ServerTimeout {
+        /// The INVITE's transaction, ended.
+        id: ServerId,
+    },
+    /// A malformed message; it has been answered if it could be.
+    Malformed {
+        /// Where it came from.
+        flow: Flow,
+        /// What was wrong.
+        error: ParseError,
+    },
+}

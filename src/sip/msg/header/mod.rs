@@ -1,0 +1,15 @@
+//! Typed headers: views over a header's unfolded value, one file each, with how they parse and how they print.
+
+mod content_type;
+mod cseq;
+mod name_addr;
+mod number;
+mod reason;
+mod via;
+
+pub use content_type::ContentType;
+pub use cseq::CSeq;
+pub use name_addr::{NameAddr, address, print_display};
+pub use number::{content_length, is_call_id, max_forwards, retry_after};
+pub use reason::Reason;
+pub use via::{BRANCH_COOKIE, Via};
