@@ -8,3 +8,6 @@ pub mod net;
 pub mod pcap;
 pub mod rtp_peer;
 pub mod simple_sdp;
+pub mod simple_sip;
+pub mod transactions;
+pub mod ua;

@@ -119,6 +119,13 @@ impl RtpPeer {
         self.toward = toward;
     }
 
+    /// Falls silent for good: sends nothing more, and what was planned is dropped.
+    pub fn stop(&mut self) {
+        self.toward = None;
+        self.next = None;
+        self.plan.clear();
+    }
+
     /// Speaks `sound` from the next packet on.
     pub fn speak(&mut self, sound: Sound) {
         self.sound = sound;
