@@ -1,0 +1,99 @@
+//! The second stage: is what the last 25 ms hold one key, and which. Two fits, one per half; the turn of each tone's
+//! phase from half to half corrects its frequency (exact to well under 1 Hz at 12 dB), twice. Then the frequencies must
+//! be a row's and a column's within tolerance, the twist and the explained energy must be a key's.
+
+use super::Point;
+use super::bank::{Look, RECENT, gram, omega};
+use crate::dsp::tone::{COLUMNS, ROWS};
+
+/// Accepted deviation from a key's frequency: between the 1.8 % that must be taken and the 3.5 % that must not.
+const TOLERANCE: f32 = 0.0265;
+/// Accepted strength of the column against the row, as power ratios: −12…+9 dB.
+const TWIST: (f32, f32) = (0.063, 8.0);
+const HALF: usize = RECENT / 2;
+
+/// A key with its place on the keypad.
+pub(super) struct Named {
+    pub(super) place: (u8, u8),
+}
+
+/// One half's fit: complex amplitude of each tone about the half's centre, explained energy.
+struct Fit {
+    row: (f64, f64),
+    column: (f64, f64),
+    explained: f64,
+}
+
+fn fit(samples: impl Iterator<Item = f32>, row: f64, column: f64) -> Fit {
+    let centre = (HALF as f64 - 1.0) / 2.0;
+    let mut phasors = [(-row * centre).sin_cos(), (-column * centre).sin_cos()];
+    let steps = [row.sin_cos(), column.sin_cos()];
+    // Correlations with cosine and sine of each tone.
+    let mut sums = [(0.0f64, 0.0f64); 2];
+    for sample in samples {
+        let sample = f64::from(sample);
+        for ((sum, phasor), step) in sums.iter_mut().zip(&mut phasors).zip(&steps) {
+            sum.0 += sample * phasor.1;
+            sum.1 += sample * phasor.0;
+            *phasor = (phasor.0 * step.1 + phasor.1 * step.0, phasor.1 * step.1 - phasor.0 * step.0);
+        }
+    }
+    let [even, odd] = gram(HALF, row, column);
+    let solve = |(rr, rc, cc): (f64, f64, f64), low: f64, high: f64| {
+        let determinant = rr * cc - rc * rc;
+        ((cc * low - rc * high) / determinant, (rr * high - rc * low) / determinant)
+    };
+    let (row_cosine, column_cosine) = solve(even, sums[0].0, sums[1].0);
+    let (row_sine, column_sine) = solve(odd, sums[0].1, sums[1].1);
+    Fit {
+        row: (row_cosine, row_sine),
+        column: (column_cosine, column_sine),
+        explained: row_cosine * sums[0].0 + row_sine * sums[0].1 + column_cosine * sums[1].0 + column_sine * sums[1].1,
+    }
+}
+
+/// The turn of phase from the first half's centre to the second's beyond what `omega` makes, in radians per sample.
+fn correction(first: (f64, f64), second: (f64, f64), omega: f64) -> f64 {
+    // a·cos ωt + b·sin ωt is the real part of (a − jb)·e^{jωt}.
+    let phase = |(a, b): (f64, f64)| (-b).atan2(a);
+    let turned = phase(second) - phase(first) - omega * HALF as f64;
+    let wrapped = turned - std::f64::consts::TAU * (turned / std::f64::consts::TAU).round();
+    wrapped / HALF as f64
+}
+
+/// Names the key in `recent` (two slices, oldest first), if it is one.
+pub(super) fn name(recent: (&[f32], &[f32]), look: &Look, point: Point) -> Option<Named> {
+    let samples = || recent.0.iter().chain(recent.1).copied();
+    let (mut row, mut column) = (omega(f64::from(look.hz.0)), omega(f64::from(look.hz.1)));
+    let mut fits = None;
+    for _ in 0..3 {
+        let first = fit(samples().take(HALF), row, column);
+        let second = fit(samples().skip(HALF), row, column);
+        let (dr, dc) = (correction(first.row, second.row, row), correction(first.column, second.column, column));
+        fits = Some((first, second));
+        if dr.abs().max(dc.abs()) < omega(1.0) {
+            break;
+        }
+        row += dr;
+        column += dc;
+    }
+    let (first, second) = fits?;
+    let to_hz = |w: f64| (w * f64::from(crate::dsp::RATE) / std::f64::consts::TAU) as f32;
+    let row = nearest(&ROWS, to_hz(row))?;
+    let column = nearest(&COLUMNS, to_hz(column))?;
+    let total: f64 = samples().map(|y| f64::from(y) * f64::from(y)).sum();
+    let power = |a: (f64, f64)| a.0 * a.0 + a.1 * a.1;
+    let low = power(first.row) + power(second.row);
+    let high = power(first.column) + power(second.column);
+    let twist = (high / low) as f32;
+    let explained = (first.explained + second.explained) / total;
+    let least = match point {
+        Point::Armed => 0.80,
+        Point::Unarmed => 0.88,
+    };
+    (explained >= least && twist >= TWIST.0 && twist <= TWIST.1).then_some(Named { place: (row, column) })
+}
+
+fn nearest(group: &[f32; 4], hz: f32) -> Option<u8> {
+    group.iter().position(|nominal| (hz / nominal - 1.0).abs() <= TOLERANCE).map(|n| n as u8)
+}

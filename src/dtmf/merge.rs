@@ -1,0 +1,213 @@
+//! One key press, one digit. Presses as the three detectors see them go in (a tone, an event, an INFO); each press of
+//! the customer's finger comes out once, in the order of pressing. Knows nothing of packets or audio; holds nothing
+//! longer than its memory of the last few presses.
+//!
+//! Each form shows the presses in their right order, perhaps not all of them, and at its own lag: an event begins
+//! 0–100 ms behind the tone, an INFO arrives up to 500 ms before or after it. So a sighting joins the *earliest*
+//! remembered press of the same key that this form has not shown yet, within the form's window and after every press it
+//! has shown. First-come pairing can pair across neighbours when one of them was lost, but it never changes the number
+//! or the order of equal keys, and that is all that leaves this room.
+//!
+//! ```text
+//!   finger  ──5──────5───────────2──────
+//!   tone      a      b           c            a, b, c: presses made here
+//!   event        a       (lost)      c        joins
+//!   INFO               a     b          c     joins
+//! ```
+//!
+//! A press leaves at once when two forms agree on it, else after [`SETTLE`], so that a reordered or lagging sighting can
+//! still take its place before it. On a call where INFO is seen, presses wait for theirs up to [`INFO_WAIT`].
+
+use std::time::{Duration, Instant};
+
+use arrayvec::ArrayVec;
+
+use crate::base::secret::Digit;
+
+/// How long a press that one form has shown waits for sightings that belong before it.
+pub const SETTLE: Duration = Duration::from_millis(120);
+/// How long a press waits for its INFO on a call where INFO is in use.
+pub const INFO_WAIT: Duration = Duration::from_millis(650);
+
+/// How much earlier or later than the tone an event may begin.
+const EVENT_EARLY: Duration = Duration::from_millis(80);
+const EVENT_LATE: Duration = Duration::from_millis(180);
+/// How much earlier or later than the press an INFO may arrive.
+const INFO_WINDOW: Duration = Duration::from_millis(650);
+/// Presses remembered.
+const REMEMBERED: usize = 32;
+/// How long a press is remembered after it began.
+const MEMORY: Duration = Duration::from_secs(3);
+
+/// A form a digit travels in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A tone in the audio.
+    Inband,
+    /// RFC 4733 events.
+    Event,
+    /// SIP INFO.
+    Info,
+}
+
+impl Form {
+    const fn bit(self) -> u8 {
+        match self {
+            Form::Inband => 1,
+            Form::Event => 2,
+            Form::Info => 4,
+        }
+    }
+}
+
+/// One key press.
+#[derive(Debug)]
+pub struct Press {
+    /// Key.
+    pub digit: Digit,
+    /// When the key went down, as well as the forms tell.
+    pub onset: Instant,
+    /// Which form showed it first.
+    pub first: Form,
+}
+
+struct Entry {
+    digit: Digit,
+    onset: Instant,
+    /// When it was first shown.
+    seen: Instant,
+    first: Form,
+    forms: u8,
+    out: bool,
+}
+
+impl Entry {
+    fn shown_by(&self, form: Form) -> bool {
+        self.forms & form.bit() != 0
+    }
+}
+
+/// Merges the three forms of one leg. Fixed size. Drain [`Merger::poll_press`] after every call, and call
+/// [`Merger::handle_timeout`] when [`Merger::poll_timeout`] says.
+#[derive(Default)]
+pub struct Merger {
+    /// In the order of pressing.
+    presses: ArrayVec<Entry, REMEMBERED>,
+    info_in_use: bool,
+    clock: Option<Instant>,
+}
+
+impl Merger {
+    /// Nothing pressed yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A tone was confirmed at `now` that began `lag_samples` (8 kHz) before.
+    pub fn handle_inband(&mut self, now: Instant, lag_samples: u64, digit: Digit) {
+        let lag = Duration::from_micros(lag_samples.saturating_mul(125));
+        let onset = now.checked_sub(lag).unwrap_or(now);
+        self.handle(now, onset, digit, Form::Inband);
+    }
+
+    /// An event's first sighting ([`super::event::EventPress`]).
+    pub fn handle_event(&mut self, now: Instant, onset: Instant, digit: Digit) {
+        self.handle(now, onset, digit, Form::Event);
+    }
+
+    /// An INFO arrived. Call in CSeq order, without retransmissions.
+    pub fn handle_info(&mut self, now: Instant, digit: Digit) {
+        self.info_in_use = true;
+        self.handle(now, now, digit, Form::Info);
+    }
+
+    /// Lets time pass.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.tick(now);
+    }
+
+    /// The next press, in order.
+    pub fn poll_press(&mut self) -> Option<Press> {
+        let now = self.clock?;
+        let at = self.presses.iter().position(|e| !e.out)?;
+        if self.due(&self.presses[at]) > now {
+            return None;
+        }
+        let entry = &mut self.presses[at];
+        entry.out = true;
+        Some(Press { digit: entry.digit.clone(), onset: entry.onset, first: entry.first })
+    }
+
+    /// When the next press leaves if nothing more is seen of it.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.presses.iter().find(|e| !e.out).map(|e| self.due(e))
+    }
+
+    fn due(&self, entry: &Entry) -> Instant {
+        let tone_and_event = entry.shown_by(Form::Inband) && entry.shown_by(Form::Event);
+        if entry.shown_by(Form::Info) || (tone_and_event && !self.info_in_use) {
+            entry.seen
+        } else if self.info_in_use {
+            entry.seen + INFO_WAIT
+        } else {
+            entry.seen + SETTLE
+        }
+    }
+
+    fn tick(&mut self, now: Instant) {
+        self.clock = Some(self.clock.map_or(now, |c| c.max(now)));
+        while self.presses.first().is_some_and(|e| e.out && now.saturating_duration_since(e.onset) > MEMORY) {
+            self.presses.remove(0);
+        }
+    }
+
+    fn handle(&mut self, now: Instant, onset: Instant, digit: Digit, form: Form) {
+        self.tick(now);
+        let after = self.presses.iter().rposition(|e| e.shown_by(form)).map_or(0, |n| n + 1);
+        let joined = (after..self.presses.len()).find(|n| {
+            let entry = &self.presses[*n];
+            entry.digit.same_key(&digit) && Self::together(entry, onset, form)
+        });
+        if let Some(at) = joined {
+            let entry = &mut self.presses[at];
+            entry.forms |= form.bit();
+            if form == Form::Inband || entry.first == Form::Info {
+                // A tone is the best witness of the time, an INFO the worst.
+                entry.onset = onset;
+            }
+            return;
+        }
+        self.insert(Entry { digit, onset, seen: now, first: form, forms: form.bit(), out: false });
+    }
+
+    /// Whether a sighting may be of this press.
+    fn together(entry: &Entry, onset: Instant, form: Form) -> bool {
+        let late = onset.saturating_duration_since(entry.onset);
+        let early = entry.onset.saturating_duration_since(onset);
+        let info_only = entry.forms == Form::Info.bit();
+        match form {
+            _ if form == Form::Info || info_only => late.max(early) <= INFO_WINDOW,
+            Form::Event => late <= EVENT_LATE && early <= EVENT_EARLY,
+            _ => late <= EVENT_EARLY && early <= EVENT_LATE,
+        }
+    }
+
+    fn insert(&mut self, entry: Entry) {
+        if self.presses.is_full() {
+            // Memory full of presses that nobody has taken out: the caller does not drain. Forget the oldest taken one,
+            // or refuse nothing and lose the oldest.
+            let oldest = self.presses.iter().position(|e| e.out).unwrap_or(0);
+            self.presses.remove(oldest);
+        }
+        // Never before a press that has left, nor before one that the same form showed earlier.
+        let floor = self.presses.iter().rposition(|e| e.out || (e.forms & entry.forms != 0 && e.onset <= entry.onset));
+        let floor = floor.map_or(0, |n| n + 1);
+        let at = if entry.first == Form::Info {
+            // By CSeq: before the presses whose INFO has not come.
+            floor
+        } else {
+            (floor..self.presses.len()).find(|n| self.presses[*n].onset > entry.onset).unwrap_or(self.presses.len())
+        };
+        self.presses.insert(at, entry);
+    }
+}
