@@ -13,3 +13,4 @@
 
 pub mod harden;
 pub mod logging;
+pub mod peers;
