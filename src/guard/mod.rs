@@ -3,6 +3,16 @@
 
 pub mod holds;
 mod masked;
+pub mod path;
+mod relay;
+mod report;
+mod stream;
+mod tap;
 
 pub use holds::Holds;
 pub use masked::Masked;
+pub use path::Path;
+pub use relay::Arrival;
+pub use report::report;
+pub use stream::{MAX_PAYLOAD, Sent, Sink, Stream};
+pub use tap::{BLOCK_FRAMES, Block, MaskedBlock, Tap, TapState};

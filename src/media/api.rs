@@ -8,13 +8,11 @@ use smallvec::SmallVec;
 use crate::base::ids::{Leg, SessionId};
 use crate::base::secret::Digit;
 use crate::config::{Codec, MaskKind, Network};
-use crate::guard::Masked;
+
+pub use crate::guard::{BLOCK_FRAMES, Block, MaskedBlock};
 
 /// Recording sample rate in Hz.
 pub const RECORD_RATE: u32 = 8_000;
-
-/// Stereo frames in one recorder block: 100 ms.
-pub const BLOCK_FRAMES: usize = 800;
 
 /// A telephone-event payload type and its clock (RFC 4733).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -243,14 +241,3 @@ pub struct LegStats {
     /// Packets missing by sequence number.
     pub lost: u64,
 }
-
-/// 100 ms of both legs as recorders get it, customer left, agent right, 8 kHz.
-pub struct Block {
-    /// Interleaved left, right samples; silence while paused.
-    pub samples: [i16; BLOCK_FRAMES * 2],
-    /// The block is a marked gap.
-    pub paused: bool,
-}
-
-/// A recorder block on its way out.
-pub type MaskedBlock = Masked<Box<Block>>;

@@ -1,5 +1,10 @@
 //! RTP sessions of calls: two legs, the guarded path between them, the recorder tap. Knows no SIP.
 
 mod api;
+mod leg;
+mod session;
+mod worker;
 
 pub use api::*;
+pub use session::Egress;
+pub use worker::Worker;

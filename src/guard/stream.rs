@@ -1,0 +1,193 @@
+//! The RTP stream of ours toward one leg: one SSRC, sequence and timestamps without a break, whatever happens to the
+//! source. Headers and payloads that the guard has decided on go in; [`Masked`] packets come out. It decides nothing.
+
+use std::time::{Duration, Instant};
+
+use arrayvec::ArrayVec;
+use rand::RngExt;
+
+use super::masked::Masked;
+use crate::base::Random;
+use crate::config::Codec;
+use crate::dsp::PER_MS;
+use crate::rtp::{HEADER_LEN, Header, MAX_DATAGRAM};
+
+/// The most payload bytes one packet carries.
+pub const MAX_PAYLOAD: usize = MAX_DATAGRAM - HEADER_LEN;
+
+/// What the receiving leg takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sink {
+    /// Codecs and their payload types; the first is used for what we generate. Empty: nothing is sent.
+    pub audio: ArrayVec<(Codec, u8), 4>,
+    /// Telephone-event payload type and clock rate in Hz.
+    pub event: Option<(u8, u32)>,
+    /// Packet time of what we generate, in ms.
+    pub ptime_ms: u8,
+    /// Whether anything may be sent now.
+    pub open: bool,
+}
+
+impl Sink {
+    /// A leg that takes nothing yet.
+    pub fn closed() -> Self {
+        Self { audio: ArrayVec::new(), event: None, ptime_ms: 20, open: false }
+    }
+
+    /// Samples in one packet that we generate.
+    pub fn frame(&self) -> usize {
+        usize::from(self.ptime_ms.clamp(10, 60)) * PER_MS
+    }
+
+    /// The payload type of `codec` on this leg.
+    pub fn payload_type(&self, codec: Codec) -> Option<u8> {
+        self.audio.iter().find(|(c, _)| *c == codec).map(|(_, payload_type)| *payload_type)
+    }
+}
+
+/// A packet on its way out.
+pub struct Sent<'a> {
+    /// The whole datagram.
+    pub packet: Masked<&'a [u8]>,
+    /// Its RTP timestamp.
+    pub timestamp: u32,
+    /// The codec of its payload; `None` for an event packet.
+    pub codec: Option<Codec>,
+}
+
+impl<'a> Sent<'a> {
+    /// The payload after the header, which is always [`HEADER_LEN`] bytes.
+    pub fn payload(&self) -> &'a [u8] {
+        &self.packet.get()[HEADER_LEN..]
+    }
+}
+
+/// The place of a packet in our stream.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub sequence: u64,
+    pub timestamp: u32,
+    pub marker: bool,
+}
+
+/// Our stream toward one leg.
+pub struct Stream {
+    ssrc: u32,
+    /// The number after the highest sent; its low 16 bits go on the wire.
+    next: u64,
+    /// The timestamp after the newest sample sent.
+    edge: u32,
+    /// When the newest packet went out, and how many samples it held.
+    last: Option<(Instant, u32)>,
+    packets: u32,
+    octets: u32,
+    bytes: [u8; MAX_DATAGRAM],
+}
+
+impl Stream {
+    /// A stream that has sent nothing; SSRC, sequence and timestamp are random (RFC 3550 section 5.1).
+    pub fn new(random: &mut Random) -> Self {
+        Self {
+            ssrc: random.random(),
+            // Away from a wrap at once, so that reordering at the start cannot pass below zero.
+            next: 0x1_0000 + u64::from(random.random::<u16>()),
+            edge: random.random(),
+            last: None,
+            packets: 0,
+            octets: 0,
+            bytes: [0; MAX_DATAGRAM],
+        }
+    }
+
+    /// Our SSRC.
+    pub fn ssrc(&self) -> u32 {
+        self.ssrc
+    }
+
+    /// Packets and payload bytes sent, modulo 2³² as in sender reports.
+    pub fn sent(&self) -> (u32, u32) {
+        (self.packets, self.octets)
+    }
+
+    /// The RTP timestamp that stands for `now`; `None` before anything was sent.
+    pub fn clock(&self, now: Instant) -> Option<u32> {
+        let (last, samples) = self.last?;
+        Some(self.edge.wrapping_sub(samples).wrapping_add(samples_in(now.saturating_duration_since(last))))
+    }
+
+    pub(super) fn next_sequence(&self) -> u64 {
+        self.next
+    }
+
+    pub(super) fn edge(&self) -> u32 {
+        self.edge
+    }
+
+    pub(super) fn last_sent(&self) -> Option<Instant> {
+        self.last.map(|(at, _)| at)
+    }
+
+    /// The timestamp of a packet that begins a new stretch at `now`: right after the newest sample when it follows in
+    /// time, later by what has passed when it does not.
+    pub(super) fn resume_at(&self, now: Instant) -> u32 {
+        let Some((last, samples)) = self.last else { return self.edge };
+        let silent = samples_in(now.saturating_duration_since(last)).saturating_sub(samples);
+        // Less than two packet times is scheduling, not a pause.
+        self.edge.wrapping_add(if silent < 320 { 0 } else { silent })
+    }
+
+    /// The place that follows everything sent.
+    pub(super) fn follow(&self) -> Place {
+        Place { sequence: self.next, timestamp: self.edge, marker: false }
+    }
+
+    /// Leaves `samples` out of the stream's time without leaving out a packet.
+    pub(super) fn skip(&mut self, samples: u32) {
+        self.edge = self.edge.wrapping_add(samples);
+    }
+
+    /// Puts one packet together and hands it out. `samples` is how far the payload reaches in media time.
+    pub(super) fn send(
+        &mut self,
+        now: Instant,
+        place: Place,
+        payload_type: u8,
+        codec: Option<Codec>,
+        samples: u32,
+        fill: impl FnOnce(&mut [u8]) -> usize,
+        out: &mut impl FnMut(Sent<'_>),
+    ) {
+        let Some((header, room)) = self.bytes.split_first_chunk_mut::<HEADER_LEN>() else { return };
+        let header_of = Header {
+            marker: place.marker,
+            payload_type,
+            sequence: place.sequence as u16,
+            timestamp: place.timestamp,
+            ssrc: self.ssrc,
+        };
+        header_of.write(header);
+        let length = fill(room).min(MAX_PAYLOAD);
+        self.packets = self.packets.wrapping_add(1);
+        self.octets = self.octets.wrapping_add(length as u32);
+        if place.sequence >= self.next {
+            self.next = place.sequence + 1;
+        }
+        let end = place.timestamp.wrapping_add(samples);
+        if end.wrapping_sub(self.edge) as i32 >= 0 {
+            self.edge = end;
+            self.last = Some((now, samples));
+        }
+        let packet = Masked::new(&self.bytes[..HEADER_LEN + length]);
+        out(Sent { packet, timestamp: place.timestamp, codec });
+    }
+}
+
+/// A span in samples at 8 kHz.
+pub(super) fn samples_in(span: Duration) -> u32 {
+    u32::try_from(span.as_micros() / 125).unwrap_or(u32::MAX)
+}
+
+/// `samples` at 8 kHz as a span.
+pub(super) fn span_of(samples: u64) -> Duration {
+    Duration::from_micros(samples.saturating_mul(125))
+}

@@ -1,0 +1,283 @@
+//! One leg of a session, the side that receives and reports: strict source, one synchronisation source at a time with
+//! probation for a new one, payload types, RTCP. Datagrams go in; a verdict with the packet's place comes out. It keeps
+//! no audio but one packet on probation.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use rand::RngExt;
+
+use super::api::{LegMedia, LegStats};
+use crate::base::Random;
+use crate::config::{Codec, Network};
+use crate::guard::{Arrival, Masked, Sink, Stream, report};
+use crate::rtp::rtcp::{self, CNAME_LEN, Cname, LastReport, Sending};
+use crate::rtp::sequence::{Source, Verdict};
+use crate::rtp::{MAX_DATAGRAM, View};
+
+/// Mean interval of our reports (RFC 3550 section 6.2).
+const REPORT_EVERY: Duration = Duration::from_secs(5);
+/// A source silent for this long gives way to a new one without probation.
+const STALE: Duration = Duration::from_millis(500);
+
+/// What a payload type means on a leg.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Audio(Codec),
+    /// Telephone-event at a clock rate in Hz.
+    Event(u32),
+    Redundant,
+    Unknown,
+}
+
+/// What to do with a packet.
+pub(super) enum Accepted {
+    No,
+    /// Take it.
+    Yes(Arrival),
+    /// A new source has proved itself: take the packet kept on probation, then this one.
+    Both(Arrival, Arrival),
+}
+
+/// A first packet of a new source, kept until its second.
+struct Probation {
+    ssrc: u32,
+    sequence: u16,
+    length: usize,
+    bytes: [u8; MAX_DATAGRAM],
+}
+
+pub(super) struct LegSide {
+    pub(super) media: LegMedia,
+    allowed: Vec<Network>,
+    source: Option<Source>,
+    generation: u32,
+    last_arrival: Option<Instant>,
+    probation: Box<Probation>,
+    on_probation: bool,
+    pub(super) stats: LegStats,
+    /// Losses of sources that are gone.
+    lost_before: u64,
+    cname: Cname,
+    next_report: Option<Instant>,
+    sender_report: Option<(u32, u32, Instant)>,
+}
+
+impl LegSide {
+    pub(super) fn new(allowed: Vec<Network>, random: &mut Random) -> Self {
+        let mut cname = [0; CNAME_LEN];
+        for byte in &mut cname {
+            *byte = b"0123456789abcdef"[random.random_range(0..16)];
+        }
+        Self {
+            media: LegMedia::idle(),
+            allowed,
+            source: None,
+            generation: 0,
+            last_arrival: None,
+            probation: Box::new(Probation { ssrc: 0, sequence: 0, length: 0, bytes: [0; MAX_DATAGRAM] }),
+            on_probation: false,
+            stats: LegStats::default(),
+            lost_before: 0,
+            cname,
+            next_report: None,
+            sender_report: None,
+        }
+    }
+
+    pub(super) fn set(&mut self, media: LegMedia) {
+        if media.remote_rtp != self.media.remote_rtp {
+            // Another sender: what was on probation is not its.
+            self.on_probation = false;
+        }
+        self.media = media;
+    }
+
+    /// Where RTP goes, if it may.
+    pub(super) fn rtp_to(&self) -> Option<SocketAddr> {
+        self.media.remote_rtp.filter(|to| self.may(to))
+    }
+
+    /// Where RTCP goes, if it may.
+    pub(super) fn rtcp_to(&self) -> Option<SocketAddr> {
+        self.media.remote_rtcp.filter(|to| self.may(to))
+    }
+
+    fn may(&self, address: &SocketAddr) -> bool {
+        self.allowed.iter().any(|network| network.contains(address.ip()))
+    }
+
+    /// What the peer takes, as the guard needs it.
+    pub(super) fn sink(&self) -> Sink {
+        let tx = &self.media.tx;
+        Sink {
+            audio: tx.audio.iter().take(4).map(|f| (f.codec, f.payload_type)).collect(),
+            event: tx.event.map(|f| (f.payload_type, f.clock_rate)),
+            ptime_ms: tx.ptime_ms,
+            open: self.media.send && self.rtp_to().is_some() && !tx.audio.is_empty(),
+        }
+    }
+
+    /// What a payload type means here.
+    pub(super) fn kind(&self, payload_type: u8) -> Kind {
+        let rx = &self.media.rx;
+        if let Some(format) = rx.audio.iter().find(|f| f.payload_type == payload_type) {
+            Kind::Audio(format.codec)
+        } else if let Some(format) = rx.events.iter().find(|f| f.payload_type == payload_type) {
+            Kind::Event(format.clock_rate)
+        } else if rx.red == Some(payload_type) {
+            Kind::Redundant
+        } else {
+            Kind::Unknown
+        }
+    }
+
+    /// Checks a datagram's source; a foreign one is counted.
+    pub(super) fn from_peer(&mut self, source: SocketAddr) -> bool {
+        let same = |to: SocketAddr| to.port() == source.port() && to.ip().to_canonical() == source.ip().to_canonical();
+        let known = self.rtp_to().is_some_and(same);
+        self.stats.foreign += u64::from(!known);
+        known
+    }
+
+    /// Judges a packet of the right address by its source and number. A new source beside a living one must show two
+    /// packets in a row with none of the old one between (RFC 3550 appendix A.1): a stray one changes nothing.
+    pub(super) fn accept(&mut self, now: Instant, view: &View<'_>, bytes: &[u8]) -> Accepted {
+        let (ssrc, sequence) = (view.ssrc(), view.sequence());
+        let stale = self.last_arrival.is_none_or(|at| now.saturating_duration_since(at) > STALE);
+        if let Some(source) = self.source.as_mut().filter(|source| source.ssrc() == ssrc) {
+            let number = match source.handle(sequence) {
+                Verdict::Take(number) => number,
+                Verdict::Restarted(number) => {
+                    self.generation += 1;
+                    number
+                }
+                Verdict::Duplicate | Verdict::Jump => return Accepted::No,
+            };
+            self.on_probation = false;
+            return Accepted::Yes(self.took(now, view, number));
+        }
+        if self.source.is_none() || stale {
+            let number = self.begin(ssrc, sequence);
+            return Accepted::Yes(self.took(now, view, number));
+        }
+        let kept = &mut self.probation;
+        if self.on_probation && kept.ssrc == ssrc && kept.sequence.wrapping_add(1) == sequence {
+            let first = kept.sequence;
+            let number = self.begin(ssrc, first);
+            let Ok(earlier) = View::parse(&self.probation.bytes[..self.probation.length]) else { return Accepted::No };
+            let earlier = Arrival {
+                generation: self.generation,
+                number,
+                timestamp: earlier.timestamp(),
+                marker: earlier.marker(),
+            };
+            self.stats.received += 1;
+            if let Some(source) = &mut self.source {
+                source.handle(sequence);
+            }
+            return Accepted::Both(earlier, self.took(now, view, number + 1));
+        }
+        let Some(room) = kept.bytes.get_mut(..bytes.len()) else { return Accepted::No };
+        room.copy_from_slice(bytes);
+        (kept.ssrc, kept.sequence, kept.length) = (ssrc, sequence, bytes.len());
+        self.on_probation = true;
+        Accepted::No
+    }
+
+    /// The packet that was on probation, out of the way of what follows.
+    pub(super) fn kept(&self) -> ([u8; MAX_DATAGRAM], usize) {
+        (self.probation.bytes, self.probation.length)
+    }
+
+    fn begin(&mut self, ssrc: u32, sequence: u16) -> u64 {
+        self.lost_before += self.source.as_ref().map_or(0, Source::lost);
+        let (source, number) = Source::new(ssrc, sequence);
+        self.source = Some(source);
+        self.generation += 1;
+        self.on_probation = false;
+        number
+    }
+
+    fn took(&mut self, now: Instant, view: &View<'_>, number: u64) -> Arrival {
+        self.last_arrival = Some(now);
+        self.stats.received += 1;
+        let audio = matches!(self.kind(view.payload_type()), Kind::Audio(_));
+        if let Some(source) = self.source.as_mut().filter(|_| audio) {
+            source.arrived(now, view.timestamp(), 8_000);
+        }
+        Arrival { generation: self.generation, number, timestamp: view.timestamp(), marker: view.marker() }
+    }
+
+    /// Counters with the losses of all sources.
+    pub(super) fn totals(&self) -> LegStats {
+        let lost = self.lost_before + self.source.as_ref().map_or(0, Source::lost);
+        LegStats { lost, ..self.stats }
+    }
+
+    /// Takes RTCP of the peer: only its sender report is of use, and nothing of it goes any further (threats R5).
+    pub(super) fn handle_rtcp(&mut self, now: Instant, source: SocketAddr, bytes: &[u8]) {
+        let same = |to: SocketAddr| to.port() == source.port() && to.ip().to_canonical() == source.ip().to_canonical();
+        if !self.rtcp_to().is_some_and(same) {
+            self.stats.foreign += 1;
+            return;
+        }
+        match rtcp::parse(bytes) {
+            Ok(incoming) => {
+                if let Some((ssrc, lsr)) = incoming.sender {
+                    self.sender_report = Some((ssrc, lsr, now));
+                }
+            }
+            Err(_) => self.stats.malformed += 1,
+        }
+    }
+
+    /// When the next report of ours is due.
+    pub(super) fn report_due(&self) -> Option<Instant> {
+        self.next_report
+    }
+
+    /// Begins reporting once there is somewhere to report to.
+    pub(super) fn schedule_report(&mut self, now: Instant, random: &mut Random) {
+        if self.rtcp_to().is_none() {
+            self.next_report = None;
+        } else if self.next_report.is_none() {
+            self.next_report = Some(now + spread(random));
+        }
+    }
+
+    /// Sends our report about both directions: `stream` is what this leg is sent.
+    pub(super) fn report(
+        &mut self,
+        now: Instant,
+        since_start: Duration,
+        stream: &Stream,
+        bye: bool,
+        random: &mut Random,
+        out: impl FnOnce(SocketAddr, Masked<&[u8]>),
+    ) {
+        self.next_report = Some(now + spread(random));
+        let Some(to) = self.rtcp_to() else { return };
+        let sending = stream.clock(now).map(|rtp_time| {
+            let (packets, octets) = stream.sent();
+            Sending { ntp: rtcp::ntp(since_start), rtp_time, packets, octets }
+        });
+        let sender_report = self.sender_report;
+        let reception = self.source.as_mut().map(|source| {
+            let last = sender_report.filter(|(ssrc, ..)| *ssrc == source.ssrc()).map_or_else(
+                LastReport::default,
+                |(_, lsr, at)| {
+                    let since = now.saturating_duration_since(at);
+                    LastReport { lsr, dlsr: (rtcp::ntp(since) >> 16) as u32 }
+                },
+            );
+            (source.report(), last)
+        });
+        report(stream.ssrc(), &self.cname, sending, reception, bye, |packet| out(to, packet));
+    }
+}
+
+/// Half to one and a half mean intervals (RFC 3550 section 6.3.1).
+fn spread(random: &mut Random) -> Duration {
+    REPORT_EVERY.mul_f64(random.random_range(0.5..1.5))
+}
