@@ -14,3 +14,4 @@
 pub mod harden;
 pub mod logging;
 pub mod peers;
+pub mod recorder;

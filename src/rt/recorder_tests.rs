@@ -1,0 +1,333 @@
+//! The recorder on a real disk: kill -9 at any instant, a full disk, a slow one, leftovers of an earlier run.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use rand::{RngExt, SeedableRng};
+
+use super::*;
+use crate::guard::Masked;
+use crate::media::{BLOCK_FRAMES, Block};
+use crate::record::sealed::{GapKind, Item, Verdict, verify};
+
+const CHILD: &str = "TONEWALL_RECORDER_CHILD";
+/// Sixteen samples that stand in every block: found on the disk, they would be plaintext.
+const MARKER: [i16; 16] = [7, -7, 1234, -4321, 99, 3, 500, -500, 31000, -31000, 17, 18, 19, 20, -2, 4242];
+
+fn kek() -> Kek {
+    let text: String = (10..42).map(|byte| format!("{byte:02x}")).collect();
+    Kek::parse("test", &text).expect("a key")
+}
+
+fn ring() -> KeyRing {
+    KeyRing::new(Some(kek()), Vec::new()).expect("a ring")
+}
+
+fn settings(root: &Path, queue_blocks: usize, seed: u64) -> Settings {
+    let random = Random::seed_from_u64(seed);
+    Settings { root: root.to_owned(), node: "n".into(), kek: kek(), queue_blocks, random }
+}
+
+fn meta(random: &mut Random) -> Meta {
+    Meta { call: CallId::draw(random), from_trunk: "carrier".into(), to_trunk: "pbx".into() }
+}
+
+fn block() -> MaskedBlock {
+    let mut block = Box::new(Block { samples: [0; BLOCK_FRAMES * 2], paused: false });
+    for run in block.samples.chunks_exact_mut(MARKER.len()) {
+        run.copy_from_slice(&MARKER);
+    }
+    Masked::for_test(block)
+}
+
+fn start(root: &Path, queue_blocks: usize) -> (Recorder, Receiver<(RecordingId, Report)>) {
+    let (tx, rx) = mpsc::channel();
+    let recorder = Recorder::start(settings(root, queue_blocks, 1), move |recording, report| {
+        // A test that has seen enough no longer listens.
+        let _ = tx.send((recording, report));
+    });
+    (recorder.expect("started"), rx)
+}
+
+fn sealed_files(root: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for day in fs::read_dir(root).expect("the root") {
+        let day = day.expect("an entry").path();
+        if day.is_dir() {
+            files.extend(fs::read_dir(day).expect("a day").map(|entry| entry.expect("an entry").path()));
+        }
+    }
+    files.retain(|file| place::recording_of(file).is_some());
+    files.sort();
+    files
+}
+
+fn read(file: &Path) -> (crate::record::sealed::Report, usize) {
+    let seal = fs::read(place::seal_file(file)).ok();
+    let mut audio = 0;
+    let input = File::open(file).expect("the file");
+    let report = verify(input, seal.as_deref(), place::recording_of(file), &ring(), &mut |item| {
+        if let Item::Audio(samples) = item {
+            audio += samples.len();
+        }
+        Ok(())
+    });
+    (report.expect("a verdict"), audio)
+}
+
+#[test]
+fn a_recording_is_sealed_closed_and_intact_among_leftovers_of_a_killed_run() {
+    let root = tempfile::tempdir().expect("a directory");
+    let today = place::directory(root.path(), wall());
+    fs::create_dir_all(&today).expect("a day");
+    fs::write(today.join("rec_00000000000000000000000000000000.sealed"), b"").expect("a leftover");
+    fs::write(today.join("rec_00000000000000000000000000000001.seal.new"), b"half").expect("a leftover");
+    fs::write(root.path().join(".probe-1"), b"").expect("a leftover");
+
+    let (recorder, reports) = start(root.path(), QUEUE_BLOCKS);
+    let mut random = Random::seed_from_u64(5);
+    let recording = RecordingId::draw(&mut random);
+    let feed = recorder.handle().open(recording, meta(&mut random));
+    (0..34).for_each(|_| feed.block(block()));
+    feed.close();
+    recorder.stop();
+    let reports: Vec<Report> = reports
+        .into_iter()
+        .map(|(id, report)| (id == recording).then_some(report))
+        .map(|r| r.expect("only one recording"))
+        .collect();
+    let Report::Opened { file } = &reports[0] else { panic!("{reports:?}") };
+    let acknowledged: Vec<_> = (2..5).map(|chunks| Report::Acknowledged { chunks }).collect();
+    assert_eq!(reports[1..4], acknowledged);
+    assert!(matches!(reports[4], Report::Closed { length_ms: 3_400, .. }), "{reports:?}");
+    let (report, audio) = read(file);
+    assert_eq!(report.verdict, Verdict::Intact);
+    assert_eq!(audio, 34 * BLOCK_FRAMES * 4);
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(file).expect("metadata").permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    // The empty leftover is an interrupted recording and not a fault.
+    let (report, _) = read(&today.join("rec_00000000000000000000000000000000.sealed"));
+    assert!(matches!(report.verdict, Verdict::Interrupted { good_chunks: 0, .. }));
+}
+
+#[test]
+fn stopping_closes_what_is_open() {
+    let root = tempfile::tempdir().expect("a directory");
+    let (recorder, _reports) = start(root.path(), QUEUE_BLOCKS);
+    let mut random = Random::seed_from_u64(6);
+    let feeds: Vec<_> =
+        (0..3).map(|_| recorder.handle().open(RecordingId::draw(&mut random), meta(&mut random))).collect();
+    for feed in &feeds {
+        feed.block(block());
+    }
+    assert_eq!(recorder.handle().counters().failed.load(Relaxed), 0);
+    recorder.stop();
+    let files = sealed_files(root.path());
+    assert_eq!(files.len(), 3);
+    for file in files {
+        assert_eq!(read(&file).0.verdict, Verdict::Intact);
+    }
+    feeds[0].block(block());
+}
+
+#[test]
+fn a_name_that_is_taken_is_never_written_into() {
+    let root = tempfile::tempdir().expect("a directory");
+    let (recorder, reports) = start(root.path(), QUEUE_BLOCKS);
+    let mut random = Random::seed_from_u64(7);
+    let recording = RecordingId::draw(&mut random);
+    let file = place::sealed_file(&place::directory(root.path(), wall()), recording);
+    fs::create_dir_all(file.parent().expect("a parent")).expect("a day");
+    fs::write(&file, b"somebody's").expect("a file");
+    let feed = recorder.handle().open(recording, meta(&mut random));
+    feed.block(block());
+    feed.close();
+    recorder.stop();
+    let reports: Vec<_> = reports.into_iter().collect();
+    assert!(matches!(reports[..], [(_, Report::Failed(_))]), "{reports:?}");
+    assert_eq!(fs::read(&file).expect("the file"), b"somebody's");
+}
+
+#[test]
+fn a_queue_that_overflows_leaves_marked_silence_and_the_timeline_holds() {
+    let root = tempfile::tempdir().expect("a directory");
+    let (gate_tx, gate) = mpsc::channel::<()>();
+    let (tx, reports) = mpsc::channel();
+    // The disk stands still inside the first report until the gate opens.
+    let recorder = Recorder::start(settings(root.path(), 12, 2), move |_, report| {
+        if matches!(report, Report::Opened { .. }) {
+            gate.recv().expect("the gate");
+        }
+        tx.send(report).expect("the test listens");
+    })
+    .expect("started");
+    let mut random = Random::seed_from_u64(8);
+    let feed = recorder.handle().open(RecordingId::draw(&mut random), meta(&mut random));
+    let begun = Instant::now();
+    (0..40).for_each(|_| feed.block(block()));
+    assert!(begun.elapsed() < Duration::from_secs(5), "a full queue never makes the media worker wait");
+    gate_tx.send(()).expect("the recorder waits");
+    feed.close();
+    recorder.stop();
+    assert!(reports.iter().any(|report| report == Report::Behind { blocks: 28 }));
+    let (report, audio) = read(&sealed_files(root.path())[0]);
+    assert_eq!(report.verdict, Verdict::Intact);
+    assert_eq!(audio, 40 * BLOCK_FRAMES * 4);
+    assert_eq!(report.gaps.len(), 1);
+    assert_eq!((report.gaps[0].kind, report.gaps[0].from), (GapKind::Lost, 12 * BLOCK_FRAMES as u64));
+}
+
+#[test]
+fn a_disk_that_is_full_fails_the_recording_and_keeps_what_was_acknowledged() {
+    // /dev/full answers every write with ENOSPC: the recorder's own file path on it.
+    let full = OpenOptions::new().append(true).open("/dev/full").expect("/dev/full");
+    let mut storage = SealedFile { file: full, counters: Arc::default(), since: Instant::now() };
+    let error = storage.append(b"bytes").expect_err("no space");
+    assert_eq!(Failure::of(&error, "cannot write", Path::new("x")).kind, FailureKind::DiskFull);
+
+    // A file that may not grow past 100 kB: RLIMIT_FSIZE in a child, so that only it is limited.
+    let root = tempfile::tempdir().expect("a directory");
+    let run = child(root.path(), "limited").stdout(Stdio::piped()).output().expect("the child");
+    let text = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success() && text.contains("failed"), "{text}");
+    let acknowledged = last_acknowledged(&text);
+    assert!(!acknowledged.is_empty());
+    for file in sealed_files(root.path()) {
+        let Verdict::Interrupted { good_chunks, .. } = read(&file).0.verdict else { panic!("not interrupted") };
+        let id = place::recording_of(&file).expect("ours").to_string();
+        assert_eq!(Some(&good_chunks), acknowledged.get(&id), "{text}");
+    }
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_is_told_at_start() {
+    let root = tempfile::tempdir().expect("a directory");
+    let file = root.path().join("a-file");
+    fs::write(&file, b"").expect("a file");
+    let failure = Recorder::start(settings(&file.join("below"), 1, 3), |_, _| {}).err().expect("refused");
+    assert!(failure.text.contains("cannot make"), "{failure}");
+}
+
+#[test]
+fn killed_at_any_instant_every_acknowledged_chunk_decrypts_and_nothing_is_plaintext() {
+    const KILLS: usize = 36;
+    let mut random = Random::seed_from_u64(99);
+    let marker: Vec<u8> = MARKER.iter().flat_map(|sample| sample.to_le_bytes()).collect();
+    let (mut chunks, mut torn) = (0, 0);
+    for kill in 0..KILLS {
+        let root = tempfile::tempdir().expect("a directory");
+        let mut writing = child(root.path(), "forever").stdout(Stdio::piped()).spawn().expect("the child");
+        let mut lines = BufReader::new(writing.stdout.take().expect("its output"));
+        let mut text = String::new();
+        while !text.contains("ready") {
+            assert_ne!(lines.read_line(&mut text).expect("a line"), 0, "the child ended: {text}");
+        }
+        std::thread::sleep(Duration::from_micros(random.random_range(0..60_000)));
+        writing.kill().expect("killed");
+        writing.wait().expect("gone");
+        std::io::Read::read_to_string(&mut lines, &mut text).expect("the rest");
+        let acknowledged = last_acknowledged(&text);
+        for file in sealed_files(root.path()) {
+            let bytes = fs::read(&file).expect("the file");
+            assert!(memchr::memmem::find(&bytes, &marker[..8]).is_none(), "plaintext after kill {kill}");
+            let (report, audio) = read(&file);
+            let Verdict::Interrupted { good_chunks, tear } = report.verdict else {
+                panic!("kill {kill}: {:?}", report.verdict)
+            };
+            let id = place::recording_of(&file).expect("ours").to_string();
+            let promised = acknowledged.get(&id).copied().unwrap_or(0);
+            assert!(good_chunks >= promised, "kill {kill}: {promised} acknowledged, {good_chunks} read");
+            assert_eq!(audio as u64, good_chunks.saturating_sub(1) * 32_000);
+            chunks += good_chunks;
+            torn += usize::from(tear != crate::record::sealed::Tear::BetweenChunks);
+        }
+    }
+    eprintln!("{KILLS} kills: {chunks} chunks read, {torn} files torn inside a chunk, 0 lost, 0 plaintext");
+    assert!(chunks > KILLS as u64, "the kills came too early to prove anything");
+}
+
+/// This test's own binary, running [`writes_until_it_is_killed_or_full`] as a process of its own.
+fn child(root: &Path, how: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("this binary"));
+    command
+        .args(["--exact", "rt::recorder::tests::writes_until_it_is_killed_or_full", "--nocapture"])
+        .env(CHILD, root)
+        .env("TONEWALL_RECORDER_HOW", how);
+    command
+}
+
+/// Recording id to chunks, from `ack <id> <chunks>` lines; a line cut by the kill does not count.
+fn last_acknowledged(text: &str) -> HashMap<String, u64> {
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let words = whole.lines().filter_map(|line| line.strip_prefix("ack ")?.split_once(' '));
+    words.map(|(id, chunks)| (id.to_owned(), chunks.parse().expect("a number"))).collect()
+}
+
+/// As a child: writes three recordings as fast as the disk takes them, saying what is acknowledged, until it is killed
+/// or its files may not grow. As a plain test: the same with an end, and all must be intact.
+#[test]
+fn writes_until_it_is_killed_or_full() {
+    let own = tempfile::tempdir().expect("a directory");
+    let root = std::env::var_os(CHILD).map_or_else(|| own.path().to_owned(), PathBuf::from);
+    let how = std::env::var("TONEWALL_RECORDER_HOW").unwrap_or_default();
+    if how == "limited" {
+        let most = Some(100_000);
+        let limit = rustix::process::Rlimit { current: most, maximum: most };
+        ignore_file_size_signal();
+        rustix::process::setrlimit(rustix::process::Resource::Fsize, limit).expect("limited");
+    }
+    let (failed_tx, failed) = mpsc::channel();
+    let recorder = Recorder::start(settings(&root, 64, 11), move |recording, report| {
+        let mut out = io::stdout().lock();
+        let line = match report {
+            Report::Opened { .. } => format!("\nack {recording} 1\n"),
+            Report::Acknowledged { chunks } => format!("ack {recording} {chunks}\n"),
+            Report::Failed(failure) => {
+                failed_tx.send(()).expect("the writer listens");
+                format!("failed {failure}\n")
+            }
+            Report::Behind { .. } | Report::Closed { .. } => return,
+        };
+        out.write_all(line.as_bytes()).and_then(|()| out.flush()).expect("said");
+    })
+    .expect("started");
+    let mut random = Random::seed_from_u64(12);
+    let feeds: Vec<_> =
+        (0..3).map(|_| recorder.handle().open(RecordingId::draw(&mut random), meta(&mut random))).collect();
+    if how == "forever" {
+        println!("\nready");
+    }
+    let mut rounds = 0;
+    let mut failures = 0;
+    while how == "forever" || (how == "limited" && failures < feeds.len()) || (how.is_empty() && rounds < 25) {
+        if recorder.handle().counters().waiting() < 48 {
+            feeds.iter().for_each(|feed| feed.block(block()));
+            rounds += 1;
+        } else {
+            std::thread::yield_now();
+        }
+        failures += failed.try_iter().count();
+    }
+    recorder.stop();
+    if how.is_empty() {
+        for file in sealed_files(&root) {
+            assert_eq!(read(&file).0.verdict, Verdict::Intact);
+        }
+        assert_eq!(sealed_files(&root).len(), 3);
+    }
+}
+
+/// Without this the limit would end the child by SIGXFSZ before the write fails with EFBIG. Rust ignores no signal but
+/// SIGPIPE by itself; a thread that blocks it does not get it, and threads inherit the mask.
+#[allow(unsafe_code)]
+fn ignore_file_size_signal() {
+    unsafe extern "C" {
+        fn signal(number: i32, handler: usize) -> usize;
+    }
+    const SIGXFSZ: i32 = 25;
+    const SIG_IGN: usize = 1;
+    // SAFETY: plain C library call that sets a disposition; no handler of ours runs.
+    unsafe { signal(SIGXFSZ, SIG_IGN) };
+}
