@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub mod recordings;
 mod run;
 
 /// Exit status of a command that could not do its work (bad configuration, socket in use, …).
