@@ -1,75 +1,152 @@
-//! The SIP endpoint: many peers, many transactions, one state machine without sockets or clock.
+//! The SIP endpoint: many peers, many transactions, one state machine without sockets or clock. Datagrams, requests and
+//! answers of our user and the time go in; messages to send and events come out. It answers by itself what needs no
+//! user: malformed messages (400, 505), unknown methods (501), merged requests (482), CANCEL (200, 481), Max-Forwards
+//! used up (483), overload (503), repeated requests (the last response again). It knows no policy: which peer may send
+//! what is decided before and after it.
+//!
+//! Drain rule: after each `handle_*` or order, take `poll_transmit` and `poll_event` until both give `None`, then arm
+//! `poll_timeout`.
+//!
+//! Repeats: the endpoint repeats a 2xx to an INVITE until its ACK ([`Event::Ack`]) or 64×T1 ([`Event::ServerTimeout`]);
+//! and it answers repeated 2xx of the peer with the ACK given by [`Endpoint::ack_2xx`].
 
+mod client;
+mod keys;
+mod server;
+mod slab;
 mod types;
 
-use std::collections::VecDeque;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
 
 use crate::base::Random;
+use crate::base::time::soonest;
 
-use super::msg::{self, HeaderName, Message, Method, Request, Response};
+use super::msg::{self, FrameError, HeaderName, Message, ParseError, Request, Response};
+use super::txn;
+use client::Client;
+use keys::KeyBuffer;
+use server::Server;
+use slab::Slab;
 
-pub use types::{ClientId, Dest, EndpointConfig, Event, Flow, ServerId, Timers, Transmit};
+pub use super::txn::Timers;
+pub use types::{ClientId, Dest, EndpointConfig, Event, Flow, ServerId, Transmit};
 
 /// SIP transactions with many peers.
 pub struct Endpoint {
+    config: EndpointConfig,
+    random: Random,
+    clients: Slab<Client>,
+    servers: Slab<Server>,
+    /// Server transactions by branch (section 17.2.3), merged-request key and acknowledged dialog.
+    by_key: HashMap<Box<[u8]>, u64>,
+    key: KeyBuffer,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
-    next: u64,
 }
 
 impl Endpoint {
     /// An endpoint without transactions. `random` makes branches and tags.
-    pub fn new(_config: EndpointConfig, _random: Random) -> Self {
-        Self { transmits: VecDeque::new(), events: VecDeque::new(), next: 0 }
-    }
-
-    /// Takes a datagram, or one frame of a stream.
-    pub fn handle_datagram(&mut self, _now: Instant, flow: &Flow, datagram: &[u8]) {
-        match msg::parse_datagram(datagram) {
-            Ok(Message::Request(request)) if request.method != Method::Ack => {
-                self.next += 1;
-                self.events.push_back(Event::Request { id: ServerId(self.next), flow: *flow, request });
-            }
-            Ok(_) => {}
-            Err(error) => self.events.push_back(Event::Malformed { flow: *flow, error }),
+    pub fn new(mut config: EndpointConfig, random: Random) -> Self {
+        // A retransmission interval of nothing would never come to an end.
+        config.timers.t1 = config.timers.t1.max(Duration::from_millis(1));
+        config.timers.t2 = config.timers.t2.max(config.timers.t1);
+        Self {
+            config,
+            random,
+            clients: Slab::new(),
+            servers: Slab::new(),
+            by_key: HashMap::new(),
+            key: KeyBuffer::default(),
+            transmits: VecDeque::new(),
+            events: VecDeque::new(),
         }
     }
 
-    /// Sending to `dest` failed, or its connection closed: ends what waits for it.
-    pub fn handle_flow_failed(&mut self, _now: Instant, _dest: &Dest) {}
+    /// Takes a datagram, or one frame of a stream.
+    pub fn handle_datagram(&mut self, now: Instant, flow: &Flow, datagram: &[u8]) {
+        self.handle_message(now, flow, Bytes::copy_from_slice(datagram));
+    }
+
+    /// [`Endpoint::handle_datagram`] without copying the bytes.
+    pub fn handle_message(&mut self, now: Instant, flow: &Flow, message: Bytes) {
+        // Keep-alives: empty lines, and the zero bytes some peers send.
+        if message.iter().all(|b| matches!(b, b'\r' | b'\n' | 0)) {
+            return;
+        }
+        match msg::parse_bytes(message) {
+            Ok(Message::Request(request)) => self.take_request(now, flow, request),
+            Ok(Message::Response(response)) => self.take_response(now, response),
+            Err(error) => self.refuse(flow, error),
+        }
+    }
+
+    /// Takes a stream's framing error: answers 513 or 400 if the head allows it. The stream is to be closed.
+    pub fn handle_frame_error(&mut self, flow: &Flow, error: FrameError) {
+        let error = match error {
+            FrameError::TooLong { head } => msg::refuse_head(head, 513, "Message Too Large"),
+            FrameError::BadLength { head, reason } => msg::refuse_head(head, 400, reason),
+        };
+        self.refuse(flow, error);
+    }
+
+    fn refuse(&mut self, flow: &Flow, mut error: ParseError) {
+        if let Some(reply) = error.reply.take() {
+            self.send_stateless(flow, *reply);
+        }
+        self.events.push_back(Event::Malformed { flow: *flow, error });
+    }
+
+    /// Sending to `dest` failed, or its connection closed: requests to it that no one has answered yet fail.
+    pub fn handle_flow_failed(&mut self, now: Instant, dest: &Dest) {
+        self.fail_clients(now, dest);
+    }
 
     /// Fires due timers.
-    pub fn handle_timeout(&mut self, _now: Instant) {}
-
-    /// Sends a request of ours (not ACK, not CANCEL) without Via: the endpoint adds Via with `advertise`,
-    /// Max-Forwards, User-Agent and Content-Length where they are missing.
-    pub fn request(&mut self, _now: Instant, request: Request, dest: Dest, _advertise: SocketAddr) -> ClientId {
-        self.next += 1;
-        self.transmits.push_back(Transmit { flow: dest, bytes: request.to_bytes() });
-        ClientId(self.next)
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(id) = self.servers.take_due(now) {
+            self.server_due(now, id);
+        }
+        while let Some(id) = self.clients.take_due(now) {
+            self.client_due(now, id);
+        }
     }
 
-    /// Answers a request. A To tag is added where it is missing. `false`: the transaction is over or already answered.
-    pub fn respond(&mut self, _now: Instant, _id: ServerId, _response: Response) -> bool {
-        false
+    /// Sends a request of ours (not ACK, not CANCEL) without Via: the endpoint adds Via with `advertise` as sent-by,
+    /// Max-Forwards and User-Agent where they are missing, and a true Content-Length.
+    pub fn request(&mut self, now: Instant, request: Request, dest: Dest, advertise: SocketAddr) -> ClientId {
+        self.start_client(now, request, dest, advertise)
     }
 
-    /// Answers a request finally and forgets it at once, without retransmission: for refusals that a repeated request
-    /// would get again (threats R27). `false`: the transaction is over or already answered.
-    pub fn reject(&mut self, _now: Instant, _id: ServerId, _response: Response) -> bool {
-        false
+    /// Answers a request. A To tag is added where it is missing. `false`: the transaction is over or has its final
+    /// answer.
+    pub fn respond(&mut self, now: Instant, id: ServerId, response: Response) -> bool {
+        self.answer(now, id, response)
+    }
+
+    /// Answers a request finally and forgets it at once, without repeating: for refusals that a repeated request would
+    /// get again (threats R27). `false`: the transaction is over or has its final answer.
+    pub fn reject(&mut self, _now: Instant, id: ServerId, response: Response) -> bool {
+        self.answer_and_forget(id, response)
     }
 
     /// Cancels an INVITE of ours: CANCEL goes out now or with the first provisional response (RFC 3261 section 9.1),
-    /// with `extra` headers (Reason). The INVITE's own final answer still comes as an event.
-    pub fn cancel(&mut self, _now: Instant, _id: ClientId, _extra: &[(HeaderName, &str)]) {}
+    /// with `extra` headers (Reason). The INVITE's own final answer, or a timeout, still comes as an event; a 2xx may
+    /// come too and is then to be acknowledged and ended with BYE.
+    pub fn cancel(&mut self, now: Instant, id: ClientId, extra: &[(HeaderName, &str)]) {
+        self.cancel_client(now, id, extra);
+    }
 
-    /// Sends the ACK for a 2xx ([`super::Dialog::ack`]). The endpoint keeps it and answers retransmissions of that 2xx
-    /// with it, so that the user sees each 2xx once.
-    pub fn ack_2xx(&mut self, _now: Instant, _invite: ClientId, ack: Request, dest: Dest, _advertise: SocketAddr) {
-        self.transmits.push_back(Transmit { flow: dest, bytes: ack.to_bytes() });
+    /// Sends the ACK for a 2xx to `invite` ([`super::Dialog::ack`]). The endpoint keeps it and answers repeats of that
+    /// 2xx with it, so that the user sees each 2xx once.
+    pub fn ack_2xx(&mut self, now: Instant, invite: ClientId, ack: Request, dest: Dest, advertise: SocketAddr) {
+        self.send_ack_2xx(now, invite, ack, dest, advertise);
     }
 
     /// The next message to send.
@@ -83,12 +160,20 @@ impl Endpoint {
     }
 
     /// When [`Endpoint::handle_timeout`] is wanted next.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+    pub fn poll_timeout(&mut self) -> Option<Instant> {
+        soonest(self.servers.soonest(), self.clients.soonest())
     }
 
     /// Transactions held now, both ways.
     pub fn transactions(&self) -> usize {
-        0
+        self.clients.len() + self.servers.len()
+    }
+
+    fn transmit(&mut self, flow: Dest, bytes: Bytes) {
+        self.transmits.push_back(Transmit { flow, bytes });
+    }
+
+    fn reliable(dest: &Dest) -> bool {
+        dest.transport != crate::config::Transport::Udp
     }
 }

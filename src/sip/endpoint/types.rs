@@ -1,12 +1,12 @@
 //! What goes into and comes out of an [`super::Endpoint`].
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::config::{ListenerId, Transport};
 use crate::sip::msg::{ParseError, Request, Response};
+use crate::sip::txn::Timers;
 
 /// Where a message came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -59,30 +59,6 @@ pub struct ClientId(pub(in crate::sip) u64);
 /// A transaction of the peer's: it sent the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServerId(pub(in crate::sip) u64);
-
-/// The timer values of RFC 3261 table 4.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timers {
-    /// Round-trip estimate; 500 ms.
-    pub t1: Duration,
-    /// Longest retransmission interval of non-INVITE requests and INVITE responses; 4 s.
-    pub t2: Duration,
-    /// Longest time a message stays in the network; 5 s.
-    pub t4: Duration,
-    /// How long an INVITE may wait for our user before the endpoint sends 100 (section 17.2.1); 200 ms.
-    pub trying: Duration,
-}
-
-impl Default for Timers {
-    fn default() -> Self {
-        Self {
-            t1: Duration::from_millis(500),
-            t2: Duration::from_secs(4),
-            t4: Duration::from_secs(5),
-            trying: Duration::from_millis(200),
-        }
-    }
-}
 
 /// How an endpoint behaves.
 #[derive(Debug, Clone)]

@@ -188,6 +188,15 @@ impl Headers {
         self.write_cleaned(place.unwrap_or(self.entries.len()), name, value.as_ref());
     }
 
+    /// Replaces the value of the first line `name` and leaves further ones; nothing when there is none. Cleans `value`
+    /// as [`Headers::push`].
+    pub fn replace_first(&mut self, name: HeaderName, value: impl AsRef<[u8]>) {
+        if let Some(at) = self.entries.iter().position(|e| e.name == Some(name)) {
+            self.entries.remove(at);
+            self.write_cleaned(at, name, value.as_ref());
+        }
+    }
+
     /// Removes every header `name`; says how many there were.
     pub fn remove(&mut self, name: HeaderName) -> usize {
         let before = self.entries.len();

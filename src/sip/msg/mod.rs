@@ -20,7 +20,7 @@ pub use framer::{Frame, FrameError, Framer, MAX_MESSAGE};
 pub use headers::{Header, Headers};
 pub use method::Method;
 pub use name::HeaderName;
-pub use parse::{parse_bytes, parse_datagram};
+pub use parse::{parse_bytes, parse_datagram, refuse_head};
 pub use uri::Uri;
 
 use header::{CSeq, NameAddr, Via};
@@ -142,6 +142,25 @@ impl Response {
             response.headers.copy_from(&request.headers, HeaderName::RecordRoute);
         }
         response
+    }
+
+    /// The 420 to a request that requires an extension not in `supported` (RFC 3261 section 8.2.2.3); `None` when all
+    /// it requires is there. ACK and CANCEL are never refused so.
+    pub fn bad_extension(request: &Request, supported: &[&str]) -> Option<Response> {
+        if matches!(request.method, Method::Ack | Method::Cancel) {
+            return None;
+        }
+        let unknown: Vec<&[u8]> = request
+            .headers
+            .items(HeaderName::Require)
+            .filter(|tag| !supported.iter().any(|s| s.as_bytes().eq_ignore_ascii_case(tag)))
+            .collect();
+        if unknown.is_empty() {
+            return None;
+        }
+        let mut response = Response::for_request(request, 420, "");
+        response.headers.push(HeaderName::Unsupported, unknown.join(&b", "[..]));
+        Some(response)
     }
 
     /// Adds a tag to To unless it has one.

@@ -194,6 +194,22 @@ fn read_body(bytes: &Bytes, at: usize, headers: &Headers, fault: &mut FirstFault
     }
 }
 
+/// The verdict on a message whose head came over a stream that cannot go on ([`super::FrameError`]), with the answer
+/// to it where one can be built.
+pub fn refuse_head(head: Bytes, status: u16, reason: &'static str) -> ParseError {
+    let mut ignored = FirstFault::default();
+    let mut headers = Headers::over(head.clone());
+    let line = match line_end(&head, 0, &mut ignored) {
+        Some((end, next)) => {
+            let line = StartLine::parse(&head, 0, end, &mut ignored);
+            read_headers(&head, next, &mut headers, &mut ignored);
+            line
+        }
+        None => StartLine::Broken,
+    };
+    refuse(Fault { status, reason, offset: head.len() }, &line, &headers)
+}
+
 enum StartLine {
     Request { method: Method, uri: (usize, usize) },
     Response { status: u16, reason: (usize, usize) },

@@ -19,6 +19,8 @@ pub struct Via<'a> {
     pub host: Host<'a>,
     /// Port of sent-by.
     pub port: Option<u16>,
+    /// Host and port as written.
+    pub sent_by: &'a str,
     /// Parameters.
     pub params: Params<'a>,
 }
@@ -48,7 +50,7 @@ impl<'a> Via<'a> {
                 (Host::parse(host.trim()).ok_or(BAD)?, Some(port))
             }
         };
-        Ok(Self { transport, host, port, params: Params::parse(params)? })
+        Ok(Self { transport, host, port, sent_by, params: Params::parse(params)? })
     }
 
     /// The branch.
