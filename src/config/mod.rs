@@ -1,5 +1,16 @@
-//! Configuration: one TOML file turned into checked types. Nothing downstream checks again.
+//! Configuration: one TOML file turned into checked types. The text goes in; a [`Config`] comes out in which every
+//! name resolves and every range is sane, or else [`Faults`]: all that is wrong, each with file, line, key and reason.
+//! Nothing downstream checks again. Reading is pure but for [`Config::load`], which reads the file and the key files
+//! and environment variables it names.
 
+mod cross;
+mod fault;
+mod hint;
+mod load;
+mod read;
 mod types;
 
+pub use fault::{Fault, Faults};
+pub use load::{Checked, Places, SecretSource, Surroundings};
+pub use read::SCHEMA;
 pub use types::*;

@@ -1,0 +1,281 @@
+//! How the sections fit together: names resolve, addresses do not clash, calls have somewhere to go, what records has
+//! a key. Each check speaks only when what it needs was readable, so one slip gives one fault.
+
+use std::net::SocketAddr;
+
+use super::hint::hint;
+use super::read::value::overlap;
+use super::read::{Drafts, listener, route, trunk};
+use super::{GuardMode, ListenerId, RecordingPolicy, Route, Side, Transport, TrunkId};
+
+/// UDP ports a call takes: RTP and RTCP on both legs.
+const PORTS_PER_CALL: u32 = 4;
+
+/// Names resolved.
+pub(super) struct Found {
+    /// The listener of each trunk.
+    pub(super) listeners: Vec<Option<ListenerId>>,
+    /// The routes; `None` when a name does not resolve.
+    pub(super) routes: Option<Vec<Route>>,
+}
+
+/// Calls that a port range carries.
+pub(super) fn capacity((first, last): (u16, u16)) -> u32 {
+    (u32::from(last) - u32::from(first) + 1) / PORTS_PER_CALL
+}
+
+/// Notes every fault between sections.
+pub(super) fn check(drafts: &Drafts<'_>) -> Found {
+    listeners(drafts);
+    calls(drafts);
+    recording(drafts);
+    let listeners = drafts.trunks.iter().map(|trunk| listener_of(drafts, trunk)).collect::<Vec<_>>();
+    trunks(drafts, &listeners);
+    Found { routes: routes(drafts), listeners }
+}
+
+fn twice<'a>(names: impl Iterator<Item = Option<&'a String>>, mut report: impl FnMut(usize, &str)) {
+    let mut seen: Vec<&String> = Vec::new();
+    for (index, name) in names.enumerate() {
+        if let Some(name) = name {
+            if seen.contains(&name) {
+                report(index, name);
+            }
+            seen.push(name);
+        }
+    }
+}
+
+fn clash(a: SocketAddr, b: SocketAddr) -> bool {
+    let same_ip =
+        a.ip() == b.ip() || (a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified()));
+    a.port() == b.port() && same_ip
+}
+
+fn listeners(drafts: &Drafts<'_>) {
+    if drafts.listeners.is_empty() && !drafts.root.has("listener") {
+        drafts.root.fault("listener", "no [[listener]] is there, so SIP would be heard nowhere");
+    }
+    twice(drafts.listeners.iter().map(|listener| listener.name.as_ref()), |index, name| {
+        drafts.listeners[index].table.fault("name", format!("a listener named {name:?} stands above already"));
+    });
+    for (index, listener) in drafts.listeners.iter().enumerate() {
+        let (Some(at), Some(transport)) = (listener.address, listener.transport) else { continue };
+        let same = |other: &&listener::Draft<'_>| {
+            other.transport == Some(transport) && other.address.is_some_and(|other| clash(at, other))
+        };
+        if let Some(other) = drafts.listeners[..index].iter().find(same) {
+            let name = other.name.as_deref().unwrap_or("above");
+            listener.table.fault("address", format!("{at} is taken by the listener {name:?} already"));
+        }
+        let control = drafts.control.as_ref().and_then(|control| control.address);
+        if transport == Transport::Tcp && control.is_some_and(|control| clash(at, control)) {
+            listener.table.fault("address", format!("{at} is taken by [control] too"));
+        }
+        if transport == Transport::Udp
+            && let (Some((first, last)), Some(ip)) = (drafts.media.ports, drafts.media.address)
+            && (first..=last).contains(&at.port())
+            && clash(at, SocketAddr::new(ip, at.port()))
+        {
+            listener.table.fault("address", format!("port {} lies within media.ports ({first} to {last})", at.port()));
+        }
+    }
+}
+
+fn calls(drafts: &Drafts<'_>) {
+    if let (Some(calls), Some(ports)) = (drafts.node_calls, drafts.media.ports)
+        && calls > capacity(ports)
+    {
+        let (first, last) = ports;
+        let room = capacity(ports);
+        drafts.node.fault(
+            "max_calls",
+            format!("media.ports {first} to {last} carry {room} calls (four ports each), not {calls}"),
+        );
+    }
+}
+
+fn recording(drafts: &Drafts<'_>) {
+    let records = |trunk: &&trunk::Draft<'_>| trunk.recording.is_some_and(|policy| policy != RecordingPolicy::Off);
+    let Some(trunk) = drafts.trunks.iter().find(records) else { return };
+    if drafts.keys.current.is_none() && !drafts.root.has("keys") {
+        trunk
+            .table
+            .fault("recording", "calls are to be recorded, but no key to seal them is named; add [keys.current]");
+    } else if drafts.keys.current.is_none() && !drafts.root.child_has("keys", "current") {
+        trunk.table.fault("recording", "calls are to be recorded, but [keys.current] is missing");
+    }
+    if !drafts.storage.has("recordings") {
+        trunk.table.fault("recording", "calls are to be recorded, but storage.recordings (the directory) is missing");
+    }
+}
+
+fn listener_of(drafts: &Drafts<'_>, trunk: &trunk::Draft<'_>) -> Option<ListenerId> {
+    let name = trunk.listener?;
+    let found = drafts.listeners.iter().position(|listener| listener.name.as_deref() == Some(name));
+    let unreadable = drafts.listeners.iter().any(|listener| listener.name.is_none());
+    if found.is_none() && !unreadable {
+        let known = drafts.listeners.iter().filter_map(|listener| listener.name.as_deref());
+        trunk.table.fault("listener", format!("no listener is named {name:?}{}", hint(name, known)));
+    }
+    found.map(ListenerId)
+}
+
+fn trunks(drafts: &Drafts<'_>, listeners: &[Option<ListenerId>]) {
+    for (side, word) in [(Side::Carrier, "carrier"), (Side::Pbx, "pbx")] {
+        let is_there = drafts.trunks.iter().any(|trunk| trunk.side.is_none_or(|known| known == side));
+        if !is_there {
+            drafts
+                .root
+                .fault("trunk", format!("no [[trunk]] has side = \"{word}\"; a call needs one trunk of each side"));
+        }
+    }
+    twice(drafts.trunks.iter().map(|trunk| trunk.name.as_ref()), |index, name| {
+        drafts.trunks[index].table.fault("name", format!("a trunk named {name:?} stands above already"));
+    });
+    for (index, trunk) in drafts.trunks.iter().enumerate() {
+        side(trunk);
+        let Some(ListenerId(listener)) = listeners[index] else { continue };
+        let bound = drafts.listeners[listener].address;
+        for remote in trunk.remotes.iter().flatten() {
+            if bound.is_some_and(|bound| bound.is_ipv4() != remote.is_ipv4()) {
+                trunk.table.fault("remotes", format!("{remote} is of the other IP version than its listener"));
+            } else if drafts
+                .listeners
+                .iter()
+                .filter_map(|listener| listener.address)
+                .any(|own| clash(own, *remote) && own.ip() == remote.ip())
+            {
+                trunk.table.fault("remotes", format!("{remote} is a listener of ours; calls would go in circles"));
+            }
+        }
+        let others = drafts.trunks[..index].iter().zip(listeners).filter(|(_, other)| **other == listeners[index]);
+        for (other, _) in others {
+            let (mine, theirs) = (trunk.sources.iter().flatten(), other.sources.iter().flatten());
+            if let Some(both) = mine.clone().find(|a| theirs.clone().any(|b| overlap(a, b))) {
+                let name = other.name.as_deref().unwrap_or("above");
+                let key = if trunk.table.has("sources") { "sources" } else { "remotes" };
+                trunk.table.fault(
+                    key,
+                    format!(
+                        "{}/{} is also a source of trunk {name:?} on the same listener, so a call from there would \
+                         fit both; use a listener for each",
+                        both.address, both.prefix
+                    ),
+                );
+            }
+        }
+    }
+}
+
+/// Keys that have a meaning on one side only.
+fn side(trunk: &trunk::Draft<'_>) {
+    match trunk.side {
+        Some(Side::Pbx) if trunk.guard.is_some_and(|guard| guard != GuardMode::Off) => {
+            trunk
+                .table
+                .fault("guard", "the guard stands on the carrier side, where customers are; set it on that trunk");
+        }
+        Some(Side::Carrier) if trunk.table.has("star_codes") => {
+            trunk
+                .table
+                .fault("star_codes", "star codes are keyed by agents; they belong on a trunk with side = \"pbx\"");
+        }
+        _ => {}
+    }
+}
+
+fn trunk_named(drafts: &Drafts<'_>, name: &str) -> Result<usize, String> {
+    let found = drafts.trunks.iter().position(|trunk| trunk.name.as_deref() == Some(name));
+    let known = drafts.trunks.iter().filter_map(|trunk| trunk.name.as_deref());
+    found.ok_or_else(|| format!("no trunk is named {name:?}{}", hint(name, known)))
+}
+
+fn routes(drafts: &Drafts<'_>) -> Option<Vec<Route>> {
+    let names_known = drafts.trunks.iter().all(|trunk| trunk.name.is_some());
+    if drafts.routes.is_empty() && !drafts.root.has("route") {
+        drafts.root.fault("route", "no [[route]] is there, so no call could go anywhere");
+    }
+    let mut routes: Vec<Option<Route>> = Vec::new();
+    for (index, route) in drafts.routes.iter().enumerate() {
+        let from = route.from.and_then(|name| match trunk_named(drafts, name) {
+            Ok(trunk) => Some(trunk),
+            Err(reason) => {
+                if names_known {
+                    route.table.fault("from", reason);
+                }
+                None
+            }
+        });
+        let mut to = Vec::new();
+        for (value, name) in &route.to {
+            match trunk_named(drafts, name) {
+                Ok(trunk) if to.contains(&TrunkId(trunk)) => value.unfit(format!("{name:?} is named twice")),
+                Ok(trunk) => {
+                    to.push(TrunkId(trunk));
+                    if let Some(reason) = from.and_then(|from| misfit(&drafts.trunks[from], &drafts.trunks[trunk])) {
+                        value.unfit(reason);
+                    }
+                }
+                Err(reason) if names_known => value.unfit(reason),
+                Err(_) => {}
+            }
+        }
+        shadowed(&drafts.routes[..index], route);
+        routes.push(from.zip(route.prefix.clone()).map(|(from, prefix)| Route { from: TrunkId(from), prefix, to }));
+    }
+    if !drafts.routes.is_empty() && names_known {
+        unrouted(drafts);
+    }
+    routes.into_iter().collect()
+}
+
+/// Why no call can go from one trunk to the other.
+fn misfit(from: &trunk::Draft<'_>, to: &trunk::Draft<'_>) -> Option<String> {
+    let word = |side| if side == Side::Carrier { "carrier" } else { "pbx" };
+    let name = to.name.as_deref().unwrap_or_default();
+    if let (Some(a), Some(b)) = (from.side, to.side)
+        && a == b
+    {
+        let other = if a == Side::Carrier { Side::Pbx } else { Side::Carrier };
+        return Some(format!(
+            "{name:?} is on the {} side like the trunk calls come from; a trunk of the {} side is wanted",
+            word(a),
+            word(other)
+        ));
+    }
+    let (ours, theirs) = (from.codecs.as_ref()?, to.codecs.as_ref()?);
+    let common = ours.iter().any(|codec| theirs.contains(codec));
+    (!common)
+        .then(|| format!("{name:?} has no codec in common with the trunk calls come from, so every call would fail"))
+}
+
+/// A route that an earlier one leaves nothing for.
+fn shadowed(before: &[route::Draft<'_>], route: &route::Draft<'_>) {
+    let Some(prefix) = &route.prefix else { return };
+    let takes_all = |earlier: &&route::Draft<'_>| {
+        earlier.from.is_some()
+            && earlier.from == route.from
+            && earlier.prefix.as_ref().is_some_and(|earlier| prefix.starts_with(earlier.as_str()))
+    };
+    if let Some(earlier) = before.iter().find(takes_all) {
+        let earlier = earlier.prefix.as_deref().unwrap_or_default();
+        let reason = format!("is never reached: an earlier route with prefix {earlier:?} takes all its calls");
+        if route.table.has("prefix") {
+            route.table.fault("prefix", reason);
+        } else {
+            route.table.fault_here(reason);
+        }
+    }
+}
+
+/// Carrier trunks that no route names.
+fn unrouted(drafts: &Drafts<'_>) {
+    for trunk in drafts.trunks.iter().filter(|trunk| trunk.side == Some(Side::Carrier)) {
+        let Some(name) = trunk.name.as_deref() else { continue };
+        let named = |route: &route::Draft<'_>| route.from == Some(name) || route.to.iter().any(|(_, to)| *to == name);
+        if !drafts.routes.iter().any(named) {
+            trunk.table.fault("name", format!("no [[route]] is from or to {name:?}, so it would carry no call"));
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The checked reader: from the parsed TOML tree, with the place of every key, to typed sections. Each section has a
+//! file; each names its keys once, in a constant, which serves unknown-key faults, the hints and the test that the
+//! reference file is complete.
+
+pub(super) mod control;
+mod keys;
+pub(super) mod listener;
+pub(super) mod media;
+pub(super) mod route;
+pub(super) mod tree;
+pub(super) mod trunk;
+pub(super) mod value;
+
+use toml::de::DeTable;
+
+use super::cross;
+use super::load::{Checked, Surroundings};
+use super::{Config, Fault, Faults, Keys, Log, LogLevel, Node, Storage};
+use tree::{Reader, Table, line_at};
+
+/// Every section and its keys. `[[x]]` sections are written `x[]`.
+pub const SCHEMA: &[(&str, &[&str])] = &[
+    ("", ROOT),
+    ("node", NODE),
+    ("listener[]", listener::KEYS),
+    ("media", media::KEYS),
+    ("trunk[]", trunk::KEYS),
+    ("trunk[].star_codes", trunk::STAR_KEYS),
+    ("route[]", route::KEYS),
+    ("control", control::KEYS),
+    ("control.key[]", control::API_KEYS),
+    ("storage", STORAGE),
+    ("keys", keys::KEYS),
+    ("keys.current", keys::KEK_KEYS),
+    ("keys.old[]", keys::KEK_KEYS),
+    ("log", LOG),
+];
+
+const ROOT: &[&str] = &["node", "listener", "media", "trunk", "route", "control", "storage", "keys", "log"];
+const NODE: &[&str] = &["name", "max_calls"];
+const STORAGE: &[&str] = &["recordings"];
+const LOG: &[&str] = &["level", "format"];
+
+/// Where recordings go when the file does not say.
+const RECORDINGS: &str = "/var/lib/tonewall/recordings";
+
+/// All sections as read, before they are checked against each other.
+pub(super) struct Drafts<'a> {
+    pub(super) root: Table<'a>,
+    pub(super) node: Table<'a>,
+    pub(super) node_calls: Option<u32>,
+    pub(super) listeners: Vec<listener::Draft<'a>>,
+    pub(super) media: media::Draft,
+    pub(super) trunks: Vec<trunk::Draft<'a>>,
+    pub(super) routes: Vec<route::Draft<'a>>,
+    pub(super) control: Option<control::Draft>,
+    pub(super) storage: Table<'a>,
+    pub(super) keys: Keys,
+}
+
+/// Reads `text`: every section, then how they fit together.
+pub(super) fn read(name: &str, text: &str, around: &Surroundings<'_>) -> Result<Checked, Faults> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let (tree, errors) = DeTable::parse_recoverable(text);
+    let reader = Reader::new(name, text);
+    let config = sections(&Table::root(&reader, tree.get_ref()), around);
+    let line_of = |error: &toml::de::Error| error.span().map_or(1, |span| line_at(text, span.start));
+    let mut syntax: Vec<(usize, String)> = errors
+        .iter()
+        .map(|error| (line_of(error), format!("not TOML: {}", error.message().replace('\n', ", "))))
+        .collect();
+    syntax.dedup_by_key(|(line, _)| *line);
+    // After a syntax error the tree is a guess: only faults above it that stand whole in their own line are sure.
+    let (mut faults, places) = reader.finish(syntax.iter().map(|(line, _)| *line).min());
+    faults.extend(syntax.into_iter().map(|(line, reason)| Fault {
+        file: name.to_owned(),
+        line,
+        key: String::new(),
+        reason,
+    }));
+    match (Faults::new(faults), config) {
+        (Some(faults), _) => Err(faults),
+        (None, Some(config)) => Ok(Checked { config, places }),
+        (None, None) => Err(Faults::one(Fault {
+            file: name.to_owned(),
+            line: 0,
+            key: String::new(),
+            reason: "cannot be used, and the checker does not know why; please report this file".to_owned(),
+        })),
+    }
+}
+
+fn sections(root: &Table<'_>, around: &Surroundings<'_>) -> Option<Config> {
+    let node = root.child("node", "node");
+    let name = node.get("name").map_or_else(|| Some("tonewall".to_owned()), |v| v.parsed(value::name));
+    let node_calls = node.get("max_calls").and_then(|v| v.integer(1..=1_000_000)).map(|calls| calls as u32);
+    let storage = root.child("storage", "storage");
+    let recordings = storage.get("recordings").map_or(Some(RECORDINGS), |v| match v.string() {
+        Some("") => {
+            v.wrong("is empty; a directory is wanted");
+            None
+        }
+        text => text,
+    });
+    let drafts = Drafts {
+        root: root.clone(),
+        node_calls,
+        listeners: root.children("listener", "listener[]").into_iter().map(listener::read).collect(),
+        media: media::read(root),
+        trunks: root.children("trunk", "trunk[]").into_iter().map(trunk::read).collect(),
+        routes: root.children("route", "route[]").into_iter().map(route::read).collect(),
+        control: control::read(root, around),
+        keys: keys::read(root, around.directory),
+        storage,
+        node,
+    };
+    let log = log(root);
+    let found = cross::check(&drafts);
+    let node_calls = node_calls.or_else(|| drafts.media.ports.map(cross::capacity))?;
+    Some(Config {
+        node: Node { name: name?, max_calls: node_calls },
+        listeners: drafts.listeners.iter().map(listener::Draft::finish).collect::<Option<_>>()?,
+        media: drafts.media.finish()?,
+        trunks: drafts
+            .trunks
+            .iter()
+            .zip(found.listeners)
+            .map(|(trunk, listener)| trunk.finish(listener, node_calls))
+            .collect::<Option<_>>()?,
+        routes: found.routes?,
+        control: match &drafts.control {
+            Some(control) => Some(control.finish()?),
+            None => None,
+        },
+        storage: Storage { recordings: around.directory.join(recordings?) },
+        keys: drafts.keys,
+        log: log?,
+    })
+}
+
+fn log(root: &Table<'_>) -> Option<Log> {
+    let table = root.child("log", "log");
+    let levels =
+        [("error", LogLevel::Error), ("warn", LogLevel::Warn), ("info", LogLevel::Info), ("debug", LogLevel::Debug)];
+    let level = table.get("level").map_or(Some(LogLevel::Info), |v| v.one_of(&levels));
+    let json = table.get("format").map_or(Some(true), |v| v.one_of(&[("json", true), ("text", false)]));
+    Some(Log { level: level?, json: json? })
+}

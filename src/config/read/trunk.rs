@@ -1,0 +1,200 @@
+//! `[[trunk]]`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::tree::{Table, Value};
+use super::value;
+use crate::config::{
+    Codec, DtmfForms, GuardMode, ListenerId, MaskKind, Network, RecordingPolicy, Side, StarCodes, Trunk,
+};
+
+pub(super) const KEYS: &[&str] = &[
+    "name",
+    "side",
+    "listener",
+    "remotes",
+    "sources",
+    "media",
+    "codecs",
+    "ptime_ms",
+    "dtmf",
+    "guard",
+    "mask",
+    "hold_default_s",
+    "hold_max_s",
+    "recording",
+    "max_calls",
+    "star_codes",
+    "pass_headers",
+    "call_header",
+];
+pub(super) const STAR_KEYS: &[&str] = &["begin", "end", "in_band"];
+
+/// A trunk as read; `None` where the file is wrong.
+pub(in crate::config) struct Draft<'a> {
+    pub(in crate::config) table: Table<'a>,
+    pub(in crate::config) name: Option<String>,
+    pub(in crate::config) side: Option<Side>,
+    pub(in crate::config) listener: Option<&'a str>,
+    pub(in crate::config) remotes: Option<Vec<SocketAddr>>,
+    pub(in crate::config) sources: Option<Vec<Network>>,
+    pub(in crate::config) codecs: Option<Vec<Codec>>,
+    pub(in crate::config) guard: Option<GuardMode>,
+    pub(in crate::config) recording: Option<RecordingPolicy>,
+    pub(in crate::config) max_calls: Option<u32>,
+    media: Option<Vec<Network>>,
+    ptime_ms: Option<u8>,
+    dtmf: Option<DtmfForms>,
+    mask: Option<MaskKind>,
+    hold_default: Option<Duration>,
+    hold_max: Option<Duration>,
+    star_codes: Option<Option<StarCodes>>,
+    pass_headers: Option<Vec<String>>,
+    call_header: Option<Option<String>>,
+}
+
+/// The value of an optional key: `default` when it is not there, `None` when it is wrong.
+fn or<'a, T>(table: &Table<'a>, key: &str, default: T, read: impl FnOnce(Value<'a>) -> Option<T>) -> Option<T> {
+    match table.get(key) {
+        Some(value) => read(value),
+        None => Some(default),
+    }
+}
+
+pub(super) fn read(table: Table<'_>) -> Draft<'_> {
+    let name = table.require("name", "\"carrier\"").and_then(|v| v.parsed(value::name));
+    let sides = [("carrier", Side::Carrier), ("pbx", Side::Pbx)];
+    let side = table.require("side", "\"carrier\" or \"pbx\"").and_then(|v| v.one_of(&sides));
+    let listener = table.require("listener", "\"carrier-udp\"").and_then(|v| v.string());
+    let remotes = table.require("remotes", "[\"192.0.2.10:5060\"]").and_then(|v| some_of(&v, value::remote));
+    let hosts = remotes.clone().map(|remotes| remotes.iter().map(|at| host(*at)).collect::<Vec<_>>());
+    let sources = match table.get("sources") {
+        Some(v) => some_of(&v, value::network),
+        None => hosts,
+    };
+    let media = match table.get("media") {
+        Some(v) => some_of(&v, value::network),
+        None => sources.clone(),
+    };
+    let seconds = |key: &str, default| or(&table, key, default, |v| v.integer(1..=86_400));
+    let (hold_default_s, hold_max_s) = (seconds("hold_default_s", 300), seconds("hold_max_s", 1_800));
+    if let (Some(default), Some(max)) = (hold_default_s, hold_max_s)
+        && default > max
+    {
+        let key = if table.get("hold_default_s").is_some() { "hold_default_s" } else { "hold_max_s" };
+        table.fault(key, format!("the default deadline ({default} s) is longer than hold_max_s ({max} s)"));
+    }
+    Draft {
+        name,
+        side,
+        listener,
+        remotes,
+        sources,
+        media,
+        codecs: or(&table, "codecs", vec![Codec::Pcmu, Codec::Pcma], |v| codecs(&v)),
+        ptime_ms: or(&table, "ptime_ms", 20, |v| v.integer(10..=60).map(|ms| ms as u8)),
+        dtmf: or(&table, "dtmf", DtmfForms { events: true, info: true }, |v| dtmf(&v)),
+        guard: or(&table, "guard", GuardMode::Off, |v| {
+            v.one_of(&[("off", GuardMode::Off), ("signal", GuardMode::Signal), ("always", GuardMode::Always)])
+        }),
+        mask: or(&table, "mask", MaskKind::Silence, |v| {
+            v.one_of(&[
+                ("silence", MaskKind::Silence),
+                ("comfort-noise", MaskKind::ComfortNoise),
+                ("tone", MaskKind::Tone),
+                ("substitute", MaskKind::Substitute),
+            ])
+        }),
+        hold_default: hold_default_s.map(Duration::from_secs),
+        hold_max: hold_max_s.map(Duration::from_secs),
+        recording: or(&table, "recording", RecordingPolicy::Off, |v| {
+            v.one_of(&[
+                ("off", RecordingPolicy::Off),
+                ("best-effort", RecordingPolicy::BestEffort),
+                ("required", RecordingPolicy::Required),
+            ])
+        }),
+        max_calls: or(&table, "max_calls", u32::MAX, |v| v.integer(1..=1_000_000).map(|calls| calls as u32)),
+        star_codes: star_codes(&table),
+        pass_headers: or(&table, "pass_headers", Vec::new(), |v| v.each(|item| item.parsed(value::passed_header))),
+        call_header: or(&table, "call_header", None, |v| v.parsed(value::header).map(Some)),
+        table,
+    }
+}
+
+/// A list that may not be empty.
+fn some_of<T>(v: &Value<'_>, read: impl Fn(&str) -> Result<T, String>) -> Option<Vec<T>> {
+    let items = v.each(|item| item.parsed(&read))?;
+    if items.is_empty() {
+        v.wrong("is empty; at least one is wanted");
+        return None;
+    }
+    Some(items)
+}
+
+fn host(at: SocketAddr) -> Network {
+    Network { address: at.ip(), prefix: if at.is_ipv4() { 32 } else { 128 } }
+}
+
+fn codecs(v: &Value<'_>) -> Option<Vec<Codec>> {
+    let codecs = v.each(|item| item.one_of(&[("PCMU", Codec::Pcmu), ("PCMA", Codec::Pcma)]))?;
+    if codecs.is_empty() {
+        v.wrong("is empty; at least one of \"PCMU\", \"PCMA\" is wanted");
+        return None;
+    }
+    if (1..codecs.len()).any(|at| codecs[..at].contains(&codecs[at])) {
+        v.wrong("names a codec twice");
+        return None;
+    }
+    Some(codecs)
+}
+
+fn dtmf(v: &Value<'_>) -> Option<DtmfForms> {
+    let forms = v.each(|item| item.one_of(&[("events", "events"), ("info", "info")]))?;
+    Some(DtmfForms { events: forms.contains(&"events"), info: forms.contains(&"info") })
+}
+
+fn star_codes(trunk: &Table<'_>) -> Option<Option<StarCodes>> {
+    let table = trunk.child("star_codes", "trunk[].star_codes");
+    if !table.is_there() {
+        return Some(None);
+    }
+    let text = |key, example| table.require(key, example).and_then(|v| v.string());
+    let (begin, end) = (text("begin", "\"*71\""), text("end", "\"*72\""));
+    let keys = |key| table.get(key).and_then(|v| v.parsed(value::star_code));
+    let both = (keys("begin"), keys("end"));
+    if let (Some(begin), Some(end)) = (begin, end)
+        && (begin.starts_with(end) || end.starts_with(begin))
+    {
+        table.fault("end", "begins like the other code, so one of them could never be keyed");
+    }
+    let in_band = or(&table, "in_band", false, |v| v.boolean())?;
+    Some(Some(StarCodes { begin: both.0?, end: both.1?, in_band }))
+}
+
+impl Draft<'_> {
+    /// The trunk, on the listener its name was found to be.
+    pub(super) fn finish(&self, listener: Option<ListenerId>, node_calls: u32) -> Option<Trunk> {
+        Some(Trunk {
+            name: self.name.clone()?,
+            side: self.side?,
+            listener: listener?,
+            remotes: self.remotes.clone()?,
+            sources: self.sources.clone()?,
+            media: self.media.clone()?,
+            codecs: self.codecs.clone()?,
+            ptime_ms: self.ptime_ms?,
+            dtmf: self.dtmf?,
+            guard: self.guard?,
+            mask: self.mask?,
+            hold_default: self.hold_default?,
+            hold_max: self.hold_max?,
+            recording: self.recording?,
+            max_calls: self.max_calls?.min(node_calls),
+            star_codes: self.star_codes.clone()?,
+            pass_headers: self.pass_headers.clone()?,
+            call_header: self.call_header.clone()?,
+        })
+    }
+}

@@ -1,0 +1,516 @@
+//! The configuration reader: good files load, bad ones name every fault with line, key and reason.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tonewall::config::{
+    Checked, Codec, Config, GuardMode, ListenerId, MaskKind, RecordingPolicy, Role, SCHEMA, SecretSource, Surroundings,
+    Transport, TrunkId,
+};
+
+const SMALL: &str = include_str!("../config/small.toml");
+const REFERENCE: &str = include_str!("../config/reference.toml");
+
+fn hex_of(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn good(name: &str, text: &str) -> Config {
+    Config::parse(name, text).unwrap_or_else(|faults| panic!("{faults}"))
+}
+
+#[test]
+fn the_small_example_loads_with_the_documented_defaults() {
+    let config = good("small.toml", SMALL);
+    assert_eq!(config.node.max_calls, 2_500);
+    assert_eq!(config.listeners[0].transport, Transport::Udp);
+    assert_eq!(config.listeners[0].advertise, config.listeners[0].address);
+    assert_eq!(config.media.ports, (20_000, 29_999));
+    assert_eq!(config.media.inactivity, Duration::from_secs(60));
+    assert_eq!(config.media.port_quarantine, Duration::from_secs(2));
+    let carrier = &config.trunks[0];
+    assert_eq!(carrier.listener, ListenerId(0));
+    assert_eq!(carrier.guard, GuardMode::Always);
+    assert_eq!((carrier.mask, carrier.recording), (MaskKind::Silence, RecordingPolicy::Off));
+    assert_eq!(carrier.codecs, [Codec::Pcmu, Codec::Pcma]);
+    assert!(carrier.dtmf.events && carrier.dtmf.info);
+    assert_eq!((carrier.hold_default.as_secs(), carrier.hold_max.as_secs()), (300, 1_800));
+    assert_eq!(carrier.sources.len(), 1);
+    assert_eq!(carrier.sources, carrier.media);
+    assert!(carrier.sources[0].contains("198.51.100.7".parse().expect("ip")));
+    assert!(!carrier.sources[0].contains("198.51.100.8".parse().expect("ip")));
+    assert_eq!((carrier.max_calls, carrier.ptime_ms), (2_500, 20));
+    assert_eq!((config.routes[1].from, config.routes[1].to.as_slice()), (TrunkId(1), &[TrunkId(0)][..]));
+    assert!(config.control.is_none() && config.keys.current.is_none());
+}
+
+#[test]
+fn the_reference_loads_and_means_what_it_says() {
+    let config = good("reference.toml", REFERENCE);
+    let carrier = &config.trunks[0];
+    assert_eq!((carrier.remotes.len(), carrier.max_calls), (2, 500));
+    assert_eq!(carrier.call_header.as_deref(), Some("X-Call-Ref"));
+    let star = config.trunks[1].star_codes.as_ref().expect("star codes");
+    assert_eq!((star.begin.len(), star.end.len(), star.in_band), (3, 3, false));
+    let control = config.control.expect("control");
+    assert_eq!((control.keys[0].role, control.keys[0].sha256[31]), (Role::Integration, 1));
+    assert_eq!(config.keys.current.expect("key").id, "2026-11");
+    assert_eq!(config.routes[0].prefix, "+1");
+}
+
+/// Every key the reader knows stands in its section of the reference, in force or as a comment, and is explained.
+#[test]
+fn the_reference_names_every_key() {
+    for (section, keys) in SCHEMA {
+        let plain = section.replace("[]", "");
+        let header = if section.ends_with(']') { format!("[[{plain}]]") } else { format!("[{plain}]") };
+        let body = if section.is_empty() || *section == "keys" {
+            REFERENCE.to_owned()
+        } else {
+            let (_, rest) = REFERENCE
+                .split_once(&format!("\n{header}"))
+                .unwrap_or_else(|| panic!("{header} is not in the reference"));
+            rest.lines().take_while(|line| !line.starts_with('[')).collect::<Vec<_>>().join("\n")
+        };
+        for key in *keys {
+            let path = if plain.is_empty() { (*key).to_owned() } else { format!("{plain}.{key}") };
+            let is_section = SCHEMA.iter().any(|(name, _)| name.replace("[]", "") == path);
+            let stands = |line: &str| {
+                let line = line.trim_start_matches("# ");
+                line.starts_with(&format!("{key} ")) && line.contains('#') && line.contains('=')
+            };
+            let found = is_section
+                && REFERENCE.lines().any(|l| l.starts_with(&format!("[{path}")) || l.starts_with(&format!("[[{path}")))
+                || body.lines().any(stands);
+            assert!(found, "{path} is not named and explained in the reference");
+        }
+    }
+}
+
+/// A change to a good file: what is replaced by what.
+struct Slip {
+    base: &'static str,
+    from: &'static str,
+    to: &'static str,
+    /// `line: key: part of the reason`, one per fault, all of them; `+n` counts lines from the change.
+    faults: &'static [&'static str],
+}
+
+const fn small(from: &'static str, to: &'static str, faults: &'static [&'static str]) -> Slip {
+    Slip { base: SMALL, from, to, faults }
+}
+
+const fn reference(from: &'static str, to: &'static str, faults: &'static [&'static str]) -> Slip {
+    Slip { base: REFERENCE, from, to, faults }
+}
+
+const SLIPS: &[Slip] = &[
+    // Names and keys.
+    small("guard =", "gaurd =", &["20: trunk[0].gaurd: no such key; did you mean \"guard\"?"]),
+    small(
+        "[media]",
+        "[medai]",
+        &["0: media: the section is missing", "12: medai: no such key; did you mean \"media\"?"],
+    ),
+    small(
+        "[[listener]]\nname = \"carrier-side\"",
+        "[[listeners]]\nname = \"carrier-side\"",
+        &[
+            "4: listeners: no such key; did you mean \"listener\"?",
+            "18: trunk[0].listener: no listener is named \"carrier-side\"",
+        ],
+    ),
+    small(
+        "listener = \"carrier-side\"",
+        "listener = \"carier-side\"",
+        &["18: trunk[0].listener: no listener is named \"carier-side\"; did you mean \"carrier-side\"?"],
+    ),
+    small("name = \"carrier-side\"", "name = \"carrier side\"", &["5: listener[0].name: is no name"]),
+    small(
+        "name = \"pbx-side\"",
+        "name = \"carrier-side\"",
+        &[
+            "9: listener[1].name: a listener named \"carrier-side\" stands above already",
+            "25: trunk[1].listener: no listener is named \"pbx-side\"",
+        ],
+    ),
+    small(
+        "name = \"pbx\"",
+        "name = \"carrier\"",
+        &[
+            "23: trunk[1].name: a trunk named \"carrier\" stands above already",
+            "30: route[0].to[0]: no trunk is named \"pbx\"",
+            "33: route[1].from: no trunk is named \"pbx\"",
+        ],
+    ),
+    small(
+        "to = [\"pbx\"]",
+        "to = [\"bpx\"]",
+        &["30: route[0].to[0]: no trunk is named \"bpx\"; did you mean \"pbx\"?"],
+    ),
+    small("name = \"carrier\"\n", "", &["15: trunk[0].name: is missing; for instance name = \"carrier\""]),
+    // Values of the wrong kind.
+    small(
+        "guard = \"always\"",
+        "guard = \"allways\"",
+        &["20: trunk[0].guard: \"allways\" is not known here; did you mean \"always\"?"],
+    ),
+    small(
+        "guard = \"always\"",
+        "guard = \"auto\"",
+        &["20: trunk[0].guard: \"auto\" is not known here; known: \"off\""],
+    ),
+    small(
+        "guard = \"always\"",
+        "guard = true",
+        &["20: trunk[0].guard: is true or false; a string in quotes is wanted"],
+    ),
+    small("side = \"carrier\"", "side = \"customer\"", &["17: trunk[0].side: \"customer\" is not known here"]),
+    small(
+        "remotes = [\"198.51.100.7:5060\"]",
+        "remotes = \"198.51.100.7:5060\"",
+        &["19: trunk[0].remotes: is a string; a list in brackets is wanted"],
+    ),
+    small("remotes = [\"198.51.100.7:5060\"]", "remotes = []", &["19: trunk[0].remotes: is empty"]),
+    small(
+        "remotes = [\"198.51.100.7:5060\"]",
+        "remotes = [\"198.51.100.7\"]",
+        &["19: trunk[0].remotes[0]: \"198.51.100.7\" has no port; write \"198.51.100.7:<port>\""],
+    ),
+    small(
+        "remotes = [\"198.51.100.7:5060\"]",
+        "remotes = [\n  \"198.51.100.7:5060\",\n  \"sbc.example.com:5060\",\n]",
+        &["21: trunk[0].remotes[1]: host names are not looked up"],
+    ),
+    small(
+        "remotes = [\"198.51.100.7:5060\"]",
+        "remotes = [\"[2001:db8::7]:5060\"]",
+        &["19: trunk[0].remotes: is of the other IP version than its listener"],
+    ),
+    small(
+        "remotes = [\"198.51.100.7:5060\"]",
+        "remotes = [\"192.0.2.5:5062\"]",
+        &["19: trunk[0].remotes: 192.0.2.5:5062 is a listener of ours; calls would go in circles"],
+    ),
+    small("address = \"192.0.2.5:5060\"", "address = \"192.0.2.5:0\"", &["6: listener[0].address: has port 0"]),
+    small(
+        "address = \"192.0.2.5:5060\"",
+        "address = \"0.0.0.0:5060\"",
+        &["4: listener[0].advertise: is missing, and needed because address is the unspecified one"],
+    ),
+    small(
+        "address = \"192.0.2.5\"\n",
+        "address = \"192.0.2.5:20000\"\n",
+        &["13: media.address: has a port; only the address"],
+    ),
+    small(
+        "address = \"192.0.2.5\"\n",
+        "address = \"::\"\nadvertise = \"192.0.2.5\"\n",
+        &["14: media.advertise: is of the other IP version than address"],
+    ),
+    small(
+        "guard = \"always\"",
+        "sources = [\"198.51.100.7/24\"]",
+        &["20: trunk[0].sources[0]: did you mean \"198.51.100.0/24\" or \"198.51.100.7\"?"],
+    ),
+    small("guard = \"always\"", "media = [\"198.51.100.0/40\"]", &["20: trunk[0].media[0]: is no network"]),
+    small(
+        "guard = \"always\"",
+        "codecs = [\"PCMU\", \"G729\"]",
+        &["20: trunk[0].codecs[1]: \"G729\" is not known here"],
+    ),
+    small("guard = \"always\"", "codecs = [\"PCMA\", \"PCMA\"]", &["20: trunk[0].codecs: names a codec twice"]),
+    small("guard = \"always\"", "dtmf = [\"rfc2833\"]", &["20: trunk[0].dtmf[0]: \"rfc2833\" is not known here"]),
+    small("guard = \"always\"", "ptime_ms = 5", &["20: trunk[0].ptime_ms: 5 is not from 10 to 60"]),
+    small("guard = \"always\"", "ptime_ms = 20.0", &["20: trunk[0].ptime_ms: is a number with a fraction"]),
+    small("guard = \"always\"", "max_calls = -1", &["20: trunk[0].max_calls: -1 is not from 1"]),
+    small(
+        "guard = \"always\"",
+        "pass_headers = [\"X-Ref\", \"Via\"]",
+        &["20: trunk[0].pass_headers[1]: \"Via\" is written by Tonewall on each leg"],
+    ),
+    small("guard = \"always\"", "call_header = \"X Ref\"", &["20: trunk[0].call_header: is no header name"]),
+    small("from = \"carrier\"\n", "from = \"carrier\"\nprefix = \"+1 800\"\n", &["30: route[0].prefix: is no prefix"]),
+    // What does not fit together.
+    small(
+        "guard = \"always\"",
+        "hold_default_s = 7200",
+        &["20: trunk[0].hold_default_s: the default deadline (7200 s) is longer than hold_max_s (1800 s)"],
+    ),
+    small(
+        "guard = \"always\"",
+        "hold_max_s = 60",
+        &["20: trunk[0].hold_max_s: the default deadline (300 s) is longer"],
+    ),
+    small(
+        "guard = \"always\"",
+        "recording = \"required\"",
+        &[
+            "20: trunk[0].recording: no key to seal them is named",
+            "20: trunk[0].recording: storage.recordings (the directory) is missing",
+        ],
+    ),
+    small(
+        "remotes = [\"192.0.2.20:5060\"]",
+        "remotes = [\"192.0.2.20:5060\"]\nguard = \"always\"",
+        &["27: trunk[1].guard: the guard stands on the carrier side"],
+    ),
+    small(
+        "guard = \"always\"",
+        "star_codes = { begin = \"*71\", end = \"*72\" }",
+        &["20: trunk[0].star_codes: star codes are keyed by agents"],
+    ),
+    small(
+        "side = \"pbx\"",
+        "side = \"carrier\"",
+        &[
+            "15: trunk: no [[trunk]] has side = \"pbx\"",
+            "30: route[0].to[0]: \"pbx\" is on the carrier side like the trunk calls come from",
+            "34: route[1].to[0]: \"carrier\" is on the carrier side like the trunk calls come from",
+        ],
+    ),
+    small(
+        "listener = \"pbx-side\"\nremotes = [\"192.0.2.20:5060\"]",
+        "listener = \"carrier-side\"\nremotes = [\"198.51.100.7:5070\"]",
+        &["26: trunk[1].remotes: 198.51.100.7/32 is also a source of trunk \"carrier\" on the same listener"],
+    ),
+    small(
+        "address = \"192.0.2.5:5062\"",
+        "address = \"192.0.2.5:5060\"",
+        &["10: listener[1].address: 192.0.2.5:5060 is taken by the listener \"carrier-side\" already"],
+    ),
+    small(
+        "address = \"192.0.2.5:5062\"",
+        "address = \"192.0.2.5:20062\"",
+        &["10: listener[1].address: port 20062 lies within media.ports (20000 to 29999)"],
+    ),
+    small(
+        "address = \"192.0.2.5\"\n",
+        "address = \"192.0.2.5\"\nports = [20001, 29999]\n",
+        &["14: media.ports: the first port, 20001, is odd"],
+    ),
+    small(
+        "address = \"192.0.2.5\"\n",
+        "address = \"192.0.2.5\"\nports = [20000, 30000]\n",
+        &["14: media.ports: the last port, 30000, is even"],
+    ),
+    small(
+        "address = \"192.0.2.5\"\n",
+        "address = \"192.0.2.5\"\nports = [20000, 20001]\n",
+        &["14: media.ports: no room for one call"],
+    ),
+    small(
+        "address = \"192.0.2.5\"\n",
+        "address = \"192.0.2.5\"\nports = [20000]\n",
+        &["14: media.ports: takes two numbers"],
+    ),
+    small(
+        "address = \"192.0.2.5\"\n",
+        "address = \"192.0.2.5\"\nports = [80, 29999]\n",
+        &["14: media.ports[0]: 80 is not from 1024"],
+    ),
+    small(
+        "address = \"192.0.2.5\"\n",
+        "address = \"192.0.2.5\"\nports = [20000, 20099]\n[node]\nmax_calls = 30\n",
+        &["16: node.max_calls: media.ports 20000 to 20099 carry 25 calls (four ports each), not 30"],
+    ),
+    small(
+        "guard = \"always\"",
+        "codecs = [\"PCMA\"]\n[[trunk]]\nname = \"b\"\nside = \"pbx\"\nlistener = \"pbx-side\"\nremotes = [\"192.0.2.30:5060\"]\ncodecs = [\"PCMU\"]\n[[route]]\nfrom = \"carrier\"\nprefix = \"9\"\nto = [\"b\"]",
+        &["30: route[0].to[0]: \"b\" has no codec in common"],
+    ),
+    small(
+        "to = [\"pbx\"]",
+        "to = [\"pbx\"]\n[[route]]\nfrom = \"carrier\"\nprefix = \"+1\"\nto = [\"pbx\"]",
+        &["33: route[1].prefix: is never reached: an earlier route with prefix \"\" takes all its calls"],
+    ),
+    small("to = [\"pbx\"]", "to = [\"pbx\", \"pbx\"]", &["30: route[0].to[1]: \"pbx\" is named twice"]),
+    small("to = [\"pbx\"]", "to = []", &["30: route[0].to: is empty"]),
+    small(
+        "[[route]]\nfrom = \"carrier\"\nto = [\"pbx\"]\n\n[[route]]\nfrom = \"pbx\"\nto = [\"carrier\"]\n",
+        "",
+        &["0: route: no [[route]] is there"],
+    ),
+    small(
+        "[[trunk]]\nname = \"pbx\"",
+        "[[trunk]]\nname = \"spare\"\nside = \"carrier\"\nlistener = \"carrier-side\"\nremotes = [\"203.0.113.9:5060\"]\n[[trunk]]\nname = \"pbx\"",
+        &["23: trunk[1].name: no [[route]] is from or to \"spare\""],
+    ),
+    // Sections of the wrong shape.
+    small("[media]", "[[media]]", &["12: media: there is only one; write [media] with single brackets"]),
+    small(
+        "[[route]]\nfrom = \"carrier\"\nto = [\"pbx\"]\n\n[[route]]\nfrom = \"pbx\"",
+        "[route]\nfrom = \"pbx\"",
+        &["28: route: there may be several; write [[route]] with double brackets"],
+    ),
+    // The API and the keys.
+    reference(
+        "sha256 = \"0000",
+        "sha256 = \"000",
+        &["+0: control.key[0].sha256: is 63 characters; 64 hexadecimal digits"],
+    ),
+    reference(
+        "# key_env =",
+        "key_env =",
+        &["+0: control.key[0].key_env: sha256 and key_env are given; only one can hold"],
+    ),
+    reference("role = \"integration\"", "role = \"root\"", &["+0: control.key[0].role: \"root\" is not known here"]),
+    reference(
+        "[[control.key]]\nname = \"crm\" ",
+        "[[control.key]]\nname = \"x\"\nrole = \"admin\"\nsha256 = \"0000000000000000000000000000000000000000000000000000000000000001\"\n[[control.key]]\nname = \"crm\" ",
+        &["+4: control.key[1]: the same key text stands above already"],
+    ),
+    reference(
+        "id = \"2026-10\"",
+        "id = \"2026-11\"",
+        &["+0: keys.old[0].id: a key with the id \"2026-11\" stands above already"],
+    ),
+    small(
+        "guard = \"always\"",
+        "recording = \"required\"\n[storage]\nrecordings = \"r\"\n[keys.curent]\nid = \"a\"\nfile = \"b\"",
+        &[
+            "20: trunk[0].recording: calls are to be recorded, but [keys.current] is missing",
+            "23: keys.curent: no such key; did you mean \"current\"?",
+        ],
+    ),
+    reference("end = \"*72\"", "end = \"*7\"", &["+0: trunk[1].star_codes.end: begins like the other code"]),
+    reference("begin = \"*71\"", "begin = \"71\"", &["+0: trunk[1].star_codes.begin: is no star code"]),
+    reference("level = \"info\"", "level = \"verbose\"", &["+0: log.level: \"verbose\" is not known here"]),
+    reference(
+        "address = \"127.0.0.1:8080\"",
+        "address = \"localhost:8080\"",
+        &["+0: control.address: host names are not looked up"],
+    ),
+    // What is not TOML: sure faults above it are told too.
+    small("guard = \"always\"", "guard = always", &["20: : not TOML: string values must be quoted"]),
+    small("name = \"pbx\"", "name = \"pbx", &["23: : not TOML: invalid basic string"]),
+    small("guard = \"always\"", "name = \"again\"", &["20: : not TOML: duplicate key"]),
+    small(
+        "guard = \"always\"\n\n[[trunk]]",
+        "gard = \"always\"\n\n[[trunk]",
+        &["20: trunk[0].gard: no such key; did you mean \"guard\"?", "22: : not TOML: unclosed array table"],
+    ),
+    // Several at once.
+    small(
+        "side = \"carrier\"\nlistener = \"carrier-side\"\nremotes = [\"198.51.100.7:5060\"]\nguard = \"always\"",
+        "sied = \"carrier\"\nlistener = \"carrier\"\nremotes = [\"198.51.100.7\"]\nguard = 1\nmask = \"beep\"",
+        &[
+            "15: trunk[0].side: is missing",
+            "17: trunk[0].sied: no such key; did you mean \"side\"?",
+            "18: trunk[0].listener: no listener is named \"carrier\"",
+            "19: trunk[0].remotes[0]: has no port",
+            "20: trunk[0].guard: is a whole number; a string in quotes is wanted",
+            "21: trunk[0].mask: \"beep\" is not known here; known: \"silence\"",
+        ],
+    ),
+];
+
+/// A key that lies in a file or in the environment is looked up by the given function, and hashed.
+#[test]
+fn api_keys_are_looked_up_where_the_file_says() {
+    let base = REFERENCE.replace("sha256 = \"0000", "# sha256 = \"0000");
+    let read = |line: &str, answer: Result<String, String>| {
+        let text = base.replacen("# key_file = \"crm.key\"", line, 1);
+        let asked = std::cell::RefCell::new(Vec::new());
+        let secret = |source: &SecretSource| {
+            asked.borrow_mut().push(source.clone());
+            answer.clone()
+        };
+        let around = Surroundings { directory: Path::new("/etc/tonewall"), secret: &secret };
+        let result = Checked::parse("t", &text, &around).map(|checked| checked.config);
+        (result, asked.into_inner())
+    };
+    let (config, asked) = read("key_file = \"crm.key\"", Ok("a key text of some length".to_owned()));
+    assert_eq!(asked, [SecretSource::File("/etc/tonewall/crm.key".into())]);
+    let hash = hex_of(&config.expect("a configuration").control.expect("control").keys[0].sha256);
+    assert_eq!(hash, "c525e0591b7813ea2c8dab9663abac5a2512763906ed9ee9193c48d900ef35d2");
+    let (result, asked) = read("key_env = \"CRM\"", Err("is not set".to_owned()));
+    assert_eq!(asked, [SecretSource::Variable("CRM".to_owned())]);
+    assert_eq!(
+        result.expect_err("a fault").iter().next().map(|fault| fault.key.as_str()),
+        Some("control.key[0].key_env")
+    );
+    let (result, _) = read("key_env = \"CRM\"", Ok("short".to_owned()));
+    assert!(result.expect_err("a fault").to_string().contains("fewer than 16 characters"));
+    let (result, asked) = read("", Ok(String::new()));
+    assert!(
+        asked.is_empty() && result.expect_err("a fault").to_string().contains("give one of sha256, key_file, key_env")
+    );
+}
+
+#[test]
+fn a_fault_is_printed_with_file_line_key_and_reason() {
+    let text = SMALL.replacen("listener = \"carrier-side\"", "listener = \"carier-side\"", 1);
+    let faults = Config::parse("tonewall.toml", &text).expect_err("a fault");
+    assert_eq!(
+        faults.to_string(),
+        "tonewall.toml:18: trunk[0].listener: no listener is named \"carier-side\"; did you mean \"carrier-side\"?"
+    );
+}
+
+#[test]
+fn files_are_read_with_paths_from_their_directory() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("tonewall.toml");
+    let text = format!("{SMALL}\n[keys.current]\nid = \"a\"\nfile = \"a.hex\"\n[storage]\nrecordings = \"rec\"\n");
+    std::fs::write(&path, text).expect("written");
+    let config = Config::load(&path).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(config.keys.current.expect("key").file, dir.path().join("a.hex"));
+    assert_eq!(config.storage.recordings, dir.path().join("rec"));
+    std::fs::write(&path, b"[node]\nname = \"\xff\"\n").expect("written");
+    let faults = Config::load(&path).expect_err("a fault").to_string();
+    assert!(faults.ends_with("tonewall.toml:2: is not UTF-8 text"), "{faults}");
+    let faults = Config::load(&dir.path().join("none.toml")).expect_err("a fault").to_string();
+    assert!(faults.contains("none.toml: cannot be read: "), "{faults}");
+}
+
+#[test]
+fn no_cut_of_the_reference_panics_and_none_passes_silently_wrong() {
+    for end in (0..REFERENCE.len()).filter(|end| REFERENCE.is_char_boundary(*end)) {
+        if let Err(faults) = Config::parse("t", &REFERENCE[..end]) {
+            assert!(faults.iter().next().is_some(), "cut at {end}");
+        }
+    }
+    for (start, line) in REFERENCE.lines().enumerate() {
+        let rest: Vec<_> = REFERENCE.lines().skip(start + 1).collect();
+        let without = Config::parse("t", &rest.join("\n"));
+        assert!(
+            without.is_ok() || without.is_err_and(|faults| !faults.to_string().contains("does not know why")),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn each_slip_gets_exactly_its_faults() {
+    assert!(SLIPS.len() >= 40, "{} slips", SLIPS.len());
+    let mut wrong = Vec::new();
+    for (index, slip) in SLIPS.iter().enumerate() {
+        assert!(slip.base.contains(slip.from), "slip {index}: {:?} is not in the file", slip.from);
+        let changed = slip.base.split(slip.from).next().map_or(0, |before| before.matches('\n').count() + 1);
+        let text = slip.base.replacen(slip.from, slip.to, 1);
+        let found: Vec<String> = match Config::parse("t", &text) {
+            Ok(_) => Vec::new(),
+            Err(faults) => {
+                faults.iter().map(|fault| format!("{}: {}: {}", fault.line, fault.key, fault.reason)).collect()
+            }
+        };
+        let fits = found.len() == slip.faults.len()
+            && slip.faults.iter().zip(&found).all(|(wanted, found)| {
+                let mut wanted = wanted.splitn(3, ": ");
+                let (line, key, reason) = (wanted.next().unwrap_or(""), wanted.next(), wanted.next());
+                let line = match line.strip_prefix('+') {
+                    Some(after) => changed + after.parse::<usize>().expect("a number"),
+                    None => line.parse().expect("a number"),
+                };
+                found.starts_with(&format!("{line}: {}: ", key.unwrap_or(""))) && found.contains(reason.unwrap_or("\0"))
+            });
+        if !fits {
+            wrong.push(format!(
+                "slip {index}: {:?} -> {:?}\n  wanted {:#?}\n  found {found:#?}",
+                slip.from, slip.to, slip.faults
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
