@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub mod check;
 pub mod recordings;
 mod run;
 
@@ -21,6 +22,11 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Check a configuration file: name every fault, or say what would run.
+    Check {
+        /// Configuration file (TOML).
+        config: PathBuf,
+    },
     /// Run a node with a configuration file until SIGTERM (drain) or a second SIGTERM (now).
     Run {
         /// Configuration file (TOML).
@@ -31,6 +37,7 @@ enum Command {
 /// Runs the command that the process arguments name.
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
+        Command::Check { config } => check::run(&config),
         Command::Run { config } => run::run(&config),
     }
 }

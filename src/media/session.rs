@@ -58,8 +58,7 @@ impl Session {
         let mut random = Random::seed_from_u64(seed);
         let [customer, agent] = allowed;
         let legs = [LegSide::new(customer, &mut random), LegSide::new(agent, &mut random)];
-        let paths =
-            [Path::new(&mut random, order_of(toward_agent)), Path::new(&mut random, order_of(toward_customer))];
+        let paths = [Path::new(&mut random, order_of(toward_agent)), Path::new(&mut random, order_of(toward_customer))];
         let inactivity = Duration::from_millis(u64::from(inactivity_ms));
         let inactive_at = (inactivity_ms > 0).then(|| now + inactivity);
         Some(Self { id: session, began: now, random, legs, paths, tap: Tap::new(), inactivity, inactive_at })

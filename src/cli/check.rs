@@ -1,0 +1,137 @@
+//! `tonewall check FILE`: reads the configuration and looks at what it names on this machine (key files, recordings
+//! directory). A configuration path goes in; a few lines that say what would run, or every fault, come out. Nothing is
+//! bound, written or started.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::config::{Checked, Config, Fault, Faults, GuardMode, KekRef, RecordingPolicy, Side};
+use crate::record::keys::Kek;
+
+/// Prints the verdict on `path`: what would run (status 0), or one line per fault on standard error.
+pub fn run(path: &Path) -> ExitCode {
+    let done = match check(path) {
+        Ok(summary) => writeln!(std::io::stdout(), "{summary}").map(|()| ExitCode::SUCCESS),
+        Err(faults) => {
+            let count = faults.iter().count();
+            let word = if count == 1 { "fault" } else { "faults" };
+            writeln!(std::io::stderr(), "{faults}\n{count} {word}").map(|()| ExitCode::from(super::EXIT_FAILED))
+        }
+    };
+    done.unwrap_or(ExitCode::from(super::EXIT_FAILED))
+}
+
+/// Checks the file `path` and what it names on this machine; says in a few lines what would run.
+pub fn check(path: &Path) -> Result<String, Faults> {
+    let Checked { config, places } = Checked::load(path)?;
+    let mut faults: Vec<Fault> = Vec::new();
+    if let Some(current) = &config.keys.current {
+        faults.extend(key_file(current).err().map(|reason| places.fault("keys.current.file", reason)));
+    }
+    for (index, old) in config.keys.old.iter().enumerate() {
+        faults.extend(key_file(old).err().map(|reason| places.fault(&format!("keys.old[{index}].file"), reason)));
+    }
+    if config.trunks.iter().any(|trunk| trunk.recording != RecordingPolicy::Off) {
+        let fault = directory(&config.storage.recordings).err();
+        faults.extend(fault.map(|reason| places.fault("storage.recordings", reason)));
+    }
+    match Faults::new(faults) {
+        Some(faults) => Err(faults),
+        None => Ok(summary(path, &config)),
+    }
+}
+
+fn key_file(key: &KekRef) -> Result<(), String> {
+    let name = key.file.display();
+    let text = fs::read_to_string(&key.file).map_err(|error| format!("{name} cannot be read: {error}"))?;
+    let text = zeroize::Zeroizing::new(text);
+    Kek::parse(&key.id, &text).map(|_| ()).map_err(|error| format!("{name}: {error}"))
+}
+
+/// The directory is there, or can be made because the one above it is.
+fn directory(path: &Path) -> Result<(), String> {
+    let name = path.display();
+    match fs::metadata(path) {
+        Ok(found) if !found.is_dir() => Err(format!("{name} is no directory")),
+        Ok(found) if found.permissions().readonly() => Err(format!("{name} cannot be written to")),
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            if above.is_dir() { Ok(()) } else { Err(format!("neither {name} nor {} is there", above.display())) }
+        }
+        Err(error) => Err(format!("{name} cannot be looked at: {error}")),
+    }
+}
+
+fn summary(path: &Path, config: &Config) -> String {
+    let mut lines = vec![format!("{}: no fault; up to {} calls", path.display(), config.node.max_calls)];
+    for trunk in &config.trunks {
+        let side = if trunk.side == Side::Carrier { "carrier" } else { "pbx" };
+        let listener = &config.listeners[trunk.listener.0];
+        let mut line = format!("trunk {:?} ({side}) on {} {}", trunk.name, listener.address, listener.name);
+        if trunk.side == Side::Carrier {
+            line += match trunk.guard {
+                GuardMode::Off => ", guard off: digits pass",
+                GuardMode::Signal => ", masked while a hold is taken",
+                GuardMode::Always => ", every digit masked",
+            };
+        }
+        line += match trunk.recording {
+            RecordingPolicy::Off => "",
+            RecordingPolicy::BestEffort => ", recorded where possible",
+            RecordingPolicy::Required => ", no call without recording",
+        };
+        lines.push(line);
+    }
+    for route in &config.routes {
+        let to: Vec<_> = route.to.iter().map(|trunk| config.trunks[trunk.0].name.as_str()).collect();
+        let prefix = if route.prefix.is_empty() { String::new() } else { format!(" {}…", route.prefix) };
+        lines.push(format!("route {}{prefix} to {}", config.trunks[route.from.0].name, to.join(", then ")));
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = concat!(
+        include_str!("../../config/small.toml"),
+        "\n[keys.current]\nid = \"a\"\nfile = \"a.hex\"\n[storage]\nrecordings = \"rec\"\n"
+    );
+
+    fn with(files: &[(&str, &str)], text: &str) -> Result<String, String> {
+        let dir = tempfile::tempdir().expect("a directory");
+        for (name, content) in files {
+            fs::write(dir.path().join(name), content).expect("written");
+        }
+        let path = dir.path().join("t.toml");
+        fs::write(&path, text).expect("written");
+        let here = format!("{}/", dir.path().display());
+        check(&path).map_err(|faults| faults.to_string().replace(&here, ""))
+    }
+
+    #[test]
+    fn a_good_file_is_summed_up() {
+        let text = TEXT.replace("guard = \"always\"", "guard = \"always\"\nrecording = \"required\"");
+        let summary = with(&[("a.hex", &"5a1b".repeat(16))], &text).expect("no fault");
+        assert!(summary.contains("every digit masked, no call without recording"), "{summary}");
+        assert!(summary.contains("route carrier to pbx"), "{summary}");
+    }
+
+    #[test]
+    fn what_is_not_on_this_machine_is_a_fault_at_its_key() {
+        let faults = with(&[], TEXT).expect_err("a fault");
+        assert!(faults.starts_with("t.toml:38: keys.current.file: a.hex cannot be read: "), "{faults}");
+        let faults = with(&[("a.hex", "abc")], TEXT).expect_err("a fault");
+        assert!(faults.contains("expected 64 hexadecimal digits"), "{faults}");
+        let text = TEXT.replace("guard = \"always\"", "recording = \"best-effort\"").replace("\"rec\"", "\"none/rec\"");
+        let faults = with(&[("a.hex", &"5a1b".repeat(16))], &text).expect_err("a fault");
+        assert_eq!(faults, "t.toml:40: storage.recordings: neither none/rec nor none is there");
+        let text = text.replace("\"none/rec\"", "\"a.hex\"");
+        let faults = with(&[("a.hex", &"5a1b".repeat(16))], &text).expect_err("a fault");
+        assert_eq!(faults, "t.toml:40: storage.recordings: a.hex is no directory");
+    }
+}
