@@ -1,13 +1,16 @@
 //! The command line. Each subcommand has its own file; this one only says what there is.
 
-use std::path::PathBuf;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::config::Config;
+use crate::rt::keyfile::load_keys;
+
 pub mod check;
 pub mod recordings;
-mod run;
 
 /// Exit status of a command that could not do its work (bad configuration, socket in use, …).
 pub const EXIT_FAILED: u8 = 1;
@@ -27,10 +30,13 @@ enum Command {
         /// Configuration file (TOML).
         config: PathBuf,
     },
-    /// Run a node with a configuration file until SIGTERM (drain) or a second SIGTERM (now).
-    Run {
-        /// Configuration file (TOML).
+    /// List, verify and export sealed recordings.
+    Recordings {
+        /// Configuration file (TOML): where recordings are and which keys open them.
+        #[arg(short, long)]
         config: PathBuf,
+        #[command(subcommand)]
+        command: recordings::Command,
     },
 }
 
@@ -38,6 +44,27 @@ enum Command {
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Check { config } => check::run(&config),
-        Command::Run { config } => run::run(&config),
+        Command::Recordings { config, command } => recordings(&config, &command),
+    }
+}
+
+/// Opens what `config` names and does `command` on its recordings.
+#[allow(clippy::print_stderr)]
+fn recordings(config: &Path, command: &recordings::Command) -> ExitCode {
+    let opened = Config::load(config).map_err(|faults| faults.to_string()).and_then(|config| {
+        let keys = load_keys(&config.keys).map_err(|error| error.to_string())?;
+        Ok((config.storage.recordings, keys))
+    });
+    match opened {
+        Ok((root, keys)) => {
+            let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr());
+            let progress = err.is_terminal();
+            let mut terminal = recordings::Terminal { out: &mut out, err: &mut err, progress };
+            ExitCode::from(recordings::run(command, &root, &keys, &mut terminal))
+        }
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::from(EXIT_FAILED)
+        }
     }
 }

@@ -4,14 +4,17 @@
 //! ```text
 //!            UDP/TCP SIP          HTTP              RTP
 //!                │                  │                │
-//!             sip.rs ──► engine ◄── http.rs    media workers (threads)
-//!                        task.rs ──── orders ───────►│
+//!             sip.rs ─► engine.rs ◄─ http.rs    media workers (threads)
+//!                          │ ───── orders ──────────►│
 //!                          │  ◄────── events ────────│
 //!                          ▼                         ▼ masked blocks
-//!                       events.rs               recorder (thread)
+//!                   control::History             recorder (thread)
 //! ```
 
 pub mod harden;
+pub mod keyfile;
 pub mod logging;
 pub mod peers;
 pub mod recorder;
+#[allow(dead_code)]
+mod sip;

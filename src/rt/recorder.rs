@@ -30,7 +30,7 @@ use crate::base::Random;
 use crate::base::ids::{CallId, RecordingId};
 use crate::base::time::WallMs;
 use crate::media::{MaskedBlock, RECORD_RATE};
-use crate::record::keys::{Kek, KeyError, KeyRing};
+use crate::record::keys::Kek;
 use crate::record::place;
 use crate::record::sealed::{Start, Storage, WriteError, Writer};
 
@@ -464,60 +464,6 @@ fn probe(root: &Path) -> io::Result<()> {
 fn wall() -> WallMs {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     WallMs(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
-
-/// A key file that could not be used.
-#[derive(Debug, thiserror::Error)]
-pub enum KeyFileError {
-    /// Not readable.
-    #[error("key {id:?}: cannot read {}: {error}", file.display())]
-    Read {
-        /// KEK id.
-        id: String,
-        /// File.
-        file: PathBuf,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// Readable by others than its owner.
-    #[error("key {id:?}: {} may be read by others (mode {mode:04o}); `chmod 0400` it", file.display())]
-    Open {
-        /// KEK id.
-        id: String,
-        /// File.
-        file: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// Readable and not a key.
-    #[error("{} ({error})", file.display())]
-    Bad {
-        /// File.
-        file: PathBuf,
-        /// What is wrong with the text.
-        error: KeyError,
-    },
-    /// The keys do not go together.
-    #[error(transparent)]
-    Ring(KeyError),
-}
-
-/// Reads the key files the configuration names.
-pub fn load_keys(keys: &crate::config::Keys) -> Result<KeyRing, KeyFileError> {
-    let current = keys.current.as_ref().map(load_key).transpose()?;
-    let old = keys.old.iter().map(load_key).collect::<Result<_, _>>()?;
-    KeyRing::new(current, old).map_err(KeyFileError::Ring)
-}
-
-fn load_key(key: &crate::config::KekRef) -> Result<Kek, KeyFileError> {
-    use std::os::unix::fs::PermissionsExt;
-    let read = |error| KeyFileError::Read { id: key.id.clone(), file: key.file.clone(), error };
-    let mode = fs::metadata(&key.file).map_err(read)?.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(KeyFileError::Open { id: key.id.clone(), file: key.file.clone(), mode });
-    }
-    let text = zeroize::Zeroizing::new(fs::read_to_string(&key.file).map_err(read)?);
-    Kek::parse(&key.id, &text).map_err(|error| KeyFileError::Bad { file: key.file.clone(), error })
 }
 
 #[cfg(test)]
