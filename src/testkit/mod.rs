@@ -9,5 +9,6 @@ pub mod pcap;
 pub mod rtp_peer;
 pub mod simple_sdp;
 pub mod simple_sip;
+pub mod site;
 pub mod transactions;
 pub mod ua;
