@@ -17,6 +17,8 @@ use super::keys::{Form, KeyPress, Sent, frequencies};
 use crate::base::Random;
 use crate::base::secret::Digit;
 use crate::config::Codec;
+use crate::dsp::level;
+use crate::dsp::noise::Noise;
 
 /// An endless (or ending, then silent) source of 8 kHz linear samples.
 pub type Sound = Box<dyn Iterator<Item = i16> + Send>;
@@ -24,6 +26,13 @@ pub type Sound = Box<dyn Iterator<Item = i16> + Send>;
 /// Digital silence without end.
 pub fn silence() -> Sound {
     Box::new(std::iter::repeat(0))
+}
+
+/// Noise of `dbm0` without end: a line with somebody breathing on it, and what a lag can be found by.
+pub fn hiss(seed: u64, dbm0: f32) -> Sound {
+    let mut noise = Noise::new(seed);
+    let rms = level::rms(dbm0);
+    Box::new(std::iter::repeat_with(move || level::clamp(noise.gaussian() * rms)))
 }
 
 /// What a sender needs to know of the other side, from SDP.

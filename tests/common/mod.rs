@@ -1,0 +1,254 @@
+//! What tests with real sockets share: a `tonewall run` process on loopback with a written configuration, free ports,
+//! and the printing of skips. Every process is ended by whoever started it.
+#![allow(dead_code, clippy::disallowed_methods)] // Each test binary uses its part; tests may wait and open sockets.
+
+use std::fs::File;
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+/// Says loudly why a test does nothing. CI reads these lines.
+pub fn skip(test: &str, why: &str) {
+    // Past the test harness's capture, so that it is seen without --nocapture.
+    let _ = writeln!(std::io::stderr().lock(), "SKIPPED {test}: {why}");
+}
+
+/// Whether a program is installed.
+pub fn installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+}
+
+/// A loopback port that is free for UDP and TCP now.
+pub fn free_port() -> u16 {
+    for _ in 0..100 {
+        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a UDP socket");
+        let port = udp.local_addr().expect("its address").port();
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no port is free for both UDP and TCP");
+}
+
+/// A loopback address with a free port.
+pub fn free_address() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()))
+}
+
+/// A media port range of its own for each site of a test binary, below the ports the kernel gives away.
+pub fn media_ports(size: u16) -> (u16, u16) {
+    static NEXT: AtomicU16 = AtomicU16::new(12_000);
+    let first = NEXT.fetch_add(size, Ordering::SeqCst);
+    assert!(first + size <= 32_000, "this test binary has used up its media ports");
+    (first, first + size - 1)
+}
+
+/// What a configuration is written from.
+#[derive(Clone)]
+pub struct Plan {
+    pub transport: &'static str,
+    pub carrier: SocketAddr,
+    pub pbx: SocketAddr,
+    pub guard: &'static str,
+    pub mask: &'static str,
+    pub recording: &'static str,
+    pub prefix: &'static str,
+    pub ports: u16,
+    pub control: bool,
+}
+
+impl Plan {
+    pub fn new() -> Self {
+        Self {
+            transport: "udp",
+            carrier: free_address(),
+            pbx: free_address(),
+            guard: "off",
+            mask: "silence",
+            recording: "off",
+            prefix: "",
+            ports: 400,
+            control: false,
+        }
+    }
+}
+
+/// The API key texts of a [`Running`] node with control, by role.
+pub const API_KEYS: [(&str, &str, &str); 2] =
+    [("crm", "integration", "test-key-of-the-crm"), ("boss", "admin", "test-key-of-the-boss")];
+
+/// A `tonewall run` process.
+pub struct Running {
+    child: Child,
+    pub dir: tempfile::TempDir,
+    pub config: PathBuf,
+    pub carrier_side: SocketAddr,
+    pub pbx_side: SocketAddr,
+    pub control: Option<SocketAddr>,
+}
+
+impl Running {
+    /// Writes the configuration, starts the node and waits until it answers OPTIONS on its carrier side.
+    pub fn start(plan: &Plan) -> Running {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (carrier_side, pbx_side) = (free_address(), free_address());
+        let control = plan.control.then(free_address);
+        let config = dir.path().join("tonewall.toml");
+        std::fs::write(&config, text(plan, dir.path(), carrier_side, pbx_side, control)).expect("the configuration");
+        std::fs::write(dir.path().join("kek.hex"), "5a".repeat(32)).expect("the key file");
+        restrict(&dir.path().join("kek.hex"));
+        let log = File::create(dir.path().join("log")).expect("the log");
+        let child = Command::new(env!("CARGO_BIN_EXE_tonewall"))
+            .arg("run")
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("the log"))
+            .stderr(log)
+            .spawn()
+            .expect("tonewall starts");
+        let mut running = Running { child, dir, config, carrier_side, pbx_side, control };
+        running.wait_until_it_answers(plan.transport);
+        running
+    }
+
+    fn wait_until_it_answers(&mut self, transport: &str) {
+        let until = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < until {
+            if let Some(status) = self.child.try_wait().expect("its state") {
+                panic!("tonewall run ended with {status}: {}", self.log());
+            }
+            let up = match transport {
+                "tcp" => std::net::TcpStream::connect(self.carrier_side).is_ok(),
+                _ => answers_options(self.carrier_side),
+            };
+            if up {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("tonewall run does not answer: {}", self.log());
+    }
+
+    /// Everything it has printed so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it at once, as `kill -9` does.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail: Vec<&str> = log.lines().rev().take(20).collect();
+            eprintln!("the node's last words:\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
+        }
+        self.kill();
+    }
+}
+
+#[cfg(unix)]
+fn restrict(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("permissions");
+}
+
+fn text(plan: &Plan, dir: &Path, carrier: SocketAddr, pbx: SocketAddr, control: Option<SocketAddr>) -> String {
+    let Plan { transport, guard, mask, recording, prefix, .. } = plan;
+    let (first, last) = media_ports(plan.ports);
+    let mut text = format!(
+        r#"[[listener]]
+name = "carrier-side"
+transport = "{transport}"
+address = "{carrier}"
+
+[[listener]]
+name = "pbx-side"
+transport = "{transport}"
+address = "{pbx}"
+
+[media]
+address = "127.0.0.1"
+ports = [{first}, {last}]
+workers = 1
+
+[[trunk]]
+name = "carrier"
+side = "carrier"
+listener = "carrier-side"
+remotes = ["{}"]
+sources = ["127.0.0.1/32"]
+media = ["127.0.0.1/32"]
+guard = "{guard}"
+mask = "{mask}"
+recording = "{recording}"
+
+[[trunk]]
+name = "pbx"
+side = "pbx"
+listener = "pbx-side"
+remotes = ["{}"]
+sources = ["127.0.0.1/32"]
+media = ["127.0.0.1/32"]
+
+[[route]]
+from = "carrier"
+prefix = "{prefix}"
+to = ["pbx"]
+
+[[route]]
+from = "pbx"
+to = ["carrier"]
+
+[storage]
+recordings = "{}"
+
+[keys.current]
+id = "test"
+file = "{}"
+"#,
+        plan.carrier,
+        plan.pbx,
+        dir.join("recordings").display(),
+        dir.join("kek.hex").display()
+    );
+    if let Some(address) = control {
+        text += &format!("\n[control]\naddress = \"{address}\"\n");
+        for (name, role, key) in API_KEYS {
+            std::fs::write(dir.join(format!("{name}.key")), key).expect("the API key file");
+            restrict(&dir.join(format!("{name}.key")));
+            text += &format!("\n[[control.key]]\nname = \"{name}\"\nrole = \"{role}\"\nkey_file = \"{name}.key\"\n");
+        }
+    }
+    text
+}
+
+/// Whether whoever is at `target` answers a SIP OPTIONS request with 200.
+pub fn answers_options(target: SocketAddr) -> bool {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a UDP socket");
+    socket.set_read_timeout(Some(Duration::from_millis(200))).expect("a timeout");
+    let from = socket.local_addr().expect("its address");
+    let request = format!(
+        "OPTIONS sip:{target} SIP/2.0\r\nVia: SIP/2.0/UDP {from};branch=z9hG4bKprobe{port};rport\r\n\
+         From: <sip:probe@{from}>;tag=p\r\nTo: <sip:{target}>\r\nCall-ID: probe{port}@{from}\r\n\
+         CSeq: 1 OPTIONS\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n",
+        port = from.port()
+    );
+    let mut buffer = [0; 4_096];
+    socket.send_to(request.as_bytes(), target).is_ok()
+        && socket.recv(&mut buffer).is_ok_and(|length| buffer[..length].starts_with(b"SIP/2.0 200"))
+}
