@@ -10,6 +10,7 @@ use rand::{RngExt, SeedableRng};
 use super::*;
 use crate::guard::Masked;
 use crate::media::{BLOCK_FRAMES, Block};
+use crate::record::keys::KeyRing;
 use crate::record::sealed::{GapKind, Item, Verdict, verify};
 
 const CHILD: &str = "TONEWALL_RECORDER_CHILD";
