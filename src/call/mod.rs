@@ -1,10 +1,32 @@
 //! The B2BUA: joins SIP, SDP, media, guard, capture and recording into calls. Datagrams, media and recorder reports,
 //! signals and the time go in; datagrams, media orders, recording orders, events and handovers come out. It opens no
-//! socket, reads no clock and prints nothing; only the engine decides what a call does.
+//! socket, reads no clock and prints nothing; only [`Engine`] decides what a call does.
 
+mod admission;
+mod bodies;
+#[allow(clippy::module_inception)]
+mod call;
+mod core;
+mod crossing;
+mod engine;
+mod established;
+mod info;
 mod orders;
+mod outbox;
+mod ports;
+mod protection;
+mod refused;
+mod reinvite;
+mod remains;
+mod routing;
+mod setup;
+mod shared;
 mod signal;
+mod signals;
+mod star;
+mod views;
 
+pub use engine::Engine;
 pub use orders::{RecordOrder, RecorderReport};
 pub use signal::{
     Actor, CallState, CallView, CollectionRequest, CollectionState, CollectionView, Find, HoldView, RecordingView,

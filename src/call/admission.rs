@@ -1,0 +1,112 @@
+//! Which requests outside any dialog are taken: OPTIONS is answered, an INVITE becomes a call when trunk, route, limits
+//! and its own form allow it, everything else is refused with its proper status (threats R11, R12, R16).
+
+use std::time::Instant;
+
+use super::call::{Call, Phase};
+use super::core::{Beginning, Core};
+use super::crossing::{self, Facts};
+use super::refused::Refused;
+use super::routing::{self, NoRoute};
+use super::setup::{Caller, SettingUp};
+use super::shared::Shared;
+use super::{bodies, established};
+use crate::config::TrunkId;
+use crate::sdp::negotiate::read_peer;
+use crate::sip::msg::{HeaderName, Uri};
+use crate::sip::{Flow, Method, Request, ServerId};
+
+/// A request outside any dialog that is not an INVITE: answers or refuses it.
+pub(super) fn handle_outside(now: Instant, s: &mut Shared, id: ServerId, request: &Request) {
+    let why = match &request.method {
+        Method::Options => {
+            let answer = match extensions(request) {
+                Ok(()) => established::capabilities(request),
+                Err(why) => why.response(request),
+            };
+            s.respond(now, id, answer);
+            return;
+        }
+        Method::Refer => Refused::because(403, "Transfer Not Allowed"),
+        Method::Subscribe => Refused::new(489),
+        // They belong to a dialog or subscription that we do not have.
+        Method::Notify | Method::Bye | Method::Info | Method::Update | Method::Prack => Refused::new(481),
+        Method::Extension(_) => Refused::new(501).with(HeaderName::Allow, crossing::ALLOW),
+        Method::Register | Method::Publish | Method::Message => Refused::method(),
+        Method::Invite | Method::Ack | Method::Cancel => return,
+    };
+    s.endpoint.reject(now, id, why.response(request));
+}
+
+/// Every extension a request demands is one we do not have (RFC 3261 section 8.2.2.3).
+pub(super) fn extensions(request: &Request) -> Result<(), Refused> {
+    let headers = &request.headers;
+    let demanded = headers.items(HeaderName::Require).chain(headers.items(HeaderName::ProxyRequire));
+    let unknown: Vec<_> = demanded.take(16).map(String::from_utf8_lossy).collect();
+    if unknown.is_empty() { Ok(()) } else { Err(Refused::extensions(&unknown.join(", "))) }
+}
+
+/// How many calls there are and may be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    pub(super) calls: usize,
+    pub(super) draining: bool,
+}
+
+/// An INVITE outside any dialog, from `trunk`: a call, or the reason why not.
+pub(super) fn admit(
+    now: Instant,
+    s: &mut Shared,
+    room: Room,
+    trunk: TrunkId,
+    (id, flow, request): (ServerId, &Flow, &Request),
+) -> Result<Call, Refused> {
+    extensions(request)?;
+    match request.uri() {
+        Uri::Sip(sip) if !sip.secure => {}
+        Uri::Tel(_) => {}
+        Uri::Sip(_) | Uri::Other { .. } => return Err(Refused::new(416)),
+    }
+    if crossing::max_forwards(request) == 0 {
+        return Err(Refused::new(483));
+    }
+    if request.headers.get(HeaderName::Replaces).is_some() || request.headers.get(HeaderName::Join).is_some() {
+        return Err(Refused::because(403, "Taking Over A Call Is Not Allowed"));
+    }
+    if request.contact().is_none() {
+        return Err(Refused::because(400, "INVITE Without Contact"));
+    }
+    let config = s.config.clone();
+    if room.draining {
+        return Err(Refused::busy("Going Down"));
+    }
+    if room.calls >= usize::try_from(config.node.max_calls).unwrap_or(usize::MAX) {
+        return Err(Refused::busy("Node Full"));
+    }
+    if s.is_full(trunk) {
+        return Err(Refused::busy("Trunk Full"));
+    }
+    let called_trunk = |to: TrunkId| config.trunks[to.0].call_header.as_deref();
+    let mut facts = Facts::of(request, config.trunks[trunk.0].call_header.as_deref()).ok_or(Refused::new(484))?;
+    let targets = routing::targets(&config, trunk, &facts.user).map_err(|none| match none {
+        NoRoute::TrunkMayNot => Refused::new(403),
+        NoRoute::NoPrefix => Refused::new(404),
+    })?;
+    let Some(first) = targets.first().map(|target| target.trunk) else { return Err(Refused::new(404)) };
+    if facts.reference.is_none() {
+        facts.reference = Facts::of(request, called_trunk(first)).and_then(|facts| facts.reference);
+    }
+    let described = bodies::read(&request.headers, &request.body)?;
+    let offer = described.map(|offer| read_peer(&offer, &s.policies[trunk.0])).transpose()?;
+    let call_id = request.call_id().map(str::to_owned).ok_or(Refused::new(400))?;
+    let ports = s.ports.take(now).ok_or_else(|| Refused::busy("No Media Port Free"))?;
+
+    let mut core = Core::begin(now, s, Beginning { facts, from: trunk, to: first, ports, call_id });
+    let caller_leg = core.caller_leg;
+    let tag = core.new_tag(s, caller_leg);
+    let sdp = core.leg_session(s, caller_leg);
+    let caller = Caller { server: id, request: request.clone(), dest: flow.back(), tag, sdp, offer };
+    let phase = SettingUp::begin(now, &mut core, s, caller, targets);
+    debug_assert!(matches!(phase, Phase::SettingUp(_) | Phase::Over));
+    Ok(Call { core, phase })
+}

@@ -1,0 +1,48 @@
+//! Session descriptions in and out of SIP bodies, and what was agreed turned into the media room's words. Nothing else
+//! of a body is read, and no body is ever passed on.
+
+use super::refused::Refused;
+use crate::media::{AudioFormat, EventFormat, LegMedia, ReceiveFormats, SendFormats};
+use crate::sdp::{Event, Media, Refusal, Session};
+use crate::sip::msg::{HeaderName, Headers};
+
+/// The body type we read and write.
+pub(super) const SDP: &str = "application/sdp";
+
+/// Reads a body that may be a session description; `None` when there is none.
+pub(super) fn read(headers: &Headers, body: &[u8]) -> Result<Option<Session>, Refused> {
+    if body.is_empty() {
+        return Ok(None);
+    }
+    let kind = headers.get(HeaderName::ContentType).and_then(|v| crate::sip::msg::header::ContentType::parse(v).ok());
+    let encoding = headers.text(HeaderName::ContentEncoding).unwrap_or("identity");
+    if !kind.is_some_and(|kind| kind.is("application", "sdp")) || !encoding.eq_ignore_ascii_case("identity") {
+        return Err(Refused::body_type(SDP));
+    }
+    let session = Session::parse(body).map_err(|error| Refused::from(Refusal::from(error)))?;
+    Ok(Some(session))
+}
+
+/// What was agreed on a leg, as the media room takes it.
+pub(super) fn leg_media(media: &Media) -> LegMedia {
+    let audio = |of: &[crate::sdp::Audio]| {
+        of.iter().map(|a| AudioFormat { payload_type: a.payload_type, codec: a.codec }).collect()
+    };
+    let event = |e: &Event| EventFormat { payload_type: e.payload_type, clock_rate: e.clock_rate };
+    LegMedia {
+        remote_rtp: media.remote_rtp,
+        remote_rtcp: media.remote_rtcp,
+        send: media.send,
+        receive: media.receive,
+        rx: ReceiveFormats {
+            audio: audio(&media.rx.audio),
+            events: media.rx.events.iter().map(event).collect(),
+            red: media.rx.red,
+        },
+        tx: SendFormats {
+            audio: audio(&media.tx.audio),
+            event: media.tx.event.as_ref().map(event),
+            ptime_ms: media.tx.ptime_ms,
+        },
+    }
+}

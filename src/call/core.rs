@@ -1,0 +1,174 @@
+//! What a call is whatever its phase: who it is, where it came from and goes to, its media session and its protection.
+//! Phases borrow it; only [`Core::finish`] ends it, and frees everything it holds.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::bodies;
+use super::crossing::Facts;
+use super::ports::Pair;
+use super::protection::{Protection, Wishes};
+use super::shared::Shared;
+use crate::base::ids::{CallId, Leg, SessionId};
+use crate::config::{GuardMode, TrunkId};
+use crate::media::Command;
+use crate::obs::event::{EndCause, EventKind};
+use crate::sdp::{LegSession, Media, Policy};
+
+/// The lasting part of a call.
+pub(super) struct Core {
+    pub(super) id: CallId,
+    pub(super) facts: Facts,
+    /// The leg the call came in on.
+    pub(super) caller_leg: Leg,
+    /// Trunk per leg: customer, agent.
+    pub(super) trunks: [TrunkId; 2],
+    pub(super) started: Instant,
+    pub(super) session: SessionId,
+    pub(super) ports: Pair,
+    pub(super) protection: Protection,
+    /// SIP Call-ID per leg.
+    pub(super) call_ids: [Option<String>; 2],
+    /// The outbound trunk this call is counted on.
+    counted: Option<TrunkId>,
+    /// Our tags, to be buried with the call.
+    tags: Vec<String>,
+}
+
+/// What a new call is made of.
+pub(super) struct Beginning {
+    pub(super) facts: Facts,
+    pub(super) from: TrunkId,
+    pub(super) to: TrunkId,
+    pub(super) ports: Pair,
+    pub(super) call_id: String,
+}
+
+impl Core {
+    /// A call comes in: orders its media session, guarded from the first packet on.
+    pub(super) fn begin(now: Instant, s: &mut Shared, beginning: Beginning) -> Core {
+        let Beginning { facts, from, to, ports, call_id } = beginning;
+        let id = CallId::draw(&mut s.random);
+        let session = s.next_session();
+        let caller_leg = super::crossing::leg_of(&s.config.trunks[from.0]);
+        let mut trunks = [to; 2];
+        trunks[caller_leg.index()] = from;
+        let mut call_ids = [None, None];
+        call_ids[caller_leg.index()] = Some(call_id);
+        let trunk = |leg: Leg| &s.config.trunks[trunks[leg.index()].0];
+        let protection = Protection::new(id, session, Wishes::of(trunk(Leg::Customer), trunk(Leg::Agent)));
+        let (toward_agent, toward_customer) = protection.guards();
+        let create = Command::Create {
+            session,
+            ports,
+            allowed: [trunk(Leg::Customer).media.clone(), trunk(Leg::Agent).media.clone()],
+            toward_agent,
+            toward_customer,
+            inactivity_ms: u32::try_from(s.config.media.inactivity.as_millis()).unwrap_or(u32::MAX),
+            seed: rand::RngExt::random(&mut s.random),
+        };
+        let started = EventKind::CallStarted {
+            from_trunk: s.config.trunks[from.0].name.clone(),
+            to_trunk: s.config.trunks[to.0].name.clone(),
+            caller: facts.caller.clone(),
+            called: facts.called.clone(),
+        };
+        s.out.media(create);
+        s.out.event(id, started);
+        s.load[from.0] += 1;
+        Core {
+            id,
+            facts,
+            caller_leg,
+            trunks,
+            started: now,
+            session,
+            ports,
+            protection,
+            call_ids,
+            counted: None,
+            tags: Vec::new(),
+        }
+    }
+
+    /// The call goes out on `trunk` now, and no more on the one tried before.
+    pub(super) fn goes_to(&mut self, s: &mut Shared, trunk: TrunkId) {
+        self.uncount(s);
+        s.load[trunk.0] += 1;
+        self.counted = Some(trunk);
+        self.trunks[self.caller_leg.other().index()] = trunk;
+    }
+
+    fn uncount(&mut self, s: &mut Shared) {
+        if let Some(trunk) = self.counted.take() {
+            s.load[trunk.0] -= 1;
+        }
+    }
+
+    /// The trunk of a leg.
+    pub(super) fn trunk(&self, leg: Leg) -> TrunkId {
+        self.trunks[leg.index()]
+    }
+
+    /// What the trunk of a leg allows in SDP.
+    pub(super) fn policy<'a>(&self, s: &'a Shared, leg: Leg) -> &'a Policy {
+        &s.policies[self.trunk(leg).0]
+    }
+
+    /// Whether telephone-event is wanted on a leg even when the other has none: where all digits are withheld anyway,
+    /// they are better withheld as events than as tones.
+    pub(super) fn keep_events(&self, s: &Shared, leg: Leg) -> bool {
+        match leg {
+            Leg::Customer => self.protection.mode() == GuardMode::Always,
+            Leg::Agent => s.config.trunks[self.trunk(leg).0].star_codes.is_some(),
+        }
+    }
+
+    /// Our side of a leg's session, before anything was offered.
+    pub(super) fn leg_session(&self, s: &mut Shared, leg: Leg) -> LegSession {
+        let at = SocketAddr::new(s.config.media.advertise, self.ports[leg.index()]);
+        LegSession::new(&mut s.random, at)
+    }
+
+    /// Orders what was agreed on a leg.
+    pub(super) fn agreed(&self, s: &mut Shared, leg: Leg, media: &Media) {
+        s.out.media(Command::SetLeg { session: self.session, leg, media: bodies::leg_media(media) });
+    }
+
+    /// A fresh tag of ours on `leg`.
+    pub(super) fn new_tag(&mut self, s: &mut Shared, leg: Leg) -> String {
+        let tag = s.new_tag(self.id, leg);
+        self.tags.push(tag.clone());
+        tag
+    }
+
+    /// Notes a tag of ours that a message of ours already carries.
+    pub(super) fn own_tag(&mut self, s: &mut Shared, leg: Leg, tag: &str) {
+        s.tags.insert(tag.to_owned(), (self.id, leg));
+        self.tags.push(tag.to_owned());
+    }
+
+    /// The call is over: frees ports and media, closes the recording, wipes what was being keyed, tells why.
+    pub(super) fn finish(
+        &mut self,
+        now: Instant,
+        s: &mut Shared,
+        cause: EndCause,
+        status: Option<u16>,
+        answered: Option<Instant>,
+    ) {
+        let recording = self.protection.end(now, &mut s.out);
+        s.out.media(Command::Close { session: self.session });
+        s.remains.close_session(now, self.session, self.id, recording);
+        s.ports.give_back(now, self.ports);
+        for tag in self.tags.drain(..) {
+            s.tags.remove(&tag);
+            s.remains.bury_tag(now, tag);
+        }
+        self.uncount(s);
+        s.load[self.trunk(self.caller_leg).0] -= 1;
+        let talk = answered.map_or(0, |since| now.saturating_duration_since(since).as_millis());
+        let talk_ms = u64::try_from(talk).unwrap_or(u64::MAX);
+        s.out.event(self.id, EventKind::CallEnded { cause, status, talk_ms });
+    }
+}

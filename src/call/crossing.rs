@@ -1,0 +1,225 @@
+//! What crosses from one leg's messages to the other's. Every message toward a leg is built here, or by that leg's
+//! dialog, from parsed facts and the trunk's list of passed headers; nothing is copied raw, so neither an injected
+//! header nor an address of the other side comes through (threats R8, R9).
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+
+use rand::RngExt;
+
+use crate::base::Random;
+use crate::base::ids::Leg;
+use crate::config::{Config, Listener, Transport, Trunk, TrunkId};
+use crate::sip::msg::header::{NameAddr, Reason, address};
+use crate::sip::msg::{HeaderName, Headers, Uri};
+use crate::sip::{Dest, Method, Request, Response};
+
+/// The methods we take.
+pub(super) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE";
+
+/// Headers that are ours to write, whatever a trunk's list says.
+const OURS: &[HeaderName] = &[
+    HeaderName::Via,
+    HeaderName::From,
+    HeaderName::To,
+    HeaderName::CallId,
+    HeaderName::CSeq,
+    HeaderName::Contact,
+    HeaderName::Route,
+    HeaderName::RecordRoute,
+    HeaderName::Path,
+    HeaderName::MaxForwards,
+    HeaderName::ContentLength,
+    HeaderName::ContentType,
+    HeaderName::ContentEncoding,
+    HeaderName::ContentDisposition,
+    HeaderName::ContentLanguage,
+    HeaderName::MimeVersion,
+    HeaderName::Require,
+    HeaderName::ProxyRequire,
+    HeaderName::Supported,
+    HeaderName::Unsupported,
+    HeaderName::Allow,
+    HeaderName::Authorization,
+    HeaderName::ProxyAuthorization,
+    HeaderName::WwwAuthenticate,
+    HeaderName::ProxyAuthenticate,
+    HeaderName::Replaces,
+    HeaderName::Join,
+    HeaderName::ReferTo,
+    HeaderName::SessionExpires,
+    HeaderName::MinSe,
+    HeaderName::RSeq,
+    HeaderName::RAck,
+    HeaderName::UserAgent,
+    HeaderName::Server,
+];
+
+/// The longest caller, called or reference kept for people to read.
+const LONGEST_NAME: usize = 128;
+
+/// What an INVITE says of its call, fit for events and the API.
+#[derive(Debug, Clone)]
+pub(super) struct Facts {
+    pub(super) caller: String,
+    pub(super) called: String,
+    /// The number routes match.
+    pub(super) user: String,
+    pub(super) reference: Option<String>,
+}
+
+impl Facts {
+    /// Reads them; `None` when the Request-URI has no user.
+    pub(super) fn of(invite: &Request, call_header: Option<&str>) -> Option<Facts> {
+        let user = invite.uri().user()?.to_owned();
+        let caller = invite.from().ok().and_then(|from| from.uri.user().map(str::to_owned)).unwrap_or_default();
+        let reference = call_header.and_then(|name| invite.headers.get_named(name));
+        let reference = reference.map(|value| shown(&String::from_utf8_lossy(value)));
+        Some(Facts { caller: shown(&caller), called: shown(&user), user, reference })
+    }
+}
+
+/// A peer's text, bounded and without control characters.
+fn shown(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(LONGEST_NAME).collect()
+}
+
+/// Where an INVITE of ours starts from and goes to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Way<'a> {
+    pub(super) listener: &'a Listener,
+    pub(super) remote: SocketAddr,
+}
+
+/// The INVITE toward the other leg: fresh Call-ID, tag and Contact; caller and called number, Max-Forwards less one and
+/// the passed headers from `theirs`. Without Via, which the endpoint adds.
+pub(super) fn invite(random: &mut Random, theirs: &Request, facts: &Facts, way: Way<'_>, pass: &[String]) -> Request {
+    let secure_free_uri = |user: &str, at: SocketAddr| match user {
+        "" => format!("sip:{at}"),
+        user => format!("sip:{user}@{at}"),
+    };
+    let target = match way.listener.transport {
+        Transport::Udp => secure_free_uri(&facts.user, way.remote),
+        Transport::Tcp => format!("{};transport=tcp", secure_free_uri(&facts.user, way.remote)),
+    };
+    let from = theirs.from().ok();
+    let user = from.and_then(|from| from.uri.user()).unwrap_or_default();
+    let display = from.and_then(|from| from.display_name());
+    let from = address(display.as_deref(), &secure_free_uri(user, way.listener.advertise), Some(&token(random)));
+    let mut ours = Request::new(Method::Invite, &target);
+    ours.headers.push(HeaderName::MaxForwards, max_forwards(theirs).saturating_sub(1).to_string());
+    ours.headers.push(HeaderName::From, from);
+    ours.headers.push(HeaderName::To, address(None, &secure_free_uri(&facts.user, way.remote), None));
+    ours.headers.push(HeaderName::CallId, format!("{:032x}", random.random::<u128>()));
+    ours.headers.push(HeaderName::CSeq, format!("{} INVITE", random.random_range(1..1 << 16)));
+    describe_us(&mut ours.headers, way.listener);
+    for name in pass {
+        pass_header(&theirs.headers, &mut ours.headers, name, way.listener.advertise);
+    }
+    ours
+}
+
+/// Contact and Allow: on every message that makes or refreshes a dialog.
+pub(super) fn describe_us(headers: &mut Headers, listener: &Listener) {
+    let parameter = match listener.transport {
+        Transport::Udp => "",
+        Transport::Tcp => ";transport=tcp",
+    };
+    headers.set(HeaderName::Contact, format!("<sip:{}{parameter}>", listener.advertise));
+    headers.set(HeaderName::Allow, ALLOW);
+}
+
+/// Max-Forwards of a request, 70 when it has none.
+pub(super) fn max_forwards(request: &Request) -> u8 {
+    request.max_forwards().unwrap_or(70)
+}
+
+/// Passes the headers `name` on. Identities keep name and user, and get our host: their host is an address of the
+/// other side.
+fn pass_header(from: &Headers, to: &mut Headers, name: &str, ours: SocketAddr) {
+    let known = HeaderName::parse(name.as_bytes());
+    match known {
+        Some(known) if OURS.contains(&known) => {}
+        Some(known @ (HeaderName::PAssertedIdentity | HeaderName::PPreferredIdentity)) => {
+            for identity in from.items(known).filter_map(|item| NameAddr::parse(item).ok()) {
+                let uri = match identity.uri {
+                    Uri::Sip(sip) => sip.user.map(|user| format!("sip:{user}@{}", ours.ip())),
+                    Uri::Tel(tel) => Some(format!("tel:{}", tel.number)),
+                    Uri::Other { .. } => None,
+                };
+                if let Some(uri) = uri {
+                    to.push(known, address(identity.display_name().as_deref(), &uri, None));
+                }
+            }
+        }
+        Some(_) | None => {
+            for value in from.get_all_named(name) {
+                // A value with a control character cannot be parsed into a header; should one be, it stays behind.
+                let _ = to.try_push_named(name, value);
+            }
+        }
+    }
+}
+
+/// A Reason header's protocol and cause, rewritten (RFC 3326).
+pub(super) fn reason_of(headers: &Headers) -> Option<String> {
+    let reason = Reason::parse(headers.items(HeaderName::Reason).next()?).ok()?;
+    let protocol = ["Q.850", "SIP"].into_iter().find(|known| known.eq_ignore_ascii_case(reason.protocol))?;
+    Some(format!("{protocol};cause={}", reason.cause?))
+}
+
+/// The status the caller gets for a failure of the other leg: what speaks of that leg's own dealings with us
+/// (authentication, our extensions, our dialog) is not the caller's.
+pub(super) const fn status_across(status: u16) -> u16 {
+    match status {
+        300..=399 => 480,
+        401 | 407 => 403,
+        400 | 402 | 405 | 414 | 416 | 420 | 421 | 422 | 423 | 481 | 482 | 483 | 491 | 493 | 494 | 501 | 505 => 500,
+        406 | 415 | 606 => 488,
+        413 | 513 => 500,
+        404 | 408 | 410 | 480 | 484..=488 | 500 | 502 | 503 | 504 | 600 | 603 | 604 => status,
+        403 | 433 => 403,
+        424..=499 | 409 | 411 | 412 | 417..=419 => 480,
+        601..=699 => 603,
+        _ => 500,
+    }
+}
+
+/// A response to the caller of `request`.
+pub(super) fn response(request: &Request, status: u16, tag: &str, listener: &Listener) -> Response {
+    let mut response = Response::for_request(request, status, "");
+    response.set_to_tag(tag);
+    if status < 300 {
+        describe_us(&mut response.headers, listener);
+    }
+    response
+}
+
+/// A fresh tag.
+pub(super) fn token(random: &mut Random) -> String {
+    let mut text = String::with_capacity(16);
+    // Writing to a String does not fail.
+    let _ = write!(text, "{:016x}", random.random::<u64>());
+    text
+}
+
+/// Where requests within a dialog go: to the address its route set or target names, if that is a place of the trunk;
+/// else back to where the peer was heard (threats R16). A TCP peer that connected to us stays on its connection.
+pub(super) fn next_hop(config: &Config, trunk: TrunkId, uri: &str, heard: Dest) -> Dest {
+    if heard.connection.is_some() {
+        return heard;
+    }
+    let named = Uri::parse(uri.as_bytes()).ok().and_then(|uri| uri.sip()?.socket_addr());
+    match named {
+        Some(remote) if super::routing::is_of_trunk(config, trunk, remote.ip()) => Dest { remote, ..heard },
+        _ => heard,
+    }
+}
+
+/// The leg that a trunk's calls come from.
+pub(super) fn leg_of(trunk: &Trunk) -> Leg {
+    match trunk.side {
+        crate::config::Side::Carrier => Leg::Customer,
+        crate::config::Side::Pbx => Leg::Agent,
+    }
+}

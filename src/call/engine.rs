@@ -1,0 +1,376 @@
+//! The engine: every call of the node, as one pure state machine. See [`Engine`] for its verbs.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::admission::{self, Room};
+use super::call::Call;
+use super::refused::Refused;
+use super::shared::{Asked, Shared};
+use super::{CallView, Find, RecordOrder, RecorderReport, crossing, routing};
+use crate::base::Random;
+use crate::base::ids::{CallId, RecordingId, SessionId};
+use crate::base::time::soonest;
+use crate::capture::Handover;
+use crate::config::{Config, TrunkId};
+use crate::media;
+use crate::obs::event::{EndCause, EventKind, RecordingState};
+use crate::sip::{Dest, Endpoint, EndpointConfig, Event, Flow, Method, Request, Response, ServerId, Transmit};
+
+/// The B2BUA. Feed it with `handle_*`, then drain every `poll_*` but [`Engine::poll_timeout`] until it gives `None`,
+/// then wait for the next happening or that time.
+///
+/// Order matters only within one queue: media orders are to be carried out in the order they come out, so that a mask
+/// is in force before anything that follows it.
+pub struct Engine {
+    shared: Shared,
+    calls: HashMap<CallId, Slot>,
+    /// When each call wants to be woken.
+    due: BTreeSet<(Instant, CallId)>,
+    /// Live calls in the order they came.
+    sessions: BTreeMap<SessionId, CallId>,
+    draining: bool,
+    dropped: u64,
+}
+
+/// A call and when it is due.
+struct Slot {
+    call: Call,
+    due: Option<Instant>,
+}
+
+impl Engine {
+    /// An engine without calls. `random` makes tags, ids and media seeds.
+    pub fn new(config: Arc<Config>, mut random: Random) -> Self {
+        let per_call = usize::try_from(config.node.max_calls).unwrap_or(usize::MAX).saturating_mul(8);
+        let endpoint = EndpointConfig {
+            user_agent: config.node.name.clone(),
+            max_transactions: per_call.clamp(1_000, 200_000),
+            ..EndpointConfig::default()
+        };
+        let endpoint = Endpoint::new(endpoint, rand::SeedableRng::from_rng(&mut random));
+        Self {
+            shared: Shared::new(config, random, endpoint),
+            calls: HashMap::new(),
+            due: BTreeSet::new(),
+            sessions: BTreeMap::new(),
+            draining: false,
+            dropped: 0,
+        }
+    }
+
+    /// A SIP datagram, or one framed message of a stream. What comes from nobody we know is dropped before anything is
+    /// read or kept (threats R13).
+    pub fn handle_datagram(&mut self, now: Instant, flow: &Flow, datagram: &[u8]) {
+        if routing::trunk_of(&self.shared.config, flow.listener, flow.remote).is_none() {
+            self.dropped += 1;
+            return;
+        }
+        self.shared.endpoint.handle_datagram(now, flow, datagram);
+        self.pump(now);
+    }
+
+    /// Sending to `dest` failed, or its connection closed.
+    pub fn handle_flow_failed(&mut self, now: Instant, dest: &Dest) {
+        self.shared.endpoint.handle_flow_failed(now, dest);
+        self.pump(now);
+    }
+
+    /// A media worker reports.
+    pub fn handle_media(&mut self, now: Instant, event: media::Event) {
+        match event {
+            media::Event::Digit { session, from, digit, masked } => {
+                self.with_session(now, session, |call, s| call.handle_digit(now, s, from, digit, masked));
+            }
+            media::Event::Inactive { session } => {
+                self.with_session(now, session, |call, s| call.handle_inactivity(now, s));
+            }
+            media::Event::Closed { session, .. } => {
+                self.shared.remains.session_closed(now, session, &mut self.shared.out);
+            }
+        }
+        self.pump(now);
+    }
+
+    /// A media session could not be made or broke down: its call ends, because nothing guards it any more.
+    pub fn handle_media_failed(&mut self, now: Instant, session: SessionId) {
+        self.with_session(now, session, |call, s| call.end(now, s, EndCause::Failure, 503));
+        self.pump(now);
+    }
+
+    /// The recorder reports.
+    pub fn handle_recorder(&mut self, now: Instant, recording: RecordingId, report: RecorderReport) {
+        if let Some(call) = self.shared.remains.recording_reported(recording) {
+            let state = match report {
+                RecorderReport::Closed => RecordingState::Closed,
+                RecorderReport::Failed => RecordingState::Failed,
+            };
+            self.shared.out.event(call, EventKind::Recording { recording, state });
+            return;
+        }
+        // Of a live call: a fault, and so seldom that no index is kept for it.
+        let is_of = |call: &Call| call.core.protection.recording().is_some_and(|(id, _)| id == recording);
+        let live = self.calls.iter().find(|(_, slot)| is_of(&slot.call)).map(|(id, _)| *id);
+        if let Some(id) = live {
+            self.with_call(now, id, |call, s| call.handle_recorder(now, s, recording, report));
+            self.pump(now);
+        }
+    }
+
+    /// Fires whatever is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.shared.endpoint.handle_timeout(now);
+        self.pump(now);
+        while let Some((at, id)) = self.due.first().copied() {
+            if at > now {
+                break;
+            }
+            self.with_call(now, id, |call, s| call.handle_timeout(now, s));
+        }
+        self.shared.remains.handle_timeout(now, &mut self.shared.out);
+        self.shared.forget_old(now);
+        self.pump(now);
+    }
+
+    /// Takes no new call from now on: INVITEs outside a dialog get 503. Calls that are up go on.
+    pub fn drain(&mut self, _now: Instant) {
+        self.draining = true;
+    }
+
+    /// Ends every call, as at the end of a drain.
+    pub fn hang_up_all(&mut self, now: Instant) {
+        let calls: Vec<CallId> = self.sessions.values().copied().collect();
+        for id in calls {
+            self.with_call(now, id, |call, s| call.end(now, s, EndCause::Operator, 503));
+        }
+        self.pump(now);
+    }
+
+    /// Calls that are being set up or are up.
+    pub fn calls(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Whether nothing is left to do: no call, no dialog to be ended, no recording to be closed.
+    pub fn is_idle(&self) -> bool {
+        self.calls.is_empty() && self.shared.remains.is_quiet()
+    }
+
+    /// Datagrams dropped because their source belongs to no trunk.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// SIP transactions held now.
+    pub fn transactions(&self) -> usize {
+        self.shared.endpoint.transactions()
+    }
+
+    /// The next SIP message to send.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.shared.endpoint.poll_transmit()
+    }
+
+    /// The next media order.
+    pub fn poll_media(&mut self) -> Option<media::Command> {
+        self.shared.out.media.pop_front()
+    }
+
+    /// The next recorder order.
+    pub fn poll_record(&mut self) -> Option<RecordOrder> {
+        self.shared.out.record.pop_front()
+    }
+
+    /// The next event; the shell adds number and wall time.
+    pub fn poll_event(&mut self) -> Option<(Option<CallId>, EventKind)> {
+        self.shared.out.events.pop_front()
+    }
+
+    /// The next collected digits; give them to the recipient and drop them.
+    pub fn poll_handover(&mut self) -> Option<Handover> {
+        self.shared.out.handovers.pop_front()
+    }
+
+    /// When [`Engine::handle_timeout`] is wanted.
+    pub fn poll_timeout(&mut self) -> Option<Instant> {
+        let call = self.due.first().map(|(at, _)| *at);
+        [call, self.shared.endpoint.poll_timeout(), self.shared.remains.poll_timeout(), self.shared.forget_at()]
+            .into_iter()
+            .fold(None, soonest)
+    }
+
+    /// The calls that match, oldest first.
+    pub(super) fn find(&self, now: Instant, find: &Find, limit: usize) -> Vec<CallView> {
+        let calls = self.sessions.values().filter_map(|id| self.calls.get(id)).map(|slot| &slot.call);
+        calls.filter(|call| call.matches(find)).take(limit).map(|call| call.view(now, &self.shared.config)).collect()
+    }
+
+    /// Lets a call act, and puts its next wish to be woken in order; `None` when there is no such call.
+    pub(super) fn with_call<R>(
+        &mut self,
+        now: Instant,
+        id: CallId,
+        act: impl FnOnce(&mut Call, &mut Shared) -> R,
+    ) -> Option<R> {
+        let slot = self.calls.get_mut(&id)?;
+        let result = act(&mut slot.call, &mut self.shared);
+        let due = if slot.call.is_over() { None } else { slot.call.poll_timeout() };
+        if due != slot.due {
+            if let Some(at) = slot.due {
+                self.due.remove(&(at, id));
+            }
+            if let Some(at) = due {
+                self.due.insert((at, id));
+            }
+            slot.due = due;
+        }
+        debug_assert!(due.is_none_or(|at| at > now) || !slot.call.is_over());
+        if slot.call.is_over() {
+            self.sessions.remove(&slot.call.core.session);
+            self.calls.remove(&id);
+        }
+        Some(result)
+    }
+
+    fn with_session(&mut self, now: Instant, session: SessionId, act: impl FnOnce(&mut Call, &mut Shared)) {
+        if let Some(id) = self.sessions.get(&session).copied() {
+            self.with_call(now, id, act);
+        }
+    }
+
+    /// Hands every event of the endpoint to whom it concerns.
+    fn pump(&mut self, now: Instant) {
+        while let Some(event) = self.shared.endpoint.poll_event() {
+            match event {
+                Event::Request { id, flow, request } => self.handle_request(now, id, &flow, request),
+                Event::Ack { invite, request, .. } => self.handle_ack(now, invite, &request),
+                Event::Cancelled { invite, .. } => {
+                    if let Some(call) = self.shared.servers.get(&invite).copied() {
+                        self.with_call(now, call, |call, s| call.handle_cancelled(now, s, invite));
+                    }
+                }
+                Event::Response { id, response } => self.handle_response(now, id, &response),
+                Event::ClientTimeout { id } => self.handle_failure(now, id, 408),
+                Event::TransportFailed { id } => self.handle_failure(now, id, 503),
+                Event::ServerTimeout { id } => self.handle_lost_ack(now, id),
+                // Already answered, if it could be; a parse fault belongs to no call.
+                Event::Malformed { .. } => {}
+            }
+        }
+    }
+
+    fn handle_request(&mut self, now: Instant, id: ServerId, flow: &Flow, request: Request) {
+        if let Some(tag) = request.to_tag() {
+            let Some((call, leg)) = self.shared.tags.get(tag).copied() else {
+                return self.handle_gone(now, id, &request);
+            };
+            if let Err(why) = admission::extensions(&request) {
+                return self.shared.refuse(now, id, &request, &why);
+            }
+            self.with_call(now, call, |call, s| call.handle_request(now, s, leg, (id, flow, request)));
+            return;
+        }
+        let Some(trunk) = routing::trunk_of(&self.shared.config, flow.listener, flow.remote) else { return };
+        if request.method == Method::Invite {
+            self.handle_invite(now, trunk, (id, flow, &request));
+        } else {
+            admission::handle_outside(now, &mut self.shared, id, &request);
+        }
+    }
+
+    /// A request within a dialog that is no more, or never was.
+    fn handle_gone(&mut self, now: Instant, id: ServerId, request: &Request) {
+        let ours =
+            request.method == Method::Bye && request.to_tag().is_some_and(|tag| self.shared.remains.takes_bye(tag));
+        if ours {
+            self.shared.respond(now, id, Response::for_request(request, 200, ""));
+        } else {
+            self.shared.endpoint.reject(now, id, Refused::new(481).response(request));
+        }
+    }
+
+    fn handle_invite(&mut self, now: Instant, trunk: TrunkId, invite: (ServerId, &Flow, &Request)) {
+        let room = Room { calls: self.calls.len(), draining: self.draining };
+        match admission::admit(now, &mut self.shared, room, trunk, invite) {
+            Ok(call) => {
+                let id = call.core.id;
+                self.sessions.insert(call.core.session, id);
+                self.calls.insert(id, Slot { call, due: None });
+                self.with_call(now, id, |_, _| ());
+            }
+            Err(why) => {
+                let mut refusal = why.response(invite.2);
+                refusal.set_to_tag(&crossing::token(&mut self.shared.random));
+                self.shared.respond(now, invite.0, refusal);
+            }
+        }
+    }
+
+    fn handle_ack(&mut self, now: Instant, invite: ServerId, ack: &Request) {
+        match self.shared.servers.get(&invite).copied() {
+            Some(call) => {
+                self.with_call(now, call, |call, s| call.handle_ack(now, s, invite, ack));
+            }
+            None => self.bid_farewell(now, invite),
+        }
+    }
+
+    fn handle_lost_ack(&mut self, now: Instant, invite: ServerId) {
+        match self.shared.servers.get(&invite).copied() {
+            Some(call) => {
+                self.with_call(now, call, |call, s| call.handle_lost_ack(now, s, invite));
+            }
+            None => self.bid_farewell(now, invite),
+        }
+    }
+
+    /// The BYE that waited for an ACK may go.
+    fn bid_farewell(&mut self, now: Instant, invite: ServerId) {
+        if let Some(mut farewell) = self.shared.remains.take_farewell(invite) {
+            self.shared.bye(now, &mut farewell.dialog, farewell.dest, None);
+        }
+    }
+
+    fn handle_response(&mut self, now: Instant, id: crate::sip::ClientId, response: &Response) {
+        if let Some(invite) = self.shared.invites.get(&id) {
+            let owner = invite.owner;
+            if response.is_final() {
+                self.shared.invite_answered(now, id, response.status);
+            }
+            let waited =
+                owner.and_then(|call| self.with_call(now, call, |c, s| c.handle_response(now, s, id, response)));
+            if waited != Some(true) && response.class() == 2 {
+                self.shared.stray_answer(now, id, response);
+            }
+            return;
+        }
+        if !response.is_final() {
+            return;
+        }
+        match self.shared.asked.remove(&id) {
+            Some(Asked::Update(call)) => {
+                self.with_call(now, call, |call, s| call.handle_response(now, s, id, response));
+            }
+            Some(Asked::Probe(call, leg)) => {
+                self.with_call(now, call, |call, s| call.handle_probe(now, s, leg, response.status));
+            }
+            None => {}
+        }
+    }
+
+    fn handle_failure(&mut self, now: Instant, id: crate::sip::ClientId, status: u16) {
+        let owner = match (self.shared.invites.remove(&id), self.shared.asked.remove(&id)) {
+            (Some(invite), _) => invite.owner,
+            (None, Some(Asked::Update(call))) => Some(call),
+            (None, Some(Asked::Probe(call, leg))) => {
+                self.with_call(now, call, |call, s| call.handle_probe(now, s, leg, status));
+                None
+            }
+            (None, None) => None,
+        };
+        if let Some(call) = owner {
+            self.with_call(now, call, |call, s| call.handle_failure(now, s, id, status));
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! An answered call: two dialogs joined. Requests within the dialogs, responses and the time go in; the verdict whether
+//! the call goes on comes out. Re-negotiation is in `reinvite`, digits and signals by INFO in `info`.
+//!
+//! ```text
+//!  Quiet ── re-INVITE / UPDATE of one leg ─► Asking the other leg ── refused, timed out ─► Quiet, old session stands
+//!    ▲                                           │ 2xx
+//!    └── ACK ── AwaitingAck (late offer: with its answer for the other leg) ◄──┘
+//!  AwaitingAck ── ACK lost ─► over: BYE on both legs
+//!  any ── BYE, media inactivity, operator, recorder ─► over: BYE on the other leg, or both
+//! ```
+
+use std::time::Instant;
+
+use super::call::Verdict;
+use super::core::Core;
+use super::refused::Refused;
+use super::remains::Farewell;
+use super::shared::Shared;
+use super::{bodies, crossing};
+use crate::base::ids::Leg;
+use crate::obs::event::{EndCause, EventKind};
+use crate::sdp::negotiate::{LegSession, Peer};
+use crate::sip::msg::HeaderName;
+use crate::sip::{ClientId, Dest, Dialog, Method, Request, Response, ServerId};
+
+/// One leg of an answered call.
+pub(super) struct Side {
+    pub(super) dialog: Dialog,
+    pub(super) dest: Dest,
+    pub(super) sdp: LegSession,
+    /// What the peer said of itself last; `None` until its first SDP is known.
+    pub(super) peer: Option<Peer>,
+    /// The peer takes UPDATE.
+    pub(super) updates: bool,
+    /// The peer has put us on hold.
+    pub(super) held: bool,
+}
+
+impl Side {
+    /// A leg whose dialog is confirmed; requests go where its target is, if the trunk allows, else to `heard`.
+    pub(super) fn new(
+        leg: (&Core, &Shared, Leg),
+        dialog: Dialog,
+        heard: Dest,
+        sdp: LegSession,
+        peer: Option<Peer>,
+        updates: bool,
+    ) -> Self {
+        let (core, s, leg) = leg;
+        let dest = crossing::next_hop(&s.config, core.trunk(leg), dialog.next_hop(), heard);
+        let held = peer.as_ref().is_some_and(Peer::holds);
+        Self { dialog, dest, sdp, peer, updates, held }
+    }
+}
+
+/// A 2xx whose offer waits for the answer in the other leg's ACK.
+pub(super) struct Late {
+    /// The INVITE that the 2xx answered; its ACK will carry the answer.
+    pub(super) client: ClientId,
+    /// The offer.
+    pub(super) offer: Peer,
+}
+
+/// Where the joint negotiation of both legs is.
+pub(super) enum Exchange {
+    /// Nothing is being negotiated.
+    Quiet,
+    /// `from` asked for a change; the other leg is being asked.
+    Asking(Box<Asking>),
+    /// `from` has got its 2xx; its ACK is awaited.
+    AwaitingAck {
+        /// The leg that asked.
+        from: Leg,
+        /// Its INVITE.
+        server: ServerId,
+        /// The other leg's 2xx still waits for its ACK.
+        late: Option<Late>,
+    },
+}
+
+/// A change one leg asked for.
+pub(super) struct Asking {
+    pub(super) from: Leg,
+    pub(super) server: ServerId,
+    /// INVITE or UPDATE of `from`.
+    pub(super) request: Request,
+    /// Ours to the other leg.
+    pub(super) client: ClientId,
+    /// Ours is an INVITE, to be acknowledged.
+    pub(super) invited: bool,
+    /// The offer of `from`; `None`: late offer.
+    pub(super) offer: Option<Peer>,
+    /// When the other leg has taken too long and is cancelled; `None` once it is.
+    pub(super) deadline: Option<Instant>,
+}
+
+/// An answered call.
+pub(super) struct Established {
+    /// Customer, agent.
+    pub(super) legs: [Side; 2],
+    pub(super) since: Instant,
+    pub(super) exchange: Exchange,
+}
+
+impl Established {
+    pub(super) fn new(since: Instant, legs: [Side; 2], exchange: Exchange) -> Self {
+        Self { legs, since, exchange }
+    }
+
+    pub(super) fn side(&mut self, leg: Leg) -> &mut Side {
+        &mut self.legs[leg.index()]
+    }
+
+    /// A request within the dialog of `leg`.
+    pub(super) fn handle_request(
+        &mut self,
+        now: Instant,
+        core: &mut Core,
+        s: &mut Shared,
+        (leg, id, request): (Leg, ServerId, Request),
+    ) -> Verdict {
+        if let Err(fault) = self.side(leg).dialog.handle_request(&request) {
+            let response = fault.response(&request, &mut s.random);
+            s.respond(now, id, response);
+            return Verdict::Stay;
+        }
+        match &request.method {
+            Method::Bye => {
+                s.respond(now, id, Response::for_request(&request, 200, ""));
+                let cause = match leg {
+                    Leg::Customer => EndCause::CustomerHungUp,
+                    Leg::Agent => EndCause::AgentHungUp,
+                };
+                return Verdict::End { cause, gone: Some(leg), reason: crossing::reason_of(&request.headers) };
+            }
+            Method::Invite => {
+                if let Err(why) = self.start_change(now, core, s, (leg, id, &request)) {
+                    self.side(leg).dialog.invite_answered(why.status);
+                    s.refuse(now, id, &request, &why);
+                }
+            }
+            Method::Update if request.body.is_empty() => {
+                // A session refresh, or a new target: nothing to negotiate.
+                let mut ok = Response::for_request(&request, 200, "");
+                crossing::describe_us(&mut ok.headers, s.listener(core.trunk(leg)));
+                s.respond(now, id, ok);
+                self.retarget(core, s, leg);
+            }
+            Method::Update => {
+                if let Err(why) = self.start_change(now, core, s, (leg, id, &request)) {
+                    s.refuse(now, id, &request, &why);
+                }
+            }
+            Method::Info => self.handle_info(now, core, s, (leg, id, &request)),
+            Method::Options => s.respond(now, id, capabilities(&request)),
+            Method::Ack | Method::Cancel => {}
+            method => s.refuse(now, id, &request, &refusal_within(method)),
+        }
+        Verdict::Stay
+    }
+
+    /// Follows the peer's Contact, as far as its trunk allows.
+    pub(super) fn retarget(&mut self, core: &Core, s: &Shared, leg: Leg) {
+        let side = self.side(leg);
+        side.dest = crossing::next_hop(&s.config, core.trunk(leg), side.dialog.next_hop(), side.dest);
+    }
+
+    /// An INFO passed on was answered, or not: 481 and silence mean that the dialog is gone.
+    pub(super) fn handle_probe(&mut self, leg: Leg, status: u16) -> Verdict {
+        match status {
+            408 | 481 => Verdict::End { cause: EndCause::Timeout, gone: Some(leg), reason: None },
+            _ => Verdict::Stay,
+        }
+    }
+
+    /// The ACK of `invite` never came.
+    pub(super) fn handle_lost_ack(&mut self, invite: ServerId) -> Verdict {
+        match &self.exchange {
+            Exchange::AwaitingAck { server, .. } if *server == invite => {
+                Verdict::End { cause: EndCause::Timeout, gone: None, reason: None }
+            }
+            Exchange::AwaitingAck { .. } | Exchange::Asking(_) | Exchange::Quiet => Verdict::Stay,
+        }
+    }
+
+    /// No RTP from either side: over, unless a leg is on hold.
+    pub(super) fn handle_inactivity(&self) -> Verdict {
+        let held = self
+            .legs
+            .iter()
+            .any(|side| side.held || side.sdp.media().is_some_and(|media| !media.send || !media.receive));
+        if held { Verdict::Stay } else { Verdict::End { cause: EndCause::MediaInactivity, gone: None, reason: None } }
+    }
+
+    /// Announces who holds whom after a change.
+    pub(super) fn note_holds(&mut self, core: &Core, s: &mut Shared) {
+        for leg in [Leg::Customer, Leg::Agent] {
+            let side = self.side(leg);
+            let held = side.peer.as_ref().is_some_and(Peer::holds);
+            if held != side.held {
+                side.held = held;
+                s.out.event(core.id, EventKind::LegHeld { leg, held });
+            }
+        }
+    }
+
+    /// Ends both dialogs but that of `gone`, settling whatever was being negotiated.
+    pub(super) fn part(
+        mut self,
+        now: Instant,
+        s: &mut Shared,
+        gone: Option<Leg>,
+        lost_ack: bool,
+        reason: Option<&str>,
+    ) {
+        let mut waits_for_ack = None;
+        match std::mem::replace(&mut self.exchange, Exchange::Quiet) {
+            Exchange::Quiet => {}
+            Exchange::Asking(asking) => {
+                s.refuse(now, asking.server, &asking.request, &Refused::new(487));
+                if asking.invited {
+                    s.abandon(now, asking.client);
+                }
+            }
+            Exchange::AwaitingAck { from, server, late } => {
+                if let Some(late) = late {
+                    let other = self.side(from.other());
+                    let (dialog, dest) = (other.dialog.clone(), other.dest);
+                    s.ack(now, late.client, &dialog, dest, None);
+                }
+                if !lost_ack {
+                    waits_for_ack = Some((from, server));
+                }
+            }
+        }
+        for (leg, side) in [Leg::Customer, Leg::Agent].into_iter().zip(self.legs) {
+            let Side { mut dialog, dest, .. } = side;
+            if gone == Some(leg) {
+                continue;
+            }
+            match waits_for_ack {
+                Some((from, server)) if from == leg => s.remains.await_ack(server, Farewell { dialog, dest }),
+                _ => s.bye(now, &mut dialog, dest, reason),
+            }
+        }
+    }
+}
+
+/// The answer to OPTIONS (RFC 3261 section 11.2).
+pub(super) fn capabilities(request: &Request) -> Response {
+    let mut ok = Response::for_request(request, 200, "");
+    ok.headers.push(HeaderName::Allow, crossing::ALLOW);
+    ok.headers.push(HeaderName::Accept, format!("{}, {}", bodies::SDP, super::info::TYPES));
+    ok
+}
+
+/// Why a method is not taken within a dialog.
+fn refusal_within(method: &Method) -> Refused {
+    match method {
+        // Transfer would take the call out of our hands (threats R12).
+        Method::Refer => Refused::because(403, "Transfer Not Allowed"),
+        Method::Subscribe => Refused::new(489),
+        Method::Notify | Method::Prack => Refused::new(481),
+        Method::Extension(_) => Refused::new(501).with(HeaderName::Allow, crossing::ALLOW),
+        _ => Refused::method(),
+    }
+}

@@ -1,0 +1,105 @@
+//! SIP INFO within a call. A digit is taken at once and goes to media, where it is merged with the other forms of the
+//! same key press; it is passed on only where nothing masks. A recording signal of the PBX takes or releases its
+//! holds. Anything else carries nothing across: a body we cannot read might speak a digit.
+
+use std::time::Instant;
+
+use super::core::Core;
+use super::established::Established;
+use super::refused::Refused;
+use super::shared::{Asked, Shared};
+use crate::base::ids::Leg;
+use crate::base::secret::Digit;
+use crate::dtmf::info::{InfoDigit, InfoError, parse};
+use crate::guard::holds::Owner;
+use crate::media::Command;
+use crate::obs::event::HoldKind;
+use crate::sip::msg::HeaderName;
+use crate::sip::{Method, Request, Response, ServerId};
+
+/// The INFO bodies we read.
+pub(super) const TYPES: &str = "application/dtmf-relay, application/dtmf";
+
+/// The header by which PBXs steer a recorder.
+const ACTION: &str = "X-AC-Action";
+
+/// Length of a key sent on when the INFO does not say, in ms.
+const USUAL_MS: u32 = 160;
+
+impl Established {
+    /// An INFO on `leg`.
+    pub(super) fn handle_info(
+        &mut self,
+        now: Instant,
+        core: &mut Core,
+        s: &mut Shared,
+        (leg, id, request): (Leg, ServerId, &Request),
+    ) {
+        let signalled = signal_header(now, core, s, leg, request);
+        if request.body.is_empty() {
+            // A keep-alive, or a signal: taken, and of no concern to the other leg.
+            s.respond(now, id, Response::for_request(request, 200, ""));
+            return;
+        }
+        match parse(request.headers.text(HeaderName::ContentType).unwrap_or_default(), &request.body) {
+            Ok(key) => {
+                s.respond(now, id, Response::for_request(request, 200, ""));
+                self.take_key(now, core, s, leg, key);
+            }
+            Err(InfoError::NotAKey) => s.respond(now, id, Response::for_request(request, 200, "")),
+            Err(InfoError::NoKey) => s.refuse(now, id, request, &Refused::because(400, "No Key In DTMF Body")),
+            Err(InfoError::OtherType) if signalled => s.respond(now, id, Response::for_request(request, 200, "")),
+            Err(InfoError::OtherType) => s.refuse(now, id, request, &Refused::body_type(TYPES)),
+        }
+    }
+
+    fn take_key(&mut self, now: Instant, core: &Core, s: &mut Shared, leg: Leg, key: InfoDigit) {
+        let InfoDigit { digit, duration_ms } = key;
+        if core.protection.passes_info(now, leg) {
+            let to = leg.other();
+            let length_ms = if duration_ms == 0 { USUAL_MS } else { duration_ms.clamp(40, 5_000) };
+            if s.config.trunks[core.trunk(to).0].dtmf.info {
+                self.pass_info(now, core, s, to, &digit, length_ms);
+            } else {
+                let digit = digit.clone();
+                s.out.media(Command::SendDigit { session: core.session, to, digit, duration_ms: length_ms });
+            }
+        }
+        s.out.media(Command::InfoDigit { session: core.session, from: leg, digit, duration_ms });
+    }
+
+    /// Passes a key on in a body of ours; the answer only tells whether the other dialog lives.
+    fn pass_info(&mut self, now: Instant, core: &Core, s: &mut Shared, to: Leg, digit: &Digit, length_ms: u32) {
+        let side = self.side(to);
+        let mut info = side.dialog.next_request(Method::Info);
+        let body = format!("Signal={}\r\nDuration={length_ms}\r\n", digit.expose_char());
+        info.set_body("application/dtmf-relay", body);
+        let dest = side.dest;
+        s.send(now, info, dest, Some(Asked::Probe(core.id, to)));
+    }
+}
+
+/// Obeys the recording signal of a PBX in `request`; whether there was one. Only the PBX side may steer.
+///
+/// | value begins with | does |
+/// |---|---|
+/// | `pause` | takes a pause hold, or renews it |
+/// | `resume` | releases the PBX's holds |
+/// | `mask` | takes mask and pause holds, or renews them |
+/// | `unmask` | releases the PBX's holds |
+pub(super) fn signal_header(now: Instant, core: &mut Core, s: &mut Shared, leg: Leg, request: &Request) -> bool {
+    let Some(value) = request.headers.get_named(ACTION).filter(|_| leg == Leg::Agent) else { return false };
+    let value = String::from_utf8_lossy(value).trim().to_ascii_lowercase();
+    let kinds: &[HoldKind] = match () {
+        () if value.starts_with("pause") => &[HoldKind::Pause],
+        () if value.starts_with("mask") => &[HoldKind::Mask, HoldKind::Pause],
+        () if value.starts_with("resume") || value.starts_with("unmask") => &[],
+        () => return false,
+    };
+    if kinds.is_empty() {
+        core.protection.release_owned(now, &Owner::Pbx, &mut s.out);
+    } else {
+        core.protection.take_or_renew(now, &mut s.random, kinds, (&Owner::Pbx, ACTION), &mut s.out);
+    }
+    true
+}

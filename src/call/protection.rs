@@ -1,0 +1,542 @@
+//! What stands between a call's digits and its sinks, seen from the call: guard policy, holds, the open collection,
+//! the agent's star codes, the recording. Digits, signals and the time go in; media and recorder orders, events and
+//! handovers go to the outbox. It knows no SIP and outlives every re-negotiation: nothing a peer sends in SDP or a
+//! re-INVITE reaches it (threats R25).
+//!
+//! ```text
+//!                    policy off | signal, no mask hold          policy always, or any mask hold
+//!   customer→agent        Open  |  Listen         ◄── settle() ──►        Masked(kind)
+//!                    no star codes    star codes      star codes in band
+//!   agent→customer       Open          Withhold        Masked(silence)      (fixed for the call)
+//!                    not answered    answered, no pause hold    a pause hold
+//!   recorder tap         Off      ►        On         ◄──────►    Paused        (no recording: Off)
+//! ```
+//! [`guard_in_force`] and [`tap_in_force`] are the only places that decide; [`Protection::settle`] runs after every
+//! change and orders the difference, masking before anything else.
+
+use std::time::{Duration, Instant};
+
+use super::outbox::Outbox;
+use super::star::{Keys, Star};
+use super::{RecordOrder, RecorderReport};
+use crate::base::Random;
+use crate::base::ids::{CallId, CollectionId, HoldId, Leg, RecordingId, SessionId};
+use crate::base::secret::Digit;
+use crate::base::time::soonest;
+use crate::capture::collect::Summary;
+use crate::capture::{Collection, Spec, Step};
+use crate::config::{GuardMode, MaskKind, RecordingPolicy, StarCodes, Trunk};
+use crate::guard::Holds;
+use crate::guard::holds::{Hold, HoldError, Owner};
+use crate::media::{Command, Guard, Tap};
+use crate::obs::event::{CollectionEnd, EventKind, HoldKind, RecordingState, StarAction};
+
+/// How long the capture's holds outlive its collection without a further key: a card longer than expected, or a
+/// terminator pressed out of habit, is still masked.
+pub(super) const LINGER: Duration = Duration::from_millis(1_500);
+
+/// The longest the capture's holds outlive its collection, whatever is keyed.
+pub(super) const LONGEST_LINGER: Duration = Duration::from_secs(10);
+
+/// How long after the mask is gone an INFO may still speak of a key that was pressed under it.
+pub(super) const INFO_LAG: Duration = Duration::from_secs(1);
+
+/// Length of a key sent on to the customer, in ms.
+const REPLAY_MS: u32 = 100;
+
+/// Ended collections remembered per call.
+const REMEMBERED: usize = 8;
+
+/// What the trunks of a call want.
+#[derive(Debug)]
+pub(super) struct Wishes {
+    pub(super) mode: GuardMode,
+    pub(super) mask: MaskKind,
+    pub(super) hold_default: Duration,
+    pub(super) hold_max: Duration,
+    pub(super) star: Option<StarCodes>,
+    pub(super) recording: RecordingPolicy,
+}
+
+impl Wishes {
+    /// The carrier trunk's guard, the PBX trunk's star codes, the stricter recording policy of both.
+    pub(super) fn of(carrier: &Trunk, pbx: &Trunk) -> Self {
+        let rank = |policy: RecordingPolicy| match policy {
+            RecordingPolicy::Off => 0,
+            RecordingPolicy::BestEffort => 1,
+            RecordingPolicy::Required => 2,
+        };
+        let stricter = rank(carrier.recording) >= rank(pbx.recording);
+        Self {
+            mode: carrier.guard,
+            mask: carrier.mask,
+            hold_default: carrier.hold_default,
+            hold_max: carrier.hold_max,
+            star: pbx.star_codes.clone(),
+            recording: if stricter { carrier.recording } else { pbx.recording },
+        }
+    }
+}
+
+/// Where the recording is.
+#[derive(Debug)]
+enum Recording {
+    /// None wanted, or not yet.
+    None,
+    /// Being written.
+    Open { id: RecordingId },
+    /// Over.
+    Ended { id: RecordingId, state: RecordingState },
+}
+
+/// Holds of a collection that has ended, kept a little longer.
+#[derive(Debug)]
+struct Lingering {
+    owner: Owner,
+    until: Instant,
+    last: Instant,
+}
+
+/// A collection that is over.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ended {
+    pub(super) id: CollectionId,
+    pub(super) summary: Summary,
+    pub(super) lengths: (usize, usize),
+}
+
+/// What media was last told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Ordered {
+    toward_agent: Guard,
+    tap: Tap,
+}
+
+/// What a failed recorder means for the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RecorderVerdict {
+    /// The call goes on.
+    GoOn,
+    /// The call must end.
+    EndCall,
+}
+
+/// The protection of one call.
+#[derive(Debug)]
+pub(super) struct Protection {
+    call: CallId,
+    session: SessionId,
+    wishes: Wishes,
+    holds: Holds,
+    collection: Option<Collection>,
+    ended: Vec<Ended>,
+    lingering: Vec<Lingering>,
+    star: Option<Star>,
+    recording: Recording,
+    keys_masked: u32,
+    ordered: Ordered,
+    /// Until when INFO of the customer counts as masked although the mask is gone.
+    info_until: Option<Instant>,
+}
+
+/// The customer→agent guard that policy and holds demand. Anything but a plain "pass" masks.
+fn guard_in_force(mode: GuardMode, mask_held: bool, mask: MaskKind) -> Guard {
+    match (mode, mask_held) {
+        (GuardMode::Always, _) | (GuardMode::Off | GuardMode::Signal, true) => Guard::Masked(mask),
+        (GuardMode::Signal, false) => Guard::Listen,
+        (GuardMode::Off, false) => Guard::Open,
+    }
+}
+
+/// The agent→customer guard: keys of star codes never reach the customer unasked.
+fn star_guard(star: Option<&StarCodes>) -> Guard {
+    match star {
+        None => Guard::Open,
+        Some(codes) if codes.in_band => Guard::Masked(MaskKind::Silence),
+        Some(_) => Guard::Withhold,
+    }
+}
+
+/// What the recorder tap must do.
+fn tap_in_force(recording: &Recording, paused: bool) -> Tap {
+    match (recording, paused) {
+        (Recording::None | Recording::Ended { .. }, _) => Tap::Off,
+        (Recording::Open { .. }, true) => Tap::Paused,
+        (Recording::Open { .. }, false) => Tap::On,
+    }
+}
+
+impl Protection {
+    /// The protection of a call whose media session is about to be created with [`Protection::guards`].
+    pub(super) fn new(call: CallId, session: SessionId, wishes: Wishes) -> Self {
+        let toward_agent = guard_in_force(wishes.mode, false, wishes.mask);
+        Self {
+            call,
+            session,
+            holds: Holds::new(wishes.hold_default, wishes.hold_max),
+            collection: None,
+            ended: Vec::new(),
+            lingering: Vec::new(),
+            star: wishes.star.clone().map(Star::new),
+            recording: Recording::None,
+            keys_masked: 0,
+            ordered: Ordered { toward_agent, tap: Tap::Off },
+            info_until: None,
+            wishes,
+        }
+    }
+
+    /// The guards of a new session: toward the agent, toward the customer.
+    pub(super) fn guards(&self) -> (Guard, Guard) {
+        (self.ordered.toward_agent, star_guard(self.wishes.star.as_ref()))
+    }
+
+    /// Guard policy.
+    pub(super) fn mode(&self) -> GuardMode {
+        self.wishes.mode
+    }
+
+    /// Whether the customer's digits are masked now.
+    pub(super) fn masked(&self) -> bool {
+        matches!(self.ordered.toward_agent, Guard::Masked(_))
+    }
+
+    /// Whether recording is paused now.
+    pub(super) fn paused(&self) -> bool {
+        self.holds.in_force(HoldKind::Pause)
+    }
+
+    /// Keys masked so far.
+    pub(super) fn keys_masked(&self) -> u32 {
+        self.keys_masked
+    }
+
+    /// Holds, oldest first.
+    pub(super) fn holds(&self) -> impl Iterator<Item = &Hold> {
+        self.holds.iter()
+    }
+
+    /// The open collection.
+    pub(super) fn collection(&self) -> Option<&Collection> {
+        self.collection.as_ref()
+    }
+
+    /// Ended collections, oldest first.
+    pub(super) fn ended(&self) -> &[Ended] {
+        &self.ended
+    }
+
+    /// The recording and its state.
+    pub(super) fn recording(&self) -> Option<(RecordingId, RecordingState)> {
+        match &self.recording {
+            Recording::None => None,
+            Recording::Open { id } if self.ordered.tap == Tap::Paused => Some((*id, RecordingState::Paused)),
+            Recording::Open { id } => Some((*id, RecordingState::Recording)),
+            Recording::Ended { id, state } => Some((*id, *state)),
+        }
+    }
+
+    /// Whether a SIP INFO with a digit from `from` may be passed on as it is: never while it could speak of a key that
+    /// was masked, never while star codes are listened for.
+    pub(super) fn passes_info(&self, now: Instant, from: Leg) -> bool {
+        match from {
+            Leg::Customer => !self.masked() && self.info_until.is_none_or(|until| until <= now),
+            Leg::Agent => self.star.is_none(),
+        }
+    }
+
+    /// The call is answered: announces a mask that was in force from the start, opens the recording.
+    pub(super) fn answered(&mut self, now: Instant, random: &mut Random, out: &mut Outbox) {
+        if self.masked() {
+            out.event(self.call, EventKind::Mask { on: true });
+        }
+        if self.wishes.recording != RecordingPolicy::Off {
+            let id = RecordingId::draw(random);
+            self.recording = Recording::Open { id };
+            let policy = self.wishes.recording;
+            out.record(RecordOrder::Open { recording: id, call: self.call, session: self.session, policy });
+            if !self.paused() {
+                out.event(self.call, EventKind::Recording { recording: id, state: RecordingState::Recording });
+            }
+        }
+        self.settle(now, out);
+    }
+
+    /// The recording in progress, if `id` is it.
+    pub(super) fn handle_recorder(
+        &mut self,
+        now: Instant,
+        id: RecordingId,
+        report: RecorderReport,
+        out: &mut Outbox,
+    ) -> RecorderVerdict {
+        if !matches!(self.recording, Recording::Open { id: open } if open == id) {
+            return RecorderVerdict::GoOn;
+        }
+        // A recorder that closes unasked has failed too.
+        let state = match report {
+            RecorderReport::Failed | RecorderReport::Closed => RecordingState::Failed,
+        };
+        self.recording = Recording::Ended { id, state };
+        self.settle(now, out);
+        out.event(self.call, EventKind::Recording { recording: id, state });
+        match self.wishes.recording {
+            RecordingPolicy::Required => RecorderVerdict::EndCall,
+            RecordingPolicy::Off | RecordingPolicy::BestEffort => RecorderVerdict::GoOn,
+        }
+    }
+
+    /// Takes a hold and puts it in force.
+    pub(super) fn take(
+        &mut self,
+        now: Instant,
+        random: &mut Random,
+        (kind, owner): (HoldKind, Owner),
+        reason: &str,
+        ttl: Option<Duration>,
+        out: &mut Outbox,
+    ) -> Result<Hold, HoldError> {
+        let hold = self.holds.take(now, random, kind, owner, reason, ttl)?.clone();
+        self.settle(now, out);
+        let taken = EventKind::HoldTaken {
+            hold: hold.id,
+            kind,
+            owner: hold.owner.to_string(),
+            reason: hold.reason.clone(),
+            ttl_ms: hold.ttl_ms(now),
+        };
+        out.event(self.call, taken);
+        Ok(hold)
+    }
+
+    /// Moves a hold's deadline.
+    pub(super) fn renew(
+        &mut self,
+        now: Instant,
+        hold: HoldId,
+        (by, may_override): (&Owner, bool),
+        ttl: Option<Duration>,
+        out: &mut Outbox,
+    ) -> Result<Hold, HoldError> {
+        let hold = self.holds.renew(now, hold, by, may_override, ttl)?.clone();
+        out.event(self.call, EventKind::HoldRenewed { hold: hold.id, kind: hold.kind, ttl_ms: hold.ttl_ms(now) });
+        Ok(hold)
+    }
+
+    /// Gives a hold back.
+    pub(super) fn release(
+        &mut self,
+        now: Instant,
+        hold: HoldId,
+        (by, may_override): (&Owner, bool),
+        out: &mut Outbox,
+    ) -> Result<(), HoldError> {
+        let hold = self.holds.release(hold, by, may_override)?;
+        self.released(now, vec![hold], by, out);
+        Ok(())
+    }
+
+    /// Takes mask and pause for `owner`, or renews what it has: star codes and PBX signals, which repeat.
+    pub(super) fn take_or_renew(
+        &mut self,
+        now: Instant,
+        random: &mut Random,
+        kinds: &[HoldKind],
+        (owner, reason): (&Owner, &str),
+        out: &mut Outbox,
+    ) {
+        for kind in kinds {
+            let had = self.holds.owned(owner).find(|h| h.kind == *kind).map(|h| h.id);
+            // Neither fails: the owner's first hold of a kind has its place reserved, and what it has it may renew.
+            let _ = match had {
+                Some(id) => self.renew(now, id, (owner, false), None, out),
+                None => self.take(now, random, (*kind, owner.clone()), reason, None, out),
+            };
+        }
+    }
+
+    /// Gives back every hold of `owner`.
+    pub(super) fn release_owned(&mut self, now: Instant, owner: &Owner, out: &mut Outbox) {
+        let gone = self.holds.release_owned(owner);
+        self.released(now, gone, owner, out);
+    }
+
+    fn released(&mut self, now: Instant, gone: Vec<Hold>, by: &Owner, out: &mut Outbox) {
+        for hold in gone {
+            let event = EventKind::HoldReleased { hold: hold.id, kind: hold.kind, by: by.to_string() };
+            out.event(self.call, event);
+        }
+        self.settle(now, out);
+    }
+
+    /// Opens a collection under its own mask and pause. The caller has checked that none is open.
+    pub(super) fn start_collection(
+        &mut self,
+        now: Instant,
+        random: &mut Random,
+        spec: Spec,
+        out: &mut Outbox,
+    ) -> Result<CollectionId, HoldError> {
+        let id = CollectionId::draw(random);
+        let owner = Owner::Capture(id);
+        for kind in [HoldKind::Mask, HoldKind::Pause] {
+            self.take(now, random, (kind, owner.clone()), "collection", Some(crate::capture::collect::LONGEST), out)?;
+        }
+        self.collection = Some(Collection::new(now, id, spec));
+        out.event(self.call, EventKind::CollectionStarted { collection: id });
+        Ok(id)
+    }
+
+    /// Ends the open collection: hands over or wipes, and lets its holds linger.
+    pub(super) fn end_collection(&mut self, now: Instant, end: CollectionEnd, out: &mut Outbox) {
+        let Some(collection) = self.collection.take() else { return };
+        let (id, lengths) = (collection.id(), collection.lengths());
+        let (summary, handover) = collection.finish(self.call, end);
+        if let Some(handover) = handover {
+            out.handover(handover);
+        }
+        if self.ended.len() == REMEMBERED {
+            self.ended.remove(0);
+        }
+        self.ended.push(Ended { id, summary, lengths });
+        let count = u32::try_from(summary.count).unwrap_or(u32::MAX);
+        let ended = EventKind::CollectionEnded { collection: id, result: end, count, luhn: summary.luhn };
+        out.event(self.call, ended);
+        let owner = Owner::Capture(id);
+        self.lingering.push(Lingering { owner, until: now + LINGER, last: now + LONGEST_LINGER });
+    }
+
+    /// Media reports a key press.
+    pub(super) fn handle_digit(
+        &mut self,
+        now: Instant,
+        random: &mut Random,
+        (from, digit, masked): (Leg, Digit, bool),
+        out: &mut Outbox,
+    ) {
+        match from {
+            Leg::Customer => self.handle_customer_digit(now, digit, masked, out),
+            Leg::Agent => self.handle_agent_digit(now, random, digit, out),
+        }
+    }
+
+    fn handle_customer_digit(&mut self, now: Instant, digit: Digit, masked: bool, out: &mut Outbox) {
+        if masked {
+            self.keys_masked = self.keys_masked.saturating_add(1);
+            out.event(self.call, EventKind::KeyMasked { count: self.keys_masked });
+        }
+        for lingering in &mut self.lingering {
+            lingering.until = (now + LINGER).min(lingering.last);
+        }
+        let Some(collection) = &mut self.collection else { return };
+        let step = collection.handle_digit(now, &digit);
+        let (id, progress) = (collection.id(), collection.progress());
+        match step {
+            Step::Ignored => {}
+            Step::Progress(_) | Step::Ended(_) => {
+                let received = u32::try_from(progress.received).unwrap_or(u32::MAX);
+                let event = EventKind::CollectionProgress { collection: id, received, mask: progress.mask() };
+                out.event(self.call, event);
+            }
+        }
+        if let Step::Ended(end) = step {
+            self.end_collection(now, end, out);
+        }
+    }
+
+    fn handle_agent_digit(&mut self, now: Instant, random: &mut Random, digit: Digit, out: &mut Outbox) {
+        let Some(star) = &mut self.star else { return };
+        let outcome = star.handle_digit(now, digit);
+        self.replay(outcome.pass, out);
+        let Some(action) = outcome.action else { return };
+        out.event(self.call, EventKind::StarCode { action });
+        match action {
+            StarAction::Begin => {
+                let kinds = [HoldKind::Mask, HoldKind::Pause];
+                self.take_or_renew(now, random, &kinds, (&Owner::Agent, "star code"), out);
+            }
+            StarAction::End => self.release_owned(now, &Owner::Agent, out),
+        }
+    }
+
+    fn replay(&self, keys: Keys, out: &mut Outbox) {
+        for digit in keys {
+            let session = self.session;
+            out.media(Command::SendDigit { session, to: Leg::Customer, digit, duration_ms: REPLAY_MS });
+        }
+    }
+
+    /// Time passed.
+    pub(super) fn handle_timeout(&mut self, now: Instant, out: &mut Outbox) {
+        if let Some(end) = self.collection.as_mut().and_then(|c| c.handle_timeout(now)) {
+            self.end_collection(now, end, out);
+        }
+        let over: Vec<Lingering> = self.lingering.extract_if(.., |l| l.until <= now).collect();
+        for lingering in over {
+            self.release_owned(now, &lingering.owner, out);
+        }
+        let expired = self.holds.expire(now);
+        for hold in &expired {
+            out.event(self.call, EventKind::HoldExpired { hold: hold.id, kind: hold.kind });
+        }
+        if !expired.is_empty() {
+            self.settle(now, out);
+        }
+        let keys = self.star.as_mut().map(|star| star.handle_timeout(now)).unwrap_or_default();
+        self.replay(keys, out);
+    }
+
+    /// When [`Protection::handle_timeout`] is due.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let collection = self.collection.as_ref().map(Collection::poll_timeout);
+        let lingering = self.lingering.iter().fold(None, |soon, l| soonest(soon, Some(l.until)));
+        let star = self.star.as_ref().and_then(Star::poll_timeout);
+        [collection, lingering, star, self.holds.poll_timeout()].into_iter().fold(None, soonest)
+    }
+
+    /// The call is over: wipes what was being keyed and ends the tap. The caller closes the media session and, when
+    /// the last block is out, the recording that is told.
+    pub(super) fn end(&mut self, now: Instant, out: &mut Outbox) -> Option<RecordingId> {
+        self.end_collection(now, CollectionEnd::CallerHungUp, out);
+        let Recording::Open { id } = self.recording else { return None };
+        self.recording = Recording::Ended { id, state: RecordingState::Closed };
+        self.settle(now, out);
+        Some(id)
+    }
+
+    /// Orders what policy and holds demand now, where it differs from what was ordered. Runs after every change.
+    fn settle(&mut self, now: Instant, out: &mut Outbox) {
+        let mask_held = self.holds.in_force(HoldKind::Mask);
+        let toward_agent = guard_in_force(self.wishes.mode, mask_held, self.wishes.mask);
+        let tap = tap_in_force(&self.recording, self.holds.in_force(HoldKind::Pause));
+        let before = std::mem::replace(&mut self.ordered, Ordered { toward_agent, tap });
+        let session = self.session;
+        let was_masked = matches!(before.toward_agent, Guard::Masked(_));
+        if was_masked && !self.masked() {
+            self.info_until = Some(now + INFO_LAG);
+        }
+        // The tap pauses before a mask could open, and opens after it has closed.
+        if before.tap != tap && tap == Tap::Paused {
+            out.media(Command::SetTap { session, tap });
+        }
+        if before.toward_agent != toward_agent {
+            out.media(Command::SetGuard { session, from: Leg::Customer, guard: toward_agent });
+        }
+        if before.tap != tap && tap != Tap::Paused {
+            out.media(Command::SetTap { session, tap });
+        }
+        if was_masked != self.masked() {
+            out.event(self.call, EventKind::Mask { on: self.masked() });
+        }
+        if let Recording::Open { id } = self.recording {
+            let state = match (before.tap, tap) {
+                (Tap::On | Tap::Off, Tap::Paused) => Some(RecordingState::Paused),
+                (Tap::Paused, Tap::On) => Some(RecordingState::Recording),
+                _ => None,
+            };
+            if let Some(state) = state {
+                out.event(self.call, EventKind::Recording { recording: id, state });
+            }
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Where calls come from and where they go: the trunk of a source, the targets of a call. Pure over the
+//! configuration; nothing a message says chooses a destination (threats R16).
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::config::{Config, ListenerId, TrunkId};
+
+/// One place to try for a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) trunk: TrunkId,
+    pub(super) remote: SocketAddr,
+}
+
+/// Why a call has no target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NoRoute {
+    /// No route leads from this trunk: it may not place calls.
+    TrunkMayNot,
+    /// Routes lead from it, none for this number.
+    NoPrefix,
+}
+
+/// The trunk that datagrams from `remote` on `listener` belong to: the one whose remote it is exactly, else the one
+/// with the narrowest source network around it. `None`: nobody we know, to be dropped without a word.
+pub(super) fn trunk_of(config: &Config, listener: ListenerId, remote: SocketAddr) -> Option<TrunkId> {
+    let on_listener = || config.trunks.iter().enumerate().filter(|(_, trunk)| trunk.listener == listener);
+    let exact = on_listener().find(|(_, trunk)| trunk.remotes.iter().any(|r| same_place(*r, remote)));
+    let narrowest = || {
+        on_listener()
+            .filter_map(|(at, trunk)| {
+                let around = trunk.sources.iter().filter(|net| net.contains(remote.ip()));
+                around.map(|net| net.prefix).max().map(|prefix| (prefix, at))
+            })
+            // Of equals the first configured.
+            .max_by_key(|(prefix, at)| (*prefix, std::cmp::Reverse(*at)))
+            .map(|(_, at)| TrunkId(at))
+    };
+    exact.map(|(at, _)| TrunkId(at)).or_else(narrowest)
+}
+
+/// Whether `ip` is a place of `trunk`'s peers: where its requests come from or where ours go.
+pub(super) fn is_of_trunk(config: &Config, trunk: TrunkId, ip: IpAddr) -> bool {
+    let trunk = &config.trunks[trunk.0];
+    trunk.sources.iter().any(|net| net.contains(ip))
+        || trunk.remotes.iter().any(|r| r.ip().to_canonical() == ip.to_canonical())
+}
+
+fn same_place(a: SocketAddr, b: SocketAddr) -> bool {
+    a.port() == b.port() && a.ip().to_canonical() == b.ip().to_canonical()
+}
+
+/// The targets of a call to `user` that came in on `from`, in the order to be tried: the trunks of the first route
+/// that matches, each with its remotes.
+pub(super) fn targets(config: &Config, from: TrunkId, user: &str) -> Result<Vec<Target>, NoRoute> {
+    let mut routes = config.routes.iter().filter(|route| route.from == from).peekable();
+    if routes.peek().is_none() {
+        return Err(NoRoute::TrunkMayNot);
+    }
+    let route = routes.find(|route| user.starts_with(&route.prefix)).ok_or(NoRoute::NoPrefix)?;
+    let each = route.to.iter().flat_map(|trunk| {
+        config.trunks[trunk.0].remotes.iter().map(move |remote| Target { trunk: *trunk, remote: *remote })
+    });
+    Ok(each.collect())
+}

@@ -1,0 +1,201 @@
+//! What all calls share: configuration, the SIP endpoint, ports, indexes from the wire to calls, and the outbox. The
+//! engine lends it to one call at a time.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::crossing;
+use super::outbox::Outbox;
+use super::ports::Ports;
+use super::refused::Refused;
+use super::remains::Remains;
+use crate::base::Random;
+use crate::base::ids::{CallId, Leg, SessionId};
+use crate::config::{Config, Listener, TrunkId};
+use crate::sdp::Policy;
+use crate::sip::msg::HeaderName;
+use crate::sip::{ClientId, Dest, Dialog, Endpoint, Method, Request, Response, ServerId};
+
+/// How long a 2xx of a further fork may still come after the first final answer (64 × T1 and some).
+const LATE_ANSWERS: Duration = Duration::from_secs(35);
+
+/// An INVITE of ours and who waits for its answer.
+pub(super) struct Invite {
+    pub(super) request: Request,
+    pub(super) dest: Dest,
+    pub(super) advertise: SocketAddr,
+    /// The call that waits; `None`: nobody any more, and a 2xx gets ACK and BYE.
+    pub(super) owner: Option<CallId>,
+    /// A re-INVITE: a 2xx that nobody waits for gets ACK alone, its dialog is ended elsewhere.
+    in_dialog: bool,
+}
+
+/// A request of ours within a dialog, other than INVITE, whose answer matters.
+pub(super) enum Asked {
+    /// An UPDATE of a call's re-negotiation.
+    Update(CallId),
+    /// Anything else whose timeout or 481 tells that the dialog is gone: an INFO passed on.
+    Probe(CallId, Leg),
+}
+
+/// What all calls share.
+pub(super) struct Shared {
+    pub(super) config: Arc<Config>,
+    pub(super) policies: Vec<Policy>,
+    pub(super) random: Random,
+    pub(super) endpoint: Endpoint,
+    pub(super) out: Outbox,
+    pub(super) ports: Ports,
+    /// Our tags: each names a leg of a call, early or confirmed.
+    pub(super) tags: HashMap<String, (CallId, Leg)>,
+    /// INVITEs taken, whose CANCEL, ACK or lost ACK concerns a call.
+    pub(super) servers: HashMap<ServerId, CallId>,
+    pub(super) invites: HashMap<ClientId, Invite>,
+    /// Answered INVITEs, by when no fork's 2xx can come any more; oldest first.
+    answered: VecDeque<(Instant, ClientId)>,
+    pub(super) asked: HashMap<ClientId, Asked>,
+    pub(super) remains: Remains,
+    /// Calls per trunk.
+    pub(super) load: Vec<u32>,
+    last_session: u64,
+}
+
+impl Shared {
+    pub(super) fn new(config: Arc<Config>, random: Random, endpoint: Endpoint) -> Self {
+        let policies = (0..config.trunks.len()).map(|at| Policy::new(&config, TrunkId(at))).collect();
+        Self {
+            policies,
+            random,
+            endpoint,
+            out: Outbox::default(),
+            ports: Ports::new(config.media.ports, config.media.port_quarantine),
+            tags: HashMap::new(),
+            servers: HashMap::new(),
+            invites: HashMap::new(),
+            answered: VecDeque::new(),
+            asked: HashMap::new(),
+            remains: Remains::default(),
+            load: vec![0; config.trunks.len()],
+            last_session: 0,
+            config,
+        }
+    }
+
+    /// A session id never used before.
+    pub(super) fn next_session(&mut self) -> SessionId {
+        self.last_session += 1;
+        SessionId(self.last_session)
+    }
+
+    /// The listener of a trunk.
+    pub(super) fn listener(&self, trunk: TrunkId) -> &Listener {
+        &self.config.listeners[self.config.trunks[trunk.0].listener.0]
+    }
+
+    /// Whether the trunk carries its most calls.
+    pub(super) fn is_full(&self, trunk: TrunkId) -> bool {
+        self.load[trunk.0] >= self.config.trunks[trunk.0].max_calls
+    }
+
+    /// Answers a request.
+    pub(super) fn respond(&mut self, now: Instant, id: ServerId, response: Response) {
+        self.endpoint.respond(now, id, response);
+    }
+
+    /// Turns a request down.
+    pub(super) fn refuse(&mut self, now: Instant, id: ServerId, request: &Request, why: &Refused) {
+        self.endpoint.respond(now, id, why.response(request));
+    }
+
+    /// Sends an INVITE for `call`.
+    pub(super) fn send_invite(&mut self, now: Instant, call: CallId, request: Request, dest: Dest) -> ClientId {
+        let advertise = self.config.listeners[dest.listener.0].advertise;
+        let in_dialog = request.to_tag().is_some();
+        let id = self.endpoint.request(now, request.clone(), dest, advertise);
+        let invite = Invite { request, dest, advertise, owner: Some(call), in_dialog };
+        self.invites.insert(id, invite);
+        id
+    }
+
+    /// Sends a request within a dialog; `asked` when its answer matters.
+    pub(super) fn send(&mut self, now: Instant, request: Request, dest: Dest, asked: Option<Asked>) -> ClientId {
+        let advertise = self.config.listeners[dest.listener.0].advertise;
+        let id = self.endpoint.request(now, request, dest, advertise);
+        if let Some(asked) = asked {
+            self.asked.insert(id, asked);
+        }
+        id
+    }
+
+    /// Acknowledges the 2xx to an INVITE of ours, with an SDP answer when the offer was theirs.
+    pub(super) fn ack(&mut self, now: Instant, id: ClientId, dialog: &Dialog, dest: Dest, body: Option<Vec<u8>>) {
+        let Some(invite) = self.invites.get(&id) else { return };
+        let cseq = invite.request.cseq().map(|cseq| cseq.number).unwrap_or_default();
+        let mut ack = dialog.ack(cseq);
+        if let Some(body) = body {
+            ack.set_body(super::bodies::SDP, body);
+        }
+        self.endpoint.ack_2xx(now, id, ack, dest, invite.advertise);
+    }
+
+    /// Ends a dialog by BYE.
+    pub(super) fn bye(&mut self, now: Instant, dialog: &mut Dialog, dest: Dest, reason: Option<&str>) {
+        let mut bye = dialog.next_request(Method::Bye);
+        if let Some(reason) = reason {
+            bye.headers.push(HeaderName::Reason, reason);
+        }
+        self.send(now, bye, dest, None);
+    }
+
+    /// Gives up an INVITE: cancels it, and whatever 2xx still comes is acknowledged and ended.
+    pub(super) fn abandon(&mut self, now: Instant, id: ClientId) {
+        if let Some(invite) = self.invites.get_mut(&id) {
+            invite.owner = None;
+            self.endpoint.cancel(now, id, &[]);
+        }
+    }
+
+    /// Notes that an INVITE has its final answer; 2xx of further forks are awaited a while.
+    pub(super) fn invite_answered(&mut self, now: Instant, id: ClientId, status: u16) {
+        if (200..300).contains(&status) {
+            self.answered.push_back((now + LATE_ANSWERS, id));
+        } else {
+            self.invites.remove(&id);
+        }
+    }
+
+    /// A 2xx that nobody waits for (RFC 3261 section 13.2.2.4): a further fork's, or one that crossed our CANCEL.
+    pub(super) fn stray_answer(&mut self, now: Instant, id: ClientId, response: &Response) {
+        let Some(invite) = self.invites.get(&id) else { return };
+        let (dest, in_dialog) = (invite.dest, invite.in_dialog);
+        // Without Contact there is nowhere to send the ACK; the peer gives up by its own timer.
+        let Ok(mut dialog) = Dialog::uac(&invite.request, response) else { return };
+        self.ack(now, id, &dialog, dest, None);
+        if !in_dialog {
+            self.bye(now, &mut dialog, dest, None);
+        }
+    }
+
+    /// Forgets what no late answer can need any more.
+    pub(super) fn forget_old(&mut self, now: Instant) {
+        while self.answered.front().is_some_and(|(until, _)| *until <= now) {
+            if let Some((_, id)) = self.answered.pop_front() {
+                self.invites.remove(&id);
+            }
+        }
+    }
+
+    /// When [`Shared::forget_old`] is due.
+    pub(super) fn forget_at(&self) -> Option<Instant> {
+        self.answered.front().map(|(until, _)| *until)
+    }
+
+    /// A fresh tag that names `leg` of `call`.
+    pub(super) fn new_tag(&mut self, call: CallId, leg: Leg) -> String {
+        let tag = crossing::token(&mut self.random);
+        self.tags.insert(tag.clone(), (call, leg));
+        tag
+    }
+}

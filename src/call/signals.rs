@@ -1,0 +1,125 @@
+//! Obeying signals: whose wish is granted, and what it does to a call.
+
+use std::time::Instant;
+
+use super::call::{Call, Phase};
+use super::engine::Engine;
+use super::views::{collection_view, hold_view};
+use super::{Actor, Reply, Signal, SignalError};
+use crate::base::ids::CallId;
+use crate::config::Role;
+use crate::guard::holds::Owner;
+use crate::obs::event::{CollectionEnd, EndCause, HoldKind};
+
+impl Engine {
+    /// Grants or refuses a wish of the API.
+    pub fn handle_signal(&mut self, now: Instant, signal: Signal) -> Result<Reply, SignalError> {
+        match signal {
+            Signal::Find { find, limit } => Ok(Reply::Calls(self.find(now, &find, limit))),
+            Signal::Get { call } => {
+                self.signal(call, now, |call, engine| Ok(Reply::Call(Box::new(call.view(now, &engine.config)))))
+            }
+            Signal::TakeHolds { call, kinds, reason, ttl, actor } => {
+                may_steer(&actor)?;
+                let mut distinct: Vec<HoldKind> = Vec::new();
+                for kind in &kinds {
+                    if distinct.contains(kind) {
+                        return Err(SignalError::BadKinds);
+                    }
+                    distinct.push(*kind);
+                }
+                if distinct.is_empty() {
+                    return Err(SignalError::BadKinds);
+                }
+                self.signal(call, now, |call, s| {
+                    let protection = &mut call.core.protection;
+                    let mut taken = Vec::new();
+                    for kind in kinds {
+                        let owner = Owner::Key(actor.name.clone());
+                        let hold = protection.take(now, &mut s.random, (kind, owner), &reason, ttl, &mut s.out)?;
+                        taken.push(hold_view(now, &hold));
+                    }
+                    Ok(Reply::Holds(taken))
+                })
+            }
+            Signal::RenewHold { call, hold, ttl, actor } => {
+                may_steer(&actor)?;
+                self.signal(call, now, |call, s| {
+                    let by = (&Owner::Key(actor.name.clone()), actor.may_override());
+                    let hold = call.core.protection.renew(now, hold, by, ttl, &mut s.out)?;
+                    Ok(Reply::Holds(vec![hold_view(now, &hold)]))
+                })
+            }
+            Signal::ReleaseHold { call, hold, actor } => {
+                may_steer(&actor)?;
+                self.signal(call, now, |call, s| {
+                    let by = (&Owner::Key(actor.name.clone()), actor.may_override());
+                    call.core.protection.release(now, hold, by, &mut s.out)?;
+                    Ok(Reply::Done)
+                })
+            }
+            Signal::StartCollection { call, request, actor } => {
+                may_collect(&actor)?;
+                let spec = request.spec()?;
+                self.signal(call, now, |call, s| {
+                    if !matches!(call.phase, Phase::Established(_)) {
+                        return Err(SignalError::NotAnswered);
+                    }
+                    let protection = &mut call.core.protection;
+                    if protection.collection().is_some() {
+                        return Err(SignalError::CollectionOpen);
+                    }
+                    let id = protection.start_collection(now, &mut s.random, spec, &mut s.out)?;
+                    collection_view(protection, id).map(Reply::Collection).ok_or(SignalError::NoSuchCollection)
+                })
+            }
+            Signal::GetCollection { call, collection } => self.signal(call, now, |call, _| {
+                let view = collection_view(&call.core.protection, collection);
+                view.map(Reply::Collection).ok_or(SignalError::NoSuchCollection)
+            }),
+            Signal::CancelCollection { call, collection, actor } => {
+                may_collect(&actor)?;
+                self.signal(call, now, |call, s| {
+                    let protection = &mut call.core.protection;
+                    if protection.collection().is_some_and(|open| open.id() == collection) {
+                        protection.end_collection(now, CollectionEnd::Cancelled, &mut s.out);
+                    }
+                    let view = collection_view(protection, collection);
+                    view.map(Reply::Collection).ok_or(SignalError::NoSuchCollection)
+                })
+            }
+            Signal::HangUp { call, actor } => {
+                may_collect(&actor)?;
+                self.signal(call, now, |call, s| {
+                    call.end(now, s, EndCause::Operator, 480);
+                    Ok(Reply::Done)
+                })
+            }
+        }
+    }
+
+    fn signal<R>(
+        &mut self,
+        id: CallId,
+        now: Instant,
+        obey: impl FnOnce(&mut Call, &mut super::shared::Shared) -> Result<R, SignalError>,
+    ) -> Result<R, SignalError> {
+        self.with_call(now, id, obey).unwrap_or(Err(SignalError::NoSuchCall))
+    }
+}
+
+/// Whether a role may take and release holds at all.
+fn may_steer(actor: &Actor) -> Result<(), SignalError> {
+    match actor.role {
+        Role::Admin | Role::Supervisor | Role::Integration | Role::Agent => Ok(()),
+        Role::Auditor => Err(SignalError::Forbidden),
+    }
+}
+
+/// Whether a role may collect digits and end calls.
+fn may_collect(actor: &Actor) -> Result<(), SignalError> {
+    match actor.role {
+        Role::Admin | Role::Supervisor | Role::Integration => Ok(()),
+        Role::Agent | Role::Auditor => Err(SignalError::Forbidden),
+    }
+}
