@@ -146,11 +146,12 @@ impl Dialog {
     /// [`Dialog::confirm`]. Our own CSeq starts with `first_cseq` + 1.
     ///
     /// # Errors
-    /// Blames the peer: a dialog-making request without Contact.
+    /// Blames the peer: headers that do not parse, which a message taken by the endpoint never has.
     pub fn uas(request: &Request, local_tag: &str, first_cseq: u32) -> Result<Dialog, HeaderFault> {
-        let target = request.contact().ok_or(HeaderFault("INVITE without Contact"))?.raw_uri.to_owned();
         let cseq = request.cseq()?.number;
         let (from, to) = (request.from()?, request.to()?);
+        // A peer of RFC 2543 may have no Contact (RFC 4475 section 3.4.1); its From is all there is.
+        let target = request.contact().map_or(from.raw_uri, |contact| contact.raw_uri).to_owned();
         Ok(Dialog {
             id: DialogId {
                 call_id: request.call_id().ok_or(HeaderFault("no Call-ID"))?.to_owned(),

@@ -1,6 +1,7 @@
 //! The SIP endpoint: many peers, many transactions, one state machine without sockets or clock. Datagrams, requests and
 //! answers of our user and the time go in; messages to send and events come out. It answers by itself what needs no
-//! user: malformed messages (400, 505), unknown methods (501), merged requests (482), CANCEL (200, 481), Max-Forwards
+//! user: malformed messages (400, 505), unknown methods (501), unknown URI schemes (416), required extensions it does not
+//! have (420), merged requests (482), CANCEL (200, 481), Max-Forwards
 //! used up (483), overload (503), repeated requests (the last response again). It knows no policy: which peer may send
 //! what is decided before and after it.
 //!

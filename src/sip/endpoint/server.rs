@@ -1,6 +1,7 @@
 //! Requests of peers: server transactions, what is answered without one, and the ACKs and CANCELs that speak of them.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -10,7 +11,9 @@ use super::slab::Timed;
 use super::txn::{ServerDue, ServerInvite, ServerOther};
 use super::{Dest, Endpoint, Event, Flow, ServerId};
 use crate::config::Transport;
-use crate::sip::msg::{HeaderName, Method, Request, Response};
+use crate::sip::msg::header::Via;
+use crate::sip::msg::scan::List;
+use crate::sip::msg::{HeaderName, Headers, Method, Request, Response, Uri};
 
 /// A transaction of a peer's.
 pub(super) struct Server {
@@ -76,16 +79,7 @@ impl Endpoint {
             _ => None,
         };
         let back = self.way_back(flow, via.has_rport(), via.port);
-        let top = request.headers.items(HeaderName::Via).next().unwrap_or_default();
-        let mut stamped = via.stamped(top, flow.remote);
-        if stamped != top {
-            // Further Vias of the same line stay behind the stamped one.
-            let line = request.headers.get(HeaderName::Via).unwrap_or_default();
-            if let Some(rest) = line.get(top.len()..).filter(|rest| !rest.is_empty()) {
-                stamped.extend_from_slice(rest);
-            }
-            request.headers.replace_first(HeaderName::Via, stamped);
-        }
+        stamp(&mut request.headers, flow.remote);
         if request.method == Method::Cancel {
             return self.take_cancel(now, cancelled, back, request);
         }
@@ -96,6 +90,10 @@ impl Endpoint {
         if merged.as_deref().is_some_and(|key| self.by_key.contains_key(key)) {
             return self.send_response(back, Response::for_request(&request, 482, ""));
         }
+        // Section 8.2.2.3: extensions are inspected after loops.
+        if let Some(response) = Response::bad_extension(&request, &self.config.supported) {
+            return self.send_response(back, response);
+        }
         let id = self.start_server(now, back, &request, merged);
         self.events.push_back(Event::Request { id, flow: *flow, request });
     }
@@ -104,6 +102,9 @@ impl Endpoint {
     fn refusal(&self, request: &Request) -> Option<Response> {
         if !request.method.is_known() {
             return Some(Response::for_request(request, 501, ""));
+        }
+        if matches!(request.uri(), Uri::Other { .. }) {
+            return Some(Response::for_request(request, 416, ""));
         }
         let within_dialog = request.to_tag().is_some();
         if !within_dialog && request.max_forwards() == Some(0) && request.method != Method::Options {
@@ -293,7 +294,8 @@ impl Endpoint {
     }
 
     /// Answers without a transaction what has no stamped Via.
-    pub(super) fn send_stateless(&mut self, flow: &Flow, response: Response) {
+    pub(super) fn send_stateless(&mut self, flow: &Flow, mut response: Response) {
+        stamp(&mut response.headers, flow.remote);
         let back = match response.via() {
             Ok(via) => self.way_back(flow, via.has_rport(), via.port),
             Err(_) => flow.back(),
@@ -305,6 +307,19 @@ impl Endpoint {
         let tag = self.draw_tag();
         finish(&mut response, &tag, &self.config.user_agent);
         self.transmit(back, response.to_bytes());
+    }
+}
+
+/// Puts `received` and `rport` into the top Via, if that can be read.
+fn stamp(headers: &mut Headers, source: SocketAddr) {
+    let Some(line) = headers.get(HeaderName::Via) else { return };
+    let Some(top) = List::new(line).next() else { return };
+    let Ok(via) = Via::parse(top) else { return };
+    let mut stamped = via.stamped(top, source);
+    if stamped != top {
+        // Further Vias of the same line stay behind the stamped one.
+        stamped.extend_from_slice(line.get(top.len()..).unwrap_or_default());
+        headers.replace_first(HeaderName::Via, stamped);
     }
 }
 

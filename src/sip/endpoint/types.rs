@@ -72,6 +72,8 @@ pub struct EndpointConfig {
     pub max_transactions: usize,
     /// Seconds in the Retry-After of those 503s.
     pub retry_after: u32,
+    /// Extensions a request may Require; others get 420 (RFC 3261 section 8.2.2.3).
+    pub supported: Vec<String>,
     /// Send UDP responses to the packet's source port even when the request has no `rport`. `false`: to the port of
     /// its Via, at the packet's source address, as RFC 3261 section 18.2.2 has it. Never to another address.
     pub symmetric_replies: bool,
@@ -84,6 +86,7 @@ impl Default for EndpointConfig {
             user_agent: String::new(),
             max_transactions: 100_000,
             retry_after: 5,
+            supported: Vec::new(),
             symmetric_replies: true,
         }
     }

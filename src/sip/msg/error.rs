@@ -17,8 +17,8 @@ pub struct ParseError {
     pub reason: &'static str,
     /// Where, in bytes from the start of the message.
     pub offset: usize,
-    /// The answer, addressed and copied from what could be read: present for a request other than ACK whose top Via
-    /// is good. Absent for responses and for what cannot be answered: drop those silently.
+    /// The answer, copied from what could be read: present for a request other than ACK that has a Via. Send it to the
+    /// packet's source. Absent for responses and for what cannot be answered: drop those silently.
     pub reply: Option<Box<Response>>,
 }
 

@@ -146,7 +146,7 @@ impl Response {
 
     /// The 420 to a request that requires an extension not in `supported` (RFC 3261 section 8.2.2.3); `None` when all
     /// it requires is there. ACK and CANCEL are never refused so.
-    pub fn bad_extension(request: &Request, supported: &[&str]) -> Option<Response> {
+    pub fn bad_extension(request: &Request, supported: &[String]) -> Option<Response> {
         if matches!(request.method, Method::Ack | Method::Cancel) {
             return None;
         }

@@ -303,8 +303,10 @@ fn check(line: &StartLine, headers: &Headers, at: usize, fault: &mut FirstFault)
         fault.bad("Via is missing", at);
     }
     for via in vias {
-        if let Err(header) = Via::parse(via) {
-            fault.bad(header.0, at);
+        match Via::parse(via) {
+            Ok(via) if via.version == "2.0" => {}
+            Ok(_) => fault.bad("Via of another version", at),
+            Err(header) => fault.bad(header.0, at),
         }
     }
     for name in [From, To] {
@@ -354,8 +356,8 @@ fn refuse(fault: Fault, line: &StartLine, headers: &Headers) -> ParseError {
 
 /// The answer to a request that was refused: whatever could be read of the headers an answer copies.
 fn reply(fault: &Fault, headers: &Headers) -> Option<Box<Response>> {
-    let top = headers.get_all(HeaderName::Via).flat_map(scan::List::new).next()?;
-    Via::parse(top).ok()?;
+    // The answer goes to the packet's source whatever Via says, so a Via that is itself malformed is no hindrance.
+    headers.get(HeaderName::Via)?;
     let mut response = Response::new(fault.status, fault.reason);
     for via in headers.get_all(HeaderName::Via) {
         response.headers.push(HeaderName::Via, via);

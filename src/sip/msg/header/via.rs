@@ -13,6 +13,8 @@ pub const BRANCH_COOKIE: &str = "z9hG4bK";
 /// One Via, read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Via<'a> {
+    /// Protocol version, as written; only `2.0` may stand in a message we take.
+    pub version: &'a str,
     /// Transport, as written.
     pub transport: &'a str,
     /// Host of sent-by.
@@ -34,9 +36,10 @@ impl<'a> Via<'a> {
         let (head, params) = value.split_at(end);
         let mut parts = head.splitn(3, |b| *b == b'/');
         let mut part = || parts.next().map(scan::trim).ok_or(BAD);
-        if !part()?.eq_ignore_ascii_case(b"SIP") || part()? != b"2.0" {
+        if !part()?.eq_ignore_ascii_case(b"SIP") {
             return Err(BAD);
         }
+        let version = scan::token(part()?).ok_or(BAD)?;
         let rest = part()?;
         let space = rest.iter().position(|b| matches!(b, b' ' | b'\t')).ok_or(BAD)?;
         let transport = scan::token(&rest[..space]).ok_or(BAD)?;
@@ -50,7 +53,7 @@ impl<'a> Via<'a> {
                 (Host::parse(host.trim()).ok_or(BAD)?, Some(port))
             }
         };
-        Ok(Self { transport, host, port, sent_by, params: Params::parse(params)? })
+        Ok(Self { version, transport, host, port, sent_by, params: Params::parse(params)? })
     }
 
     /// The branch.
@@ -153,7 +156,6 @@ mod tests {
             b"SIP/2.0/UDP",
             b"SIP/2.0/UDP ",
             b"SIP/2.0 a",
-            b"SIP/3.0/UDP a",
             b"HTTP/2.0/UDP a",
             b"SIP/2.0/UDP a;;",
             b"SIP/2.0/UDP a:x",
