@@ -1,13 +1,18 @@
 //! The guard: what stands on the media path between customer and agent. Holds say when, detection says where, the
 //! mask replaces. Only this room makes [`Masked`], and every sink takes nothing else.
 
+mod clock;
 pub mod holds;
+mod keyer;
+mod line;
+mod mask;
 mod masked;
 pub mod path;
 mod relay;
 mod report;
 mod stream;
 mod tap;
+mod timeline;
 
 pub use holds::Holds;
 pub use masked::Masked;

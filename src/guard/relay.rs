@@ -94,4 +94,15 @@ impl Relay {
             map.shift = map.shift.wrapping_sub(1);
         }
     }
+
+    /// Whether packets of this source have a place already.
+    pub(super) fn knows(&self, arrival: &Arrival) -> bool {
+        !self.begins(arrival)
+    }
+
+    /// Our timestamp for theirs, when the map is known.
+    pub(super) fn time_of(&self, arrival: &Arrival) -> Option<u32> {
+        let map = self.map.filter(|map| map.generation == arrival.generation)?;
+        Some(arrival.timestamp.wrapping_add(map.time))
+    }
 }

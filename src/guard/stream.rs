@@ -111,8 +111,8 @@ impl Stream {
 
     /// The RTP timestamp that stands for `now`; `None` before anything was sent.
     pub fn clock(&self, now: Instant) -> Option<u32> {
-        let (last, samples) = self.last?;
-        Some(self.edge.wrapping_sub(samples).wrapping_add(samples_in(now.saturating_duration_since(last))))
+        let (last, _) = self.last?;
+        Some(self.edge.wrapping_add(samples_in(now.saturating_duration_since(last))))
     }
 
     pub(super) fn next_sequence(&self) -> u64 {
@@ -136,14 +136,12 @@ impl Stream {
         self.edge.wrapping_add(if silent < 320 { 0 } else { silent })
     }
 
-    /// The place that follows everything sent.
-    pub(super) fn follow(&self) -> Place {
-        Place { sequence: self.next, timestamp: self.edge, marker: false }
-    }
-
     /// Leaves `samples` out of the stream's time without leaving out a packet.
-    pub(super) fn skip(&mut self, samples: u32) {
+    pub(super) fn skip(&mut self, now: Instant, samples: u32) {
         self.edge = self.edge.wrapping_add(samples);
+        if self.last.is_some() {
+            self.last = Some((now, samples));
+        }
     }
 
     /// Puts one packet together and hands it out. `samples` is how far the payload reaches in media time.
@@ -173,9 +171,10 @@ impl Stream {
             self.next = place.sequence + 1;
         }
         let end = place.timestamp.wrapping_add(samples);
-        if end.wrapping_sub(self.edge) as i32 >= 0 {
+        let progress = end.wrapping_sub(self.edge) as i32;
+        if progress >= 0 || self.last.is_none() {
             self.edge = end;
-            self.last = Some((now, samples));
+            self.last = Some((now, samples.min(progress.unsigned_abs())));
         }
         let packet = Masked::new(&self.bytes[..HEADER_LEN + length]);
         out(Sent { packet, timestamp: place.timestamp, codec });

@@ -74,7 +74,7 @@ impl Session {
                 side.set(media);
                 side.schedule_report(now, &mut self.random);
                 let sink = side.sink();
-                self.paths[leg.other().index()].set_sink(now, sink);
+                self.paths[leg.other().index()].set_sink(sink);
             }
             Command::SetGuard { from, guard, .. } => self.paths[from.index()].set_order(now, order_of(guard)),
             Command::SetTap { tap, .. } => {

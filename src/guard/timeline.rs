@@ -1,0 +1,194 @@
+//! Where a source's audio lies on one endless sample count, and how steadily it arrives. RTP timestamps and arrival
+//! times go in; positions come out that never wrap, whatever the source does with its clock: a new source, or one that
+//! jumps, goes on where real time says it is.
+//!
+//! ```text
+//!   position ──┬────────────┬────────────┬───     transit = arrival − position, in samples of our clock
+//!   arrival  ──┴─ least ─►──┴─ late ───────┴─     least of the last seconds: the steady line; the rest is jitter
+//! ```
+
+use std::time::{Duration, Instant};
+
+use super::relay::Arrival;
+use super::stream::{samples_in, span_of};
+
+/// Where counting begins; far from zero, so that looking back never goes below it.
+const ORIGIN: u64 = 1 << 32;
+/// Later than the steady line by more than this is a clock that stood still, not jitter, in samples (300 ms).
+const STOOD: i64 = 2_400;
+/// Earlier than the steady line by more than this is a clock that jumped, in samples (150 ms).
+const JUMPED: i64 = 1_200;
+/// How long least and most transit are remembered: between one and two of these.
+const WINDOW: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Clone, Copy)]
+struct Map {
+    generation: u32,
+    timestamp: u32,
+    position: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Range {
+    least: i64,
+    most: i64,
+}
+
+impl Range {
+    fn take(self, transit: i64) -> Self {
+        Self { least: self.least.min(transit), most: self.most.max(transit) }
+    }
+}
+
+/// One source direction's time.
+#[derive(Debug, Clone)]
+pub(super) struct Timeline {
+    epoch: Option<Instant>,
+    map: Option<Map>,
+    /// The sample after the newest heard.
+    edge: u64,
+    /// Samples in the newest packet.
+    length: u64,
+    windows: [Option<Range>; 2],
+    turned: Option<Instant>,
+}
+
+impl Timeline {
+    pub(super) fn new() -> Self {
+        Self { epoch: None, map: None, edge: ORIGIN, length: 160, windows: [None; 2], turned: None }
+    }
+
+    /// The sample after the newest heard.
+    pub(super) fn edge(&self) -> u64 {
+        self.edge
+    }
+
+    /// Samples in the newest packet.
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Whether anything was heard.
+    pub(super) fn started(&self) -> bool {
+        self.epoch.is_some()
+    }
+
+    /// The position of an audio packet of `length` samples that has just arrived.
+    pub(super) fn locate(&mut self, now: Instant, arrival: &Arrival, length: usize) -> u64 {
+        let length = length as u64;
+        let epoch = *self.epoch.get_or_insert(now);
+        let clock = i64::from(samples_in(now.saturating_duration_since(epoch)));
+        let known = self.map.filter(|map| map.generation == arrival.generation).and_then(|map| {
+            let ahead = i64::from(arrival.timestamp.wrapping_sub(map.timestamp) as i32);
+            map.position.checked_add_signed(ahead)
+        });
+        let transit_of = |position: u64| clock - (position + length).wrapping_sub(ORIGIN) as i64;
+        let steady = self.least();
+        let kept = known.filter(|position| {
+            let transit = transit_of(*position);
+            let old = position + length <= self.edge;
+            steady.is_none_or(|least| (old || transit <= least + STOOD) && transit >= least - JUMPED)
+        });
+        let position = kept.unwrap_or_else(|| {
+            // As if it had come steadily; never over what is there.
+            let due = clock - steady.unwrap_or(clock) - length as i64;
+            if steady.is_some() { ORIGIN.saturating_add_signed(due).max(self.edge) } else { self.edge }
+        });
+        self.map = Some(Map { generation: arrival.generation, timestamp: arrival.timestamp, position });
+        if position + length > self.edge {
+            self.edge = position + length;
+            self.length = length.max(1);
+            self.note(now, transit_of(position));
+        }
+        position
+    }
+
+    fn note(&mut self, now: Instant, transit: i64) {
+        if self.turned.is_none_or(|at| now.saturating_duration_since(at) >= WINDOW) {
+            self.turned = Some(now);
+            self.windows = [None, self.windows[0]];
+        }
+        let fresh = Range { least: transit, most: transit };
+        self.windows[0] = Some(self.windows[0].map_or(fresh, |range| range.take(transit)));
+    }
+
+    fn range(&self) -> Option<Range> {
+        match self.windows {
+            [Some(a), Some(b)] => Some(Range { least: a.least.min(b.least), most: a.most.max(b.most) }),
+            [one, None] | [None, one] => one,
+        }
+    }
+
+    fn least(&self) -> Option<i64> {
+        self.range().map(|range| range.least)
+    }
+
+    /// How much later than the steady line packets come at worst, in samples.
+    pub(super) fn unsteady(&self) -> u64 {
+        self.range().map_or(0, |range| range.most.abs_diff(range.least))
+    }
+
+    /// When the samples before `position` are there if the line is steady.
+    pub(super) fn arrives(&self, position: u64) -> Option<Instant> {
+        let epoch = self.epoch?;
+        let clock = position.wrapping_sub(ORIGIN) as i64 + self.least()?;
+        if clock >= 0 {
+            epoch.checked_add(span_of(clock.unsigned_abs()))
+        } else {
+            epoch.checked_sub(span_of(clock.unsigned_abs()))
+        }
+    }
+
+    /// The sample after the last that is there at `now` if the line is steady.
+    pub(super) fn reached(&self, now: Instant) -> u64 {
+        let (Some(epoch), Some(least)) = (self.epoch, self.least()) else { return self.edge };
+        let clock = i64::from(samples_in(now.saturating_duration_since(epoch)));
+        ORIGIN.saturating_add_signed(clock - least)
+    }
+
+    /// Where an event that began at `timestamp` lies, if its clock is the audio's.
+    pub(super) fn position_of(&self, generation: u32, timestamp: u32) -> Option<u64> {
+        let map = self.map.filter(|map| map.generation == generation)?;
+        map.position.checked_add_signed(i64::from(timestamp.wrapping_sub(map.timestamp) as i32))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)]
+mod tests {
+    use super::*;
+
+    fn packet(generation: u32, timestamp: u32) -> Arrival {
+        Arrival { generation, number: 0, timestamp, marker: false }
+    }
+
+    #[test]
+    fn positions_follow_timestamps_across_their_wrap() {
+        let (t, mut line) = (Instant::now(), Timeline::new());
+        let first = line.locate(t, &packet(1, u32::MAX - 79), 160);
+        let second = line.locate(t + Duration::from_millis(20), &packet(1, 80), 160);
+        assert_eq!(second - first, 160);
+        assert_eq!(line.unsteady(), 0);
+    }
+
+    #[test]
+    fn a_new_source_goes_on_where_real_time_is() {
+        let (t, mut line) = (Instant::now(), Timeline::new());
+        let first = line.locate(t, &packet(1, 0), 160);
+        let other = line.locate(t + Duration::from_millis(100), &packet(2, 777_777), 160);
+        assert_eq!(other - first, 800);
+        let jumped = line.locate(t + Duration::from_millis(120), &packet(2, 5), 160);
+        assert_eq!(jumped - first, 960);
+    }
+
+    #[test]
+    fn jitter_is_the_spread_of_arrivals() {
+        let (t, mut line) = (Instant::now(), Timeline::new());
+        for k in 0..50u32 {
+            let late = Duration::from_millis(if k % 5 == 0 { 10 } else { 0 });
+            line.locate(t + Duration::from_millis(20) * k + late, &packet(1, 160 * k), 160);
+        }
+        assert_eq!(line.unsteady(), 80);
+        assert_eq!(line.arrives(line.edge()), Some(t + Duration::from_millis(20) * 49));
+    }
+}
