@@ -172,7 +172,7 @@ impl Path {
         self.line.loudness(u64::MAX / 2) <= (loosened * self.mask.background().max(16.0)).powi(2)
     }
 
-    fn leave(&mut self, now: Instant) {
+    pub(super) fn leave(&mut self, now: Instant) {
         let Mode::Guarded(guarded) = std::mem::replace(&mut self.mode, Mode::Relaying) else { return };
         self.guarded = Some((guarded.since, now));
         self.withheld_before = self.timeline.edge().max(self.timeline.reached(now));

@@ -108,9 +108,9 @@ impl Path {
     fn is_withheld(&mut self, now: Instant, arrival: &Arrival, clock: u32, payload: &[u8]) -> bool {
         let Some(first) = blocks(payload).next() else { return true };
         let onset = self.event_position(now, arrival, clock, first.duration);
-        let goes_on = self.withheld.is_some_and(|(code, at)| {
-            code == first.event && now.saturating_duration_since(at) < SAME_EVENT
-        });
+        let goes_on = self
+            .withheld
+            .is_some_and(|(code, at)| code == first.event && now.saturating_duration_since(at) < SAME_EVENT);
         let withheld = onset < self.withheld_before || goes_on;
         if withheld {
             self.withheld = Some((first.event, now));
@@ -126,9 +126,10 @@ impl Path {
         let Some((codec, payload_type)) = codec.and_then(|codec| Some((codec, self.sink.payload_type(codec)?))) else {
             return self.relay.leave_out(arrival);
         };
-        let due = self.relay.time_of(arrival).is_some_and(|begin| {
-            begin.wrapping_add(reach).wrapping_sub(self.stream.edge()) as i32 >= 0
-        });
+        let due = self
+            .relay
+            .time_of(arrival)
+            .is_some_and(|begin| begin.wrapping_add(reach).wrapping_sub(self.stream.edge()) as i32 >= 0);
         if !due {
             return self.relay.leave_out(arrival);
         }
@@ -207,7 +208,8 @@ impl Path {
 
     /// Where an event began on the line.
     pub(super) fn event_position(&self, now: Instant, arrival: &Arrival, clock: u32, duration: u16) -> u64 {
-        let known = (clock == 8_000).then(|| self.timeline.position_of(arrival.generation, arrival.timestamp)).flatten();
+        let known =
+            (clock == 8_000).then(|| self.timeline.position_of(arrival.generation, arrival.timestamp)).flatten();
         known.unwrap_or_else(|| {
             let lasted = u64::from(duration) * 8_000 / u64::from(clock.max(1));
             self.timeline.reached(now).saturating_sub(lasted)

@@ -1,0 +1,4 @@
+//! The media room as a peer, a recorder and an attacker meet it: the worker in virtual time between two RTP peers.
+
+mod relay;
+mod sim;
