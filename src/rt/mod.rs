@@ -11,6 +11,9 @@
 //!                   control::History             recorder (thread)
 //! ```
 
+// The room that may: see .clippy.toml.
+#![allow(clippy::disallowed_methods)]
+
 pub mod harden;
 pub mod keyfile;
 pub mod logging;
