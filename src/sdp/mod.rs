@@ -20,4 +20,4 @@ pub use connection::{Connection, Place};
 pub use media_line::MediaLine;
 pub use negotiate::{Ask, Audio, Event, LegSession, Media, Own, Peer, Policy, Receive, Refusal, Transmit, read_peer};
 pub use origin::Origin;
-pub use session::{Line, SdpError, Section, Session};
+pub use session::{Line, MAX_SECTIONS, SdpError, Section, Session};
