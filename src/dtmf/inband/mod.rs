@@ -209,6 +209,10 @@ impl Detector {
             }
         }
         if self.point == Point::Armed && samples > 0 {
+            // A long loss lets the suspicion before it lapse; what follows the loss is suspect all the same.
+            if self.open.is_none() {
+                verdict(Verdict::Suspect { from: self.decided.max(resumes) });
+            }
             self.open = Some(resumes);
         }
         if let Some(pressed) = &mut self.pressed {

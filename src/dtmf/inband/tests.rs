@@ -83,3 +83,20 @@ fn silence_and_noise_name_nothing() {
     assert_eq!(keys(&verdicts(Point::Armed, &samples, 160)), "");
     assert_eq!(keys(&verdicts(Point::Unarmed, &samples, 160)), "");
 }
+
+#[test]
+fn what_follows_a_loss_of_any_length_is_suspect() {
+    let tone = line("5", 800, 240, -20.0);
+    for lost in [80, 160, 320, 480, 640, 2_000] {
+        let mut detector = Detector::new(Point::Armed);
+        let mut open = false;
+        let mut told = |v: Verdict| match v {
+            Verdict::Suspect { .. } => open = true,
+            Verdict::Clear { .. } => open = false,
+            Verdict::Confirm { .. } => {}
+        };
+        detector.feed(&tone[..560], &mut told);
+        detector.gap(lost, &mut told);
+        assert!(open, "{lost} samples lost");
+    }
+}
