@@ -145,6 +145,7 @@ impl Stream {
     }
 
     /// Puts one packet together and hands it out. `samples` is how far the payload reaches in media time.
+    #[allow(clippy::too_many_arguments)]
     pub(super) fn send(
         &mut self,
         now: Instant,

@@ -133,7 +133,7 @@ impl LegSide {
     }
 
     /// Checks a datagram's source; a foreign one is counted.
-    pub(super) fn from_peer(&mut self, source: SocketAddr) -> bool {
+    pub(super) fn is_from_peer(&mut self, source: SocketAddr) -> bool {
         let same = |to: SocketAddr| to.port() == source.port() && to.ip().to_canonical() == source.ip().to_canonical();
         let known = self.rtp_to().is_some_and(same);
         self.stats.foreign += u64::from(!known);

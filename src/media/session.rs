@@ -128,7 +128,7 @@ impl Session {
         out: &mut impl Egress,
     ) {
         let side = &mut self.legs[leg.index()];
-        if !side.from_peer(source) || !side.media.receive {
+        if !side.is_from_peer(source) || !side.media.receive {
             return;
         }
         let Ok(view) = View::parse(bytes) else {

@@ -17,6 +17,7 @@
 pub mod harden;
 pub mod keyfile;
 pub mod logging;
+pub mod media;
 pub mod peers;
 pub mod recorder;
 #[allow(dead_code)]

@@ -159,7 +159,7 @@ impl Source {
         let (expected_before, taken_before) = std::mem::replace(&mut self.reported, (expected, taken));
         let due = expected.saturating_sub(expected_before);
         let missing = due.saturating_sub(taken.saturating_sub(taken_before));
-        let fraction = if due == 0 { 0 } else { (missing * 256 / due).min(255) };
+        let fraction = (missing * 256).checked_div(due).unwrap_or(0).min(255);
         let lost = i64::try_from(expected).unwrap_or(i64::MAX) - i64::try_from(taken).unwrap_or(i64::MAX);
         Reception {
             ssrc: self.ssrc,
