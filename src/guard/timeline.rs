@@ -86,8 +86,9 @@ impl Timeline {
         let steady = self.least();
         let kept = known.filter(|position| {
             let transit = transit_of(*position);
-            let old = position + length <= self.edge;
-            steady.is_none_or(|least| (old || transit <= least + STOOD) && transit >= least - JUMPED)
+            // What fills a hole may be as late as it likes, within reason.
+            let late = if position + length <= self.edge { 4 * STOOD } else { STOOD };
+            steady.is_none_or(|least| (least - JUMPED..=least + late).contains(&transit))
         });
         let position = kept.unwrap_or_else(|| {
             // As if it had come steadily; never over what is there.
