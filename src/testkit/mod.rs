@@ -1,6 +1,7 @@
 //! Simulated peers, a virtual network and attackers: what the tests and `tonewall demo` surround Tonewall with.
 //! Sans-IO like every core; `rt::peers` runs the same agents on real sockets. Nothing here runs in `tonewall run`.
 
+pub mod attack;
 pub mod companding;
 pub mod heard;
 pub mod keys;
@@ -10,5 +11,8 @@ pub mod rtp_peer;
 pub mod simple_sdp;
 pub mod simple_sip;
 pub mod site;
+pub mod spandsp;
+pub mod speech;
+pub mod tones;
 pub mod transactions;
 pub mod ua;

@@ -32,6 +32,9 @@ const BLOCK_GATE: f32 = RMS_0_DBM0 * RMS_0_DBM0 * 5.0e-6 * BLOCK as f32;
 /// How much weaker one group may be than the other, as a power ratio (18 dB), at the first stage.
 const LEAST_PART: f32 = 0.016;
 
+/// Part of a window that must be explained when armed.
+const ARMED: f32 = 0.80;
+
 /// What the fit of a window found.
 #[derive(Clone, Copy)]
 pub(super) struct Look {
@@ -39,6 +42,8 @@ pub(super) struct Look {
     pub(super) place: (u8, u8),
     /// Grid frequencies of the fit, Hz.
     pub(super) hz: (f32, f32),
+    /// The line's noise as a part of the window's energy, as far as it is known.
+    pub(super) noise: f32,
 }
 
 /// Inverse of a symmetric 2×2 matrix: [[a, b], [b, c]].
@@ -114,6 +119,20 @@ impl Section {
             a: [(-2.0 * cosine / a0) as f32, ((1.0 - alpha) / a0) as f32],
         }
     }
+
+    /// Power gain at `omega`.
+    fn gain(&self, omega: f64) -> f64 {
+        let ((s1, c1), (s2, c2)) = (omega.sin_cos(), (2.0 * omega).sin_cos());
+        let [b0, b1, b2] = self.b.map(f64::from);
+        let [a1, a2] = self.a.map(f64::from);
+        let squared = |re: f64, im: f64| re * re + im * im;
+        squared(b0 + b1 * c1 + b2 * c2, b1 * s1 + b2 * s2) / squared(1.0 + a1 * c1 + a2 * c2, a1 * s1 + a2 * s2)
+    }
+}
+
+/// Power gain of the band-pass at `omega`.
+pub(super) fn gain(omega: f64) -> f64 {
+    TABLES.sections.iter().map(|s| s.gain(omega)).product()
 }
 
 const SECTIONS: usize = 2;
@@ -184,6 +203,35 @@ pub(super) struct Bank {
     sine: [[f32; LANES]; BLOCKS],
     energy: [f32; BLOCKS],
     newest: usize,
+    floor: Floor,
+}
+
+/// Follows the least energy a window has had lately: the line's noise between tones and words.
+struct Floor {
+    parts: [f32; FLOOR_PARTS],
+    hops: u16,
+    least: f32,
+}
+
+const FLOOR_PARTS: usize = 4;
+const FLOOR_HOPS: u16 = 256;
+
+impl Floor {
+    fn new() -> Self {
+        Self { parts: [f32::INFINITY; FLOOR_PARTS], hops: 0, least: 0.0 }
+    }
+
+    fn hop(&mut self, energy: f32) {
+        self.parts[0] = self.parts[0].min(energy);
+        self.least = self.least.min(energy);
+        self.hops += 1;
+        if self.hops == FLOOR_HOPS {
+            self.hops = 0;
+            self.least = self.parts.iter().copied().fold(f32::INFINITY, f32::min);
+            self.parts.rotate_right(1);
+            self.parts[0] = f32::INFINITY;
+        }
+    }
 }
 
 impl Bank {
@@ -197,6 +245,7 @@ impl Bank {
             sine: [[0.0; LANES]; BLOCKS],
             energy: [0.0; BLOCKS],
             newest: 0,
+            floor: Floor::new(),
         }
     }
 
@@ -253,8 +302,9 @@ impl Bank {
     }
 
     /// Fits the window that ends with the newest block; `Some` when it is suspect.
-    pub(super) fn look(&self, point: Point) -> Option<Look> {
+    pub(super) fn look(&mut self, point: Point, open: bool) -> Option<Look> {
         let total: f32 = self.energy.iter().sum();
+        self.floor.hop(total);
         if total < WINDOW_GATE {
             return None;
         }
@@ -296,7 +346,8 @@ impl Bank {
             low = best_low(high).0;
         }
         let rho = explained(low, high) / total;
-        if rho < threshold(point) {
+        let noise = self.floor.least / total;
+        if rho < threshold(point, noise, open) {
             return None;
         }
         let (even_low, even_high) = tables.even[low][high].solve(cosine[low], cosine[LOW + high]);
@@ -306,15 +357,24 @@ impl Bank {
         if low_power.min(high_power) < LEAST_PART * low_power.max(high_power) {
             return None;
         }
-        Some(Look { place: (tables.place[low], tables.place[LOW + high]), hz: (hz(low) as f32, hz(LOW + high) as f32) })
+        Some(Look {
+            place: (tables.place[low], tables.place[LOW + high]),
+            hz: (hz(low) as f32, hz(LOW + high) as f32),
+            noise,
+        })
     }
 }
 
-fn threshold(point: Point) -> f32 {
-    match point {
-        Point::Armed => 0.86,
-        Point::Unarmed => 0.90,
-    }
+/// How much of a window must be explained. The line's own noise is not held against a tone: what it adds to the
+/// residue lowers the bar by as much, down to where noise alone would pass.
+fn threshold(point: Point, noise: f32, open: bool) -> f32 {
+    let (bar, least) = match (point, open) {
+        (Point::Armed, false) => (ARMED, 0.70),
+        // A tone that has been heard is held on to through what disturbs it.
+        (Point::Armed, true) => (ARMED - 0.10, 0.65),
+        (Point::Unarmed, _) => (0.90, 0.80),
+    };
+    (bar - noise).max(least)
 }
 
 fn argmax(values: impl Iterator<Item = f32>) -> (usize, f32) {

@@ -3,13 +3,15 @@
 //! be a row's and a column's within tolerance, the twist and the explained energy must be a key's.
 
 use super::Point;
-use super::bank::{Look, RECENT, gram, omega};
+use super::bank::{Look, RECENT, gain, gram, omega};
 use crate::dsp::tone::{COLUMNS, ROWS};
 
 /// Accepted deviation from a key's frequency: between the 1.8 % that must be taken and the 3.5 % that must not.
 const TOLERANCE: f32 = 0.0265;
-/// Accepted strength of the column against the row, as power ratios: −12…+9 dB.
-const TWIST: (f32, f32) = (0.063, 8.0);
+/// Accepted strength of the column against the row, as power ratios: −9.5…+6.5 dB.
+const TWIST: (f32, f32) = (0.112, 4.47);
+/// How much stronger either tone may be in one half than in the other, as a power ratio: 3.5 dB.
+const STEADY: f64 = 2.24;
 const HALF: usize = RECENT / 2;
 
 /// A key with its place on the keypad.
@@ -61,8 +63,8 @@ fn correction(first: (f64, f64), second: (f64, f64), omega: f64) -> f64 {
     wrapped / HALF as f64
 }
 
-/// Names the key in `recent` (two slices, oldest first), if it is one.
-pub(super) fn name(recent: (&[f32], &[f32]), look: &Look, point: Point) -> Option<Named> {
+/// Names the key in `recent` (two slices, oldest first), if it is one. `age`: for how many samples it has been seen.
+pub(super) fn name(recent: (&[f32], &[f32]), look: &Look, point: Point, age: u64) -> Option<Named> {
     let samples = || recent.0.iter().chain(recent.1).copied();
     let (mut row, mut column) = (omega(f64::from(look.hz.0)), omega(f64::from(look.hz.1)));
     let mut fits = None;
@@ -79,19 +81,32 @@ pub(super) fn name(recent: (&[f32], &[f32]), look: &Look, point: Point) -> Optio
     }
     let (first, second) = fits?;
     let to_hz = |w: f64| (w * f64::from(crate::dsp::RATE) / std::f64::consts::TAU) as f32;
-    let row = nearest(&ROWS, to_hz(row))?;
-    let column = nearest(&COLUMNS, to_hz(column))?;
+    let place = (nearest(&ROWS, to_hz(row))?, nearest(&COLUMNS, to_hz(column))?);
     let total: f64 = samples().map(|y| f64::from(y) * f64::from(y)).sum();
+    let explained = ((first.explained + second.explained) / total) as f32;
     let power = |a: (f64, f64)| a.0 * a.0 + a.1 * a.1;
-    let low = power(first.row) + power(second.row);
-    let high = power(first.column) + power(second.column);
-    let twist = (high / low) as f32;
-    let explained = (first.explained + second.explained) / total;
-    let least = match point {
-        Point::Armed => 0.80,
-        Point::Unarmed => 0.88,
+    let low = [power(first.row), power(second.row)];
+    let high = [power(first.column), power(second.column)];
+    let twist = ((high[0] + high[1]) / gain(column) / ((low[0] + low[1]) / gain(row))) as f32;
+    let steady = |[a, b]: [f64; 2]| a < STEADY * b && b < STEADY * a;
+    let key = explained >= least(point, age, look.noise)
+        && twist >= TWIST.0
+        && twist <= TWIST.1
+        && steady(low)
+        && steady(high);
+    key.then_some(Named { place })
+}
+
+/// How much must be explained. A tone that goes on under speech is given more patience, not more credit: the longer it
+/// has been there, the less of each stretch it must explain.
+fn least(point: Point, age: u64, noise: f32) -> f32 {
+    let bar: f32 = match (point, age) {
+        (Point::Unarmed, _) => 0.94,
+        (Point::Armed, ..320) => 0.92,
+        (Point::Armed, ..480) => 0.89,
+        (Point::Armed, _) => 0.82,
     };
-    (explained >= least && twist >= TWIST.0 && twist <= TWIST.1).then_some(Named { place: (row, column) })
+    bar - noise.min(0.05)
 }
 
 fn nearest(group: &[f32; 4], hz: f32) -> Option<u8> {

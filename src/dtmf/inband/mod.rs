@@ -239,7 +239,7 @@ impl Detector {
     /// One block is complete: look at the window that ends here.
     fn hop(&mut self, verdict: &mut impl FnMut(Verdict)) {
         self.settle_before_hop();
-        let look = self.bank.look(self.point);
+        let look = self.bank.look(self.point, self.open.is_some());
         if let Some(look) = look {
             self.suspect(&look, verdict);
         }
@@ -290,7 +290,7 @@ impl Detector {
         if self.position - candidate.from < NAMED_AFTER || self.pressed.is_some_and(|p| p.place == place) {
             return;
         }
-        if let Some(named) = confirm::name(self.bank.recent(), look, self.point) {
+        if let Some(named) = confirm::name(self.bank.recent(), look, self.point, self.position - candidate.from) {
             self.pressed = Some(Pressed { place: named.place, last: self.position });
             let event = crate::dsp::tone::KEY_AT[usize::from(named.place.0)][usize::from(named.place.1)];
             if let Some(digit) = Digit::from_event(event) {
