@@ -14,9 +14,26 @@ const TWIST: (f32, f32) = (0.112, 4.47);
 const STEADY: f64 = 2.24;
 const HALF: usize = RECENT / 2;
 
-/// A key with its place on the keypad.
+/// Part of the line's noise in the energy that is not held against a tone, at most.
+const MOST_NOISE: f32 = 0.05;
+/// How far apart two fits of one tone may find its frequencies: a voice's harmonics move, a telephone's do not.
+const STILL: f32 = 0.005;
+
+/// A key with its place on the keypad and the frequencies it was found at.
+#[derive(Clone, Copy)]
 pub(super) struct Named {
     pub(super) place: (u8, u8),
+    hz: (f32, f32),
+    /// Certain by this fit alone. Otherwise something else sounds too, and a second fit has to find the same tones.
+    pub(super) sure: bool,
+}
+
+impl Named {
+    /// Whether two fits found the same tones.
+    pub(super) fn agrees(&self, other: &Named) -> bool {
+        let still = |a: f32, b: f32| (a / b - 1.0).abs() <= STILL;
+        self.place == other.place && still(self.hz.0, other.hz.0) && still(self.hz.1, other.hz.1)
+    }
 }
 
 /// One half's fit: complex amplitude of each tone about the half's centre, explained energy.
@@ -63,8 +80,8 @@ fn correction(first: (f64, f64), second: (f64, f64), omega: f64) -> f64 {
     wrapped / HALF as f64
 }
 
-/// Names the key in `recent` (two slices, oldest first), if it is one. `age`: for how many samples it has been seen.
-pub(super) fn name(recent: (&[f32], &[f32]), look: &Look, point: Point, age: u64) -> Option<Named> {
+/// Names the key in `recent` (two slices, oldest first), if it is one.
+pub(super) fn name(recent: (&[f32], &[f32]), look: &Look, point: Point) -> Option<Named> {
     let samples = || recent.0.iter().chain(recent.1).copied();
     let (mut row, mut column) = (omega(f64::from(look.hz.0)), omega(f64::from(look.hz.1)));
     let mut fits = None;
@@ -89,24 +106,17 @@ pub(super) fn name(recent: (&[f32], &[f32]), look: &Look, point: Point, age: u64
     let high = [power(first.column), power(second.column)];
     let twist = ((high[0] + high[1]) / gain(column) / ((low[0] + low[1]) / gain(row))) as f32;
     let steady = |[a, b]: [f64; 2]| a < STEADY * b && b < STEADY * a;
-    let key = explained >= least(point, age, look.noise)
-        && twist >= TWIST.0
-        && twist <= TWIST.1
-        && steady(low)
-        && steady(high);
-    key.then_some(Named { place })
-}
-
-/// How much must be explained. A tone that goes on under speech is given more patience, not more credit: the longer it
-/// has been there, the less of each stretch it must explain.
-fn least(point: Point, age: u64, noise: f32) -> f32 {
-    let bar: f32 = match (point, age) {
-        (Point::Unarmed, _) => 0.94,
-        (Point::Armed, ..320) => 0.92,
-        (Point::Armed, ..480) => 0.89,
-        (Point::Armed, _) => 0.82,
+    let sound = twist >= TWIST.0 && twist <= TWIST.1 && steady(low) && steady(high);
+    let (sure, likely) = match point {
+        Point::Armed => (0.92, 0.80),
+        Point::Unarmed => (0.94, 0.94),
     };
-    bar - noise.min(0.05)
+    let allowed = look.noise.min(MOST_NOISE);
+    (sound && explained >= likely - allowed).then(|| Named {
+        place,
+        hz: (to_hz(row), to_hz(column)),
+        sure: explained >= sure - allowed,
+    })
 }
 
 fn nearest(group: &[f32; 4], hz: f32) -> Option<u8> {

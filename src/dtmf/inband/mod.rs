@@ -90,9 +90,11 @@ const SPLIT: u64 = 208;
 /// The longest loss across which a press goes on.
 const BRIDGED: u64 = 640;
 /// Hops a candidate may miss and go on.
-const MISSES: u64 = 2 * BLOCK as u64;
+const MISSES: u64 = 4 * BLOCK as u64;
 /// Tone needed before a key is named: 26 ms.
 const NAMED_AFTER: u64 = 208;
+/// How much later a likely key is looked at again to make it certain.
+const SECOND_AFTER: u64 = 96;
 
 /// A key being looked at, not yet named.
 #[derive(Clone, Copy)]
@@ -102,6 +104,8 @@ struct Candidate {
     /// Start of its first window, end of its last.
     from: u64,
     last: u64,
+    /// The first fit that found it likely but not certain, and where.
+    likely: Option<(u64, confirm::Named)>,
 }
 
 /// A key that has been named.
@@ -284,17 +288,32 @@ impl Detector {
         let start = self.position.saturating_sub(WINDOW as u64);
         let candidate = match self.candidate {
             Some(c) if c.place == place => Candidate { last: self.position, ..c },
-            _ => Candidate { place, from: start, last: self.position },
+            _ => Candidate { place, from: start, last: self.position, likely: None },
         };
         self.candidate = Some(candidate);
         if self.position - candidate.from < NAMED_AFTER || self.pressed.is_some_and(|p| p.place == place) {
             return;
         }
-        if let Some(named) = confirm::name(self.bank.recent(), look, self.point, self.position - candidate.from) {
-            self.pressed = Some(Pressed { place: named.place, last: self.position });
-            let event = crate::dsp::tone::KEY_AT[usize::from(named.place.0)][usize::from(named.place.1)];
-            if let Some(digit) = Digit::from_event(event) {
-                verdict(Verdict::Confirm { from: candidate.from, digit });
+        let Some(named) = confirm::name(self.bank.recent(), look, self.point) else { return };
+        if !named.sure && !self.seconded(named) {
+            return;
+        }
+        self.pressed = Some(Pressed { place: named.place, last: self.position });
+        let event = crate::dsp::tone::KEY_AT[usize::from(named.place.0)][usize::from(named.place.1)];
+        if let Some(digit) = Digit::from_event(event) {
+            verdict(Verdict::Confirm { from: candidate.from, digit });
+        }
+    }
+
+    /// Whether an earlier fit of the candidate, over mostly other samples, found the same; keeps it otherwise.
+    fn seconded(&mut self, named: confirm::Named) -> bool {
+        let position = self.position;
+        let Some(candidate) = &mut self.candidate else { return false };
+        match &candidate.likely {
+            Some((at, first)) if first.agrees(&named) => position >= at + SECOND_AFTER,
+            _ => {
+                candidate.likely = Some((position, named));
+                false
             }
         }
     }

@@ -25,13 +25,15 @@ use arrayvec::ArrayVec;
 use crate::base::secret::Digit;
 
 /// How long a press that one form has shown waits for sightings that belong before it.
-pub const SETTLE: Duration = Duration::from_millis(120);
+pub const SETTLE: Duration = Duration::from_millis(160);
 /// How long a press waits for its INFO on a call where INFO is in use.
 pub const INFO_WAIT: Duration = Duration::from_millis(650);
 
 /// How much earlier or later than the tone an event may begin.
 const EVENT_EARLY: Duration = Duration::from_millis(80);
-const EVENT_LATE: Duration = Duration::from_millis(180);
+const EVENT_LATE: Duration = Duration::from_millis(240);
+/// The longest lag by which events are taken to be behind their tones when they stand alone.
+const EVENT_LAG: Duration = Duration::from_millis(100);
 /// How much earlier or later than the press an INFO may arrive.
 const INFO_WINDOW: Duration = Duration::from_millis(650);
 /// Presses remembered.
@@ -74,6 +76,8 @@ pub struct Press {
 struct Entry {
     digit: Digit,
     onset: Instant,
+    /// When its event began.
+    event: Option<Instant>,
     /// When it was first shown.
     seen: Instant,
     first: Form,
@@ -94,6 +98,8 @@ pub struct Merger {
     /// In the order of pressing.
     presses: ArrayVec<Entry, REMEMBERED>,
     info_in_use: bool,
+    /// How far this call's events are behind its tones, once both have been seen.
+    event_lag: Option<Duration>,
     clock: Option<Instant>,
 }
 
@@ -163,21 +169,78 @@ impl Merger {
 
     fn handle(&mut self, now: Instant, onset: Instant, digit: Digit, form: Form) {
         self.tick(now);
-        let after = self.presses.iter().rposition(|e| e.shown_by(form)).map_or(0, |n| n + 1);
-        let joined = (after..self.presses.len()).find(|n| {
-            let entry = &self.presses[*n];
-            entry.digit.same_key(&digit) && Self::together(entry, onset, form)
+        // Events may be heard out of order; their timestamps, and so their onsets, tell it. The others come in order.
+        let earlier = |e: &Entry| e.shown_by(form) && (form != Form::Event || e.event.is_some_and(|at| at <= onset));
+        let after = self.presses.iter().rposition(earlier).map_or(0, |n| n + 1);
+        let fits = |e: &Entry| !e.shown_by(form) && e.digit.same_key(&digit) && Self::together(e, onset, form);
+        let joined = (after..self.presses.len()).find(|n| fits(&self.presses[*n])).or_else(|| {
+            // Presses whose tone nobody heard may stand too late by their event's lag. Where only such have been shown by
+            // this form since, the sighting tells that they belong before the press it joins.
+            let at = (0..after).rev().find(|n| fits(&self.presses[*n]))?;
+            let misplaced = |e: &Entry| !e.shown_by(form) || !e.shown_by(Form::Inband);
+            self.presses[at + 1..after].iter().all(misplaced).then(|| self.put_after(at, after - 1))
         });
         if let Some(at) = joined {
-            let entry = &mut self.presses[at];
-            entry.forms |= form.bit();
-            if form == Form::Inband || entry.first == Form::Info {
-                // A tone is the best witness of the time, an INFO the worst.
-                entry.onset = onset;
+            self.join(at, onset, form);
+            if form == Form::Info {
+                self.put_in_info_order(at);
             }
             return;
         }
-        self.insert(Entry { digit, onset, seen: now, first: form, forms: form.bit(), out: false });
+        let event = (form == Form::Event).then_some(onset);
+        let onset = match self.event_lag {
+            Some(lag) if form == Form::Event => onset.checked_sub(lag).unwrap_or(onset),
+            _ => onset,
+        };
+        self.insert(Entry { digit, onset, event, seen: now, first: form, forms: form.bit(), out: false });
+    }
+
+    fn join(&mut self, at: usize, onset: Instant, form: Form) {
+        let entry = &mut self.presses[at];
+        let (tone, event) = match form {
+            Form::Event if entry.shown_by(Form::Inband) => (Some(entry.onset), onset),
+            Form::Inband if entry.forms == Form::Event.bit() && self.event_lag.is_none() => (Some(onset), entry.onset),
+            _ => (None, onset),
+        };
+        if let Some(tone) = tone {
+            let lag = event.saturating_duration_since(tone);
+            // The least seen: more is jitter, or a first packet that was lost.
+            self.event_lag = Some(self.event_lag.map_or(lag, |known| known.min(lag)).min(EVENT_LAG));
+        }
+        entry.forms |= form.bit();
+        if form == Form::Event {
+            entry.event = Some(onset);
+        }
+        if form == Form::Inband || entry.forms == Form::Info.bit() | form.bit() {
+            // A tone is the best witness of the time, an INFO the worst.
+            entry.onset = onset;
+        }
+    }
+
+    /// Moves the press at `at` behind the one at `last`, unless one of them has left. Returns where it is then.
+    fn put_after(&mut self, at: usize, last: usize) -> usize {
+        if self.presses[at..=last].iter().any(|e| e.out) {
+            return at;
+        }
+        self.presses[at..=last].rotate_left(1);
+        last
+    }
+
+    /// An INFO has joined a press that only lagging events had shown: by CSeq it was pressed before those whose INFO has
+    /// not come, if they are so near that the lag may have misplaced it.
+    fn put_in_info_order(&mut self, at: usize) {
+        let moved = &self.presses[at];
+        if moved.out || moved.shown_by(Form::Inband) {
+            return;
+        }
+        let near = |e: &Entry| moved.onset.saturating_duration_since(e.onset) <= EVENT_LATE;
+        let first = (0..at).rev().take_while(|n| {
+            let e = &self.presses[*n];
+            !e.out && !e.shown_by(Form::Info) && near(e)
+        });
+        if let Some(first) = first.last() {
+            self.presses[first..=at].rotate_right(1);
+        }
     }
 
     /// Whether a sighting may be of this press.
@@ -188,7 +251,8 @@ impl Merger {
         match form {
             _ if form == Form::Info || info_only => late.max(early) <= INFO_WINDOW,
             Form::Event => late <= EVENT_LATE && early <= EVENT_EARLY,
-            _ => late <= EVENT_EARLY && early <= EVENT_LATE,
+            // The event's onset may already have been moved back by the lag.
+            Form::Inband | Form::Info => late <= EVENT_EARLY + EVENT_LAG && early <= EVENT_LATE,
         }
     }
 
@@ -211,3 +275,7 @@ impl Merger {
         self.presses.insert(at, entry);
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)]
+mod tests;

@@ -1,0 +1,156 @@
+use super::*;
+use crate::dsp::noise::Noise;
+use crate::dtmf::event::{Block, EventPacket, Tracker, write};
+
+fn digit(c: char) -> Digit {
+    Digit::from_char(c).expect("a key")
+}
+
+/// What a detector heard, ms after the start.
+enum Heard {
+    Tone { lag_ms: u64, key: char },
+    Event { timestamp: u32, end: bool, duration: u16, key: char },
+    Info { key: char },
+}
+
+/// Plays sightings in order of time and returns the keys that came out.
+fn play(mut heard: Vec<(u64, Heard)>) -> String {
+    heard.sort_by_key(|(at, _)| *at);
+    let start = Instant::now() + Duration::from_secs(10);
+    let (mut merger, mut tracker, mut out) = (Merger::new(), Tracker::new(), String::new());
+    let drain = |merger: &mut Merger, out: &mut String| {
+        while let Some(press) = merger.poll_press() {
+            out.push(press.digit.expose_char());
+        }
+    };
+    for (at, what) in heard {
+        let now = start + Duration::from_millis(at);
+        while let Some(due) = merger.poll_timeout().filter(|due| *due <= now) {
+            merger.handle_timeout(due);
+            drain(&mut merger, &mut out);
+        }
+        match what {
+            Heard::Tone { lag_ms, key } => merger.handle_inband(now, lag_ms * 8, digit(key)),
+            Heard::Info { key } => merger.handle_info(now, digit(key)),
+            Heard::Event { timestamp, end, duration, key } => {
+                let block = Block { event: digit(key).expose_event(), end, volume: 10, duration, offset: 0 };
+                let payload = write(&block);
+                let packet = EventPacket { ssrc: 9, timestamp, clock_hz: 8000, payload: &payload };
+                tracker.handle(now, &packet, |p| merger.handle_event(now, p.onset, p.digit));
+            }
+        }
+        drain(&mut merger, &mut out);
+    }
+    while let Some(due) = merger.poll_timeout() {
+        merger.handle_timeout(due);
+        drain(&mut merger, &mut out);
+    }
+    out
+}
+
+/// How a call carries its digits.
+#[derive(Debug, Clone, Copy)]
+struct Path {
+    tone: bool,
+    event: bool,
+    info: bool,
+    event_lag_ms: u64,
+    /// INFO against the press, −500…500 ms.
+    info_lag_ms: i64,
+    loss_percent: u64,
+}
+
+/// The sightings of `keys` (key, down at ms, for ms) over `path`, with jitter, duplicates, reordering and loss of event
+/// packets, and loss of tones when another form carries the digit too.
+fn sightings(keys: &[(char, u64, u64)], path: Path, noise: &mut Noise) -> Vec<(u64, Heard)> {
+    let mut heard = Vec::new();
+    let mut below = |n: u64| noise.bits() % n;
+    let mut last_info = 0;
+    for (key, at, length) in keys.iter().copied() {
+        let jitter = below(15);
+        let tone_lost = path.event && below(100) < path.loss_percent;
+        if path.tone && !tone_lost {
+            heard.push((at + 28 + jitter, Heard::Tone { lag_ms: 28, key }));
+        }
+        if path.event {
+            let begin = at + path.event_lag_ms;
+            let packets = length.div_ceil(20);
+            for n in 1..=packets + 2 {
+                let end = n >= packets;
+                let duration = (n.min(packets) * 160) as u16;
+                let packet = || Heard::Event { timestamp: (begin * 8) as u32, end, duration, key };
+                let arrival = begin + 20 * n + below(50);
+                if below(100) < path.loss_percent {
+                    continue;
+                }
+                heard.push((arrival, packet()));
+                if below(100) < 5 {
+                    heard.push((arrival + below(80), packet()));
+                }
+            }
+        }
+        if path.info {
+            // In CSeq order, however late.
+            last_info = (at as i64 + path.info_lag_ms + below(60) as i64).max(last_info + 1);
+            heard.push((last_info as u64, Heard::Info { key }));
+        }
+    }
+    heard
+}
+
+#[test]
+fn one_press_in_three_forms_is_one_digit_at_every_lag() {
+    for event_lag_ms in [0, 20, 60, 100] {
+        for info_lag_ms in [-500, -200, 0, 200, 440] {
+            for forms in 1..8u8 {
+                let path = Path {
+                    tone: forms & 1 != 0,
+                    event: forms & 2 != 0,
+                    info: forms & 4 != 0,
+                    event_lag_ms,
+                    info_lag_ms,
+                    loss_percent: 0,
+                };
+                let keys = [('4', 1000, 60), ('2', 1100, 60), ('2', 1190, 40), ('2', 1400, 100), ('#', 1900, 50)];
+                let heard = sightings(&keys, path, &mut Noise::new(1));
+                assert_eq!(play(heard), "4222#", "{path:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn any_schedule_over_any_path_gives_each_press_once_in_order() {
+    let mut failures = Vec::new();
+    for seed in 0..60_000u64 {
+        let mut noise = Noise::new(seed);
+        let mut below = |n: u64| noise.bits() % n;
+        let mut at = 1000;
+        let keys: Vec<_> = (0..1 + below(16))
+            .map(|_| {
+                let length = 40 + below(120);
+                // Half of the schedules use few keys, so that neighbours are often the same.
+                let key = char::from(b'0' + below(if seed % 2 == 0 { 2 } else { 10 }) as u8);
+                let press = (key, at, length);
+                at += length + 30 + below(if seed % 3 == 0 { 20 } else { 400 });
+                press
+            })
+            .collect();
+        let forms = 1 + below(7) as u8;
+        let path = Path {
+            tone: forms & 1 != 0,
+            event: forms & 2 != 0,
+            info: forms & 4 != 0,
+            event_lag_ms: below(101),
+            info_lag_ms: below(941) as i64 - 500,
+            loss_percent: [0, 0, 1, 5, 10][below(5) as usize],
+        };
+        let truth: String = keys.iter().map(|k| k.0).collect();
+        let told = play(sightings(&keys, path, &mut noise));
+        if told != truth {
+            failures.push((seed, path, keys, told));
+        }
+    }
+    let shown: Vec<_> = failures.iter().take(6).collect();
+    assert!(failures.is_empty(), "{} failures, the first: {shown:#?}", failures.len());
+}
