@@ -1,1 +1,200 @@
-//! (room not yet built)
+//! The HTTP API: what a CRM, a panel and a monitor may ask of the node. Requests go in; [`Signal`]s to the calls,
+//! answers, problem documents (RFC 9457) and server-sent events come out. It opens no socket and reads no clock: `rt/`
+//! gives it both, and the calls behind the small trait [`Calls`]. No type here has room for a digit.
+//!
+//! ```text
+//!  request ─► secure (headers, problem documents, metrics)
+//!               ├─ /health /ready /openapi.json and the pages        open to all
+//!               └─ guard (key or ticket, role × endpoint) ─► handler ─► Calls::signal ─► engine
+//!                                                             └──────► History::read ─► events
+//! ```
+
+pub mod access;
+pub mod history;
+pub mod problem;
+
+mod extract;
+mod openapi;
+mod routes;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use futures_util::future::BoxFuture;
+
+use crate::call::{Reply, Signal, SignalError};
+use crate::obs::metrics::Metrics;
+use crate::obs::redact::redact;
+
+use access::Access;
+use history::History;
+use problem::Problem;
+
+pub use openapi::document as openapi_document;
+
+/// The calls, as the API sees them. `rt/` implements it over the engine's queue, tests over a script.
+pub trait Calls: Send + Sync + 'static {
+    /// Puts a signal to the engine and waits for its answer.
+    fn signal(&self, signal: Signal) -> BoxFuture<'_, Result<Reply, CallsError>>;
+
+    /// Whether new calls are taken; if not, why (draining, starting).
+    fn ready(&self) -> Result<(), String>;
+
+    /// Brings gauges that nobody reports up to date before metrics are read.
+    fn refresh(&self, _metrics: &Metrics) {}
+}
+
+/// Why a signal has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallsError {
+    /// The engine turned it down.
+    #[error(transparent)]
+    Signal(#[from] SignalError),
+    /// The engine is gone, or its queue is full.
+    #[error("the node is stopping or overloaded")]
+    Unavailable,
+}
+
+impl From<CallsError> for Problem {
+    fn from(error: CallsError) -> Self {
+        match error {
+            CallsError::Signal(error) => error.into(),
+            CallsError::Unavailable => Problem::unavailable("the node is stopping or overloaded"),
+        }
+    }
+}
+
+/// What the API is made of.
+pub struct Parts {
+    /// The calls.
+    pub calls: Arc<dyn Calls>,
+    /// The event log.
+    pub history: Arc<History>,
+    /// Keys and tickets.
+    pub access: Arc<Access>,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+    /// The clock; `Instant::now` in `rt/`.
+    pub clock: Arc<dyn Fn() -> Instant + Send + Sync>,
+    /// Node name, shown on the page and in the OpenAPI title.
+    pub node: String,
+}
+
+/// The API's state, shared by its handlers.
+#[derive(Clone)]
+struct Api(Arc<Parts>);
+
+impl std::ops::Deref for Api {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// The whole HTTP service: the API, and `pages` beside it (open to all; they hold no data).
+pub fn router(parts: Parts, pages: Router) -> Router {
+    let api = Api(Arc::new(parts));
+    let (closed, _) = routes::closed().split_for_parts();
+    let (open, _) = routes::open().split_for_parts();
+    let closed = closed.route_layer(middleware::from_fn_with_state(api.clone(), guard));
+    closed
+        .merge(open)
+        .with_state(api.clone())
+        .merge(pages)
+        .fallback(|| async { Problem::no_such_endpoint() })
+        .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
+        .layer(middleware::from_fn_with_state(api, secure))
+}
+
+/// Lets through who has the endpoint's right, and puts the [`crate::call::Actor`] into the request.
+async fn guard(State(api): State<Api>, route: MatchedPath, mut request: Request, next: Next) -> Response {
+    let right = access::right_of(request.method(), route.as_str());
+    let stream = right == Some(access::Right::SeeEvents) && request.method() == axum::http::Method::GET;
+    let ticket = extract::ticket(request.uri()).filter(|_| stream);
+    let actor = match ticket {
+        Some(ticket) => api.access.redeem((api.clock)(), &ticket).ok_or_else(|| {
+            Problem::unauthenticated().hint("a ticket works once and for 30 s; get a new one from POST /v1/tickets")
+        }),
+        None => api.access.authenticate(request.headers()),
+    };
+    let actor = match actor {
+        Ok(actor) => actor,
+        Err(problem) => {
+            tracing::warn!(route = route.as_str(), "request refused: not authenticated");
+            return problem.into_response();
+        }
+    };
+    match right {
+        Some(right) if access::allows(actor.role, right) => {
+            request.extensions_mut().insert(actor);
+            next.run(request).await
+        }
+        right => {
+            tracing::warn!(route = route.as_str(), key = %actor.name, "request refused: role");
+            let words = right.map_or("use this endpoint", access::Right::words);
+            Problem::role_forbids(access::role_name(actor.role), words).into_response()
+        }
+    }
+}
+
+/// Headers every response carries. The page loads nothing but its own files and talks to nobody but this node.
+const SECURITY: [(HeaderName, &str); 8] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; \
+         connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (HeaderName::from_static("permissions-policy"), "camera=(), microphone=(), geolocation=()"),
+    (header::SERVER, "tonewall"),
+];
+
+/// The outermost layer: writes problem documents, sets security headers, counts requests.
+async fn secure(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let path = shown_path(request.uri().path());
+    let route = request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
+    let mut response = next.run(request).await;
+    let status = response.status();
+    let mut problem = response.extensions_mut().remove::<Problem>();
+    if problem.is_none() && (status.is_client_error() || status.is_server_error()) {
+        let reason = status.canonical_reason().unwrap_or("Error");
+        problem = Some(Problem::new(status, "http", reason, "the request could not be served"));
+    }
+    if let Some(mut problem) = problem {
+        problem.instance = path;
+        let (mut parts, _) = response.into_parts();
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        parts.headers.remove(header::CONTENT_LENGTH);
+        parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        response = Response::from_parts(parts, Body::from(body));
+    }
+    api.metrics.request(route.as_deref().unwrap_or("(none)"), status.as_u16());
+    let headers = response.headers_mut();
+    for (name, value) in SECURITY {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+/// A path as it may be repeated: bounded, and without what could be a card number.
+fn shown_path(path: &str) -> String {
+    let mut bytes: Vec<u8> = path.bytes().take(256).map(|b| if b.is_ascii_graphic() { b } else { b'?' }).collect();
+    redact(&mut bytes);
+    String::from_utf8(bytes).unwrap_or_default()
+}
+
+/// A plain answer with a content type.
+fn typed(kind: &'static str, body: impl Into<Body>) -> Response {
+    (StatusCode::OK, [(header::CONTENT_TYPE, HeaderValue::from_static(kind))], body.into()).into_response()
+}

@@ -2,4 +2,5 @@
 //! Never a digit, a key or a token.
 
 pub mod event;
+pub mod metrics;
 pub mod redact;

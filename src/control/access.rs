@@ -1,0 +1,198 @@
+//! Who may do what. API keys are compared as SHA-256 in constant time against every configured key; what a role may do
+//! stands in one table, and what is not in it is refused. Event streams may also be opened with a ticket: a random word
+//! that works once and for half a minute, because a browser's `EventSource` cannot send headers and a key must not
+//! stand in a URL.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use axum::http::{HeaderMap, Method, header};
+use rand::Rng;
+use sha2::{Digest, Sha256};
+use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
+
+use super::problem::Problem;
+use crate::base::Random;
+use crate::call::Actor;
+use crate::config::{ApiKey, Role};
+
+/// How long a ticket may wait to be used.
+pub const TICKET_LIFE: Duration = Duration::from_secs(30);
+
+/// Tickets not yet used; beyond them the oldest are forgotten.
+const MOST_TICKETS: usize = 1_024;
+
+/// What an endpoint needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Right {
+    /// See calls, holds, collections.
+    SeeCalls,
+    /// Follow events.
+    SeeEvents,
+    /// Take, renew and release holds.
+    Hold,
+    /// Start and cancel collections.
+    Collect,
+    /// End calls.
+    HangUp,
+    /// Read the metrics.
+    SeeMetrics,
+}
+
+impl Right {
+    /// Every right.
+    pub const ALL: [Right; 6] =
+        [Right::SeeCalls, Right::SeeEvents, Right::Hold, Right::Collect, Right::HangUp, Right::SeeMetrics];
+
+    /// In words: "a key of role `auditor` may not …".
+    pub fn words(self) -> &'static str {
+        match self {
+            Right::SeeCalls => "see calls",
+            Right::SeeEvents => "follow events",
+            Right::Hold => "take or release holds",
+            Right::Collect => "start or cancel collections",
+            Right::HangUp => "end calls",
+            Right::SeeMetrics => "read metrics",
+        }
+    }
+}
+
+/// Every role.
+pub const ROLES: [Role; 5] = [Role::Admin, Role::Supervisor, Role::Integration, Role::Agent, Role::Auditor];
+
+/// Whether `role` has `right`. Whole matches: a new role or right is refused until it is decided here.
+pub fn allows(role: Role, right: Right) -> bool {
+    match (role, right) {
+        (Role::Admin | Role::Supervisor, right) => match right {
+            Right::SeeCalls | Right::SeeEvents | Right::Hold | Right::Collect | Right::HangUp | Right::SeeMetrics => {
+                true
+            }
+        },
+        (Role::Integration, right) => match right {
+            Right::SeeCalls | Right::SeeEvents | Right::Hold | Right::Collect | Right::SeeMetrics => true,
+            Right::HangUp => false,
+        },
+        (Role::Agent, right) => match right {
+            Right::SeeCalls | Right::SeeEvents | Right::Hold => true,
+            Right::Collect | Right::HangUp | Right::SeeMetrics => false,
+        },
+        (Role::Auditor, right) => match right {
+            Right::SeeCalls | Right::SeeEvents | Right::SeeMetrics => true,
+            Right::Hold | Right::Collect | Right::HangUp => false,
+        },
+    }
+}
+
+/// What each endpoint needs, by method and route. An endpoint that is not here is refused to everybody.
+pub const ENDPOINTS: &[(&str, &str, Right)] = &[
+    ("GET", "/v1/calls", Right::SeeCalls),
+    ("GET", "/v1/calls/{call}", Right::SeeCalls),
+    ("DELETE", "/v1/calls/{call}", Right::HangUp),
+    ("GET", "/v1/calls/{call}/holds", Right::SeeCalls),
+    ("POST", "/v1/calls/{call}/holds", Right::Hold),
+    ("PATCH", "/v1/calls/{call}/holds/{hold}", Right::Hold),
+    ("DELETE", "/v1/calls/{call}/holds/{hold}", Right::Hold),
+    ("POST", "/v1/calls/{call}/collections", Right::Collect),
+    ("GET", "/v1/calls/{call}/collections/{collection}", Right::SeeCalls),
+    ("DELETE", "/v1/calls/{call}/collections/{collection}", Right::Collect),
+    ("GET", "/v1/calls/{call}/events", Right::SeeEvents),
+    ("GET", "/v1/events", Right::SeeEvents),
+    ("POST", "/v1/tickets", Right::SeeEvents),
+    ("GET", "/v1/me", Right::SeeCalls),
+    ("GET", "/metrics", Right::SeeMetrics),
+];
+
+/// The right an endpoint needs; `None` is nobody's.
+pub fn right_of(method: &Method, route: &str) -> Option<Right> {
+    // Axum answers HEAD with what GET would.
+    let method = if method == Method::HEAD { "GET" } else { method.as_str() };
+    ENDPOINTS.iter().find(|(m, r, _)| *m == method && *r == route).map(|(_, _, right)| *right)
+}
+
+/// The role's name as in the configuration.
+pub fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Admin => "admin",
+        Role::Supervisor => "supervisor",
+        Role::Integration => "integration",
+        Role::Agent => "agent",
+        Role::Auditor => "auditor",
+    }
+}
+
+/// API keys and tickets of a node.
+pub struct Access {
+    keys: RwLock<Vec<ApiKey>>,
+    tickets: Mutex<Tickets>,
+}
+
+struct Tickets {
+    random: Random,
+    /// SHA-256 of the ticket's text, as with keys.
+    open: HashMap<[u8; 32], (Actor, Instant)>,
+}
+
+impl Access {
+    /// The keys of the configuration; `random` draws tickets.
+    pub fn new(keys: Vec<ApiKey>, random: Random) -> Self {
+        Self { keys: RwLock::new(keys), tickets: Mutex::new(Tickets { random, open: HashMap::new() }) }
+    }
+
+    /// Replaces the keys: at once for new requests, and tickets of keys that are gone are void.
+    pub fn set_keys(&self, keys: Vec<ApiKey>) {
+        let mut tickets = self.tickets.lock().unwrap_or_else(PoisonError::into_inner);
+        tickets.open.retain(|_, (actor, _)| keys.iter().any(|key| key.name == actor.name && key.role == actor.role));
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+    }
+
+    /// Whether the key of this name is still there with this role; streams ask while they run.
+    pub fn still_knows(&self, actor: &Actor) -> bool {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        keys.iter().any(|key| key.name == actor.name && key.role == actor.role)
+    }
+
+    /// Who sends these headers.
+    pub fn authenticate(&self, headers: &HeaderMap) -> Result<Actor, Problem> {
+        let mut given = headers.get_all(header::AUTHORIZATION).iter();
+        let (Some(value), None) = (given.next(), given.next()) else { return Err(Problem::unauthenticated()) };
+        let bytes = value.as_bytes();
+        let Some((scheme, key)) = bytes.split_at_checked(7) else { return Err(Problem::unauthenticated()) };
+        if !scheme.eq_ignore_ascii_case(b"Bearer ") || key.is_empty() {
+            return Err(Problem::unauthenticated());
+        }
+        let digest: [u8; 32] = Sha256::digest(key).into();
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        // Every key is looked at, and none ends the search: time tells nothing about where or how nearly it matched.
+        let mut found = u32::MAX;
+        for (at, key) in (0u32..).zip(keys.iter()) {
+            let same: Choice = key.sha256.ct_eq(&digest);
+            found = u32::conditional_select(&found, &at, same);
+        }
+        let key = keys.get(found as usize).ok_or_else(Problem::unauthenticated)?;
+        Ok(Actor { name: key.name.clone(), role: key.role })
+    }
+
+    /// Draws a ticket for `actor`.
+    pub fn ticket(&self, now: Instant, actor: Actor) -> String {
+        let mut tickets = self.tickets.lock().unwrap_or_else(PoisonError::into_inner);
+        tickets.open.retain(|_, (_, deadline)| *deadline > now);
+        if tickets.open.len() >= MOST_TICKETS {
+            let oldest = tickets.open.iter().min_by_key(|(_, (_, deadline))| *deadline).map(|(ticket, _)| *ticket);
+            oldest.and_then(|oldest| tickets.open.remove(&oldest));
+        }
+        let mut bytes = [0; 24];
+        tickets.random.fill_bytes(&mut bytes);
+        let text = format!("tkt_{}", hex::encode(bytes));
+        tickets.open.insert(Sha256::digest(&text).into(), (actor, now + TICKET_LIFE));
+        text
+    }
+
+    /// Takes a ticket: it never works again.
+    pub fn redeem(&self, now: Instant, ticket: &str) -> Option<Actor> {
+        let digest: [u8; 32] = Sha256::digest(ticket).into();
+        let mut tickets = self.tickets.lock().unwrap_or_else(PoisonError::into_inner);
+        let (actor, deadline) = tickets.open.remove(&digest)?;
+        (deadline > now).then_some(actor)
+    }
+}

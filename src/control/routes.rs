@@ -1,0 +1,33 @@
+//! The endpoints. One file per subject; this one says what there is.
+
+pub(super) mod calls;
+pub(super) mod collections;
+pub(super) mod events;
+pub(super) mod holds;
+pub(super) mod system;
+
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::Api;
+
+/// Endpoints that want a key (`control::access::ENDPOINTS`).
+pub(super) fn closed() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(calls::list))
+        .routes(routes!(calls::get, calls::hang_up))
+        .routes(routes!(holds::list, holds::take))
+        .routes(routes!(holds::renew, holds::release))
+        .routes(routes!(collections::start))
+        .routes(routes!(collections::get, collections::cancel))
+        .routes(routes!(events::of_call))
+        .routes(routes!(events::all))
+        .routes(routes!(events::ticket))
+        .routes(routes!(system::me))
+        .routes(routes!(system::metrics))
+}
+
+/// Endpoints open to all: they tell nothing of any call.
+pub(super) fn open() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(system::health)).routes(routes!(system::ready)).routes(routes!(system::openapi))
+}

@@ -1,0 +1,398 @@
+//! Metrics in the Prometheus / OpenMetrics text format. Events go in one by one ([`Metrics::observe`]) with the gauges
+//! that only `rt/` knows; text comes out. Labels are names from the configuration and words of the event vocabulary,
+//! never a number from the wire, so their count is bounded and none can hold a digit somebody keyed.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::event::{CollectionEnd, EndCause, EventKind, HoldKind, RecordingState};
+use crate::base::ids::{CallId, Leg};
+
+/// The node's metrics. Share it in an `Arc`; every method takes `&self`.
+pub struct Metrics {
+    registry: Registry,
+    /// What is in force on each call, so that a call that ends takes its share out of the gauges.
+    in_force: Mutex<HashMap<CallId, InForce>>,
+    calls_started: Family<TrunkLabel, Counter>,
+    calls_answered: Counter,
+    calls_ended: Family<CauseLabel, Counter>,
+    calls_active: Gauge,
+    talk_ms: Counter,
+    holds_taken: Family<KindLabel, Counter>,
+    holds_ended: Family<HoldEndLabel, Counter>,
+    holds_active: Family<KindLabel, Gauge>,
+    masks_active: Gauge,
+    keys_masked: Counter,
+    star_codes: Counter,
+    collections_started: Counter,
+    collections_ended: Family<ResultLabel, Counter>,
+    recordings: Family<StateLabel, Counter>,
+    packets: Family<PacketLabel, Counter>,
+    recorder_open: Gauge,
+    recorder_waiting: Gauge,
+    recorder_chunks: Counter,
+    recorder_bytes: Counter,
+    recorder_lost: Counter,
+    events: Counter,
+    streams: Gauge,
+    requests: Family<RequestLabel, Counter>,
+}
+
+#[derive(Default)]
+struct InForce {
+    mask: bool,
+    /// Mask, pause.
+    holds: [i64; 2],
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TrunkLabel {
+    trunk: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CauseLabel {
+    cause: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HoldEndLabel {
+    kind: &'static str,
+    end: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabel {
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PacketLabel {
+    leg: &'static str,
+    what: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabel {
+    route: String,
+    status: u16,
+}
+
+/// Packet counters of a leg, as a media session counts them over its life.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LegPackets {
+    /// RTP packets accepted.
+    pub received: u64,
+    /// RTP packets sent.
+    pub sent: u64,
+    /// Dropped: not from the signalled source.
+    pub foreign: u64,
+    /// Dropped: malformed or of an unknown payload type.
+    pub malformed: u64,
+    /// Missing by sequence number.
+    pub lost: u64,
+}
+
+/// The recorder's state and totals.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RecorderTotals {
+    /// Recordings being written.
+    pub open: u64,
+    /// Blocks in its queue.
+    pub waiting: u64,
+    /// Chunks synced since start.
+    pub chunks: u64,
+    /// Bytes synced since start.
+    pub bytes: u64,
+    /// Blocks dropped since start.
+    pub lost_blocks: u64,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Metrics of a node that has just started.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("tonewall");
+        macro_rules! metric {
+            ($name:literal, $help:literal) => {{
+                let metric = Default::default();
+                registry.register($name, $help, clone_of(&metric));
+                metric
+            }};
+        }
+        let calls_started = metric!("calls_started", "Calls that came in, by trunk");
+        let calls_answered = metric!("calls_answered", "Calls with both legs up");
+        let calls_ended = metric!("calls_ended", "Calls that ended, by cause");
+        let calls_active = metric!("calls_active", "Calls being set up or talking");
+        let talk_ms = metric!("talk_milliseconds", "Time from answer to end of ended calls");
+        let holds_taken = metric!("holds_taken", "Mask and pause holds taken");
+        let holds_ended = metric!("holds_ended", "Holds released or expired");
+        let holds_active = metric!("holds_active", "Mask and pause holds in force");
+        let masks_active = metric!("masks_active", "Calls whose customer's digits are masked now");
+        let keys_masked = metric!("keys_masked", "Key presses masked");
+        let star_codes = metric!("star_codes", "Star codes keyed by agents");
+        let collections_started = metric!("collections_started", "Digit collections begun");
+        let collections_ended = metric!("collections_ended", "Digit collections ended, by result");
+        let recordings = metric!("recordings", "Changes of recordings, by new state");
+        let packets = metric!("rtp_packets", "RTP packets of ended sessions, by leg and what became of them");
+        let recorder_open = metric!("recorder_open", "Recordings being written");
+        let recorder_waiting = metric!("recorder_waiting_blocks", "Blocks of 100 ms waiting for the disk");
+        let recorder_chunks = metric!("recorder_chunks", "Sealed chunks synced to disk");
+        let recorder_lost = metric!("recorder_lost_blocks", "Blocks of 100 ms dropped because the disk was slow");
+        let events = metric!("events", "Events published");
+        let streams = metric!("event_streams", "Event streams open now");
+        let requests = metric!("http_requests", "HTTP requests, by route and status");
+        let recorder_bytes = Counter::default();
+        registry.register_with_unit("recorder", "Sealed bytes synced to disk", Unit::Bytes, recorder_bytes.clone());
+        Self {
+            registry,
+            in_force: Mutex::default(),
+            calls_started,
+            calls_answered,
+            calls_ended,
+            calls_active,
+            talk_ms,
+            holds_taken,
+            holds_ended,
+            holds_active,
+            masks_active,
+            keys_masked,
+            star_codes,
+            collections_started,
+            collections_ended,
+            recordings,
+            packets,
+            recorder_open,
+            recorder_waiting,
+            recorder_chunks,
+            recorder_bytes,
+            recorder_lost,
+            events,
+            streams,
+            requests,
+        }
+    }
+
+    /// Counts an event of `call`.
+    pub fn observe(&self, call: Option<CallId>, event: &EventKind) {
+        self.events.inc();
+        if let Some(call) = call {
+            self.follow(call, event);
+        }
+        match event {
+            EventKind::CallStarted { from_trunk, .. } => {
+                self.calls_started.get_or_create(&TrunkLabel { trunk: from_trunk.clone() }).inc();
+                self.calls_active.inc();
+            }
+            EventKind::CallAnswered => {
+                self.calls_answered.inc();
+            }
+            EventKind::CallEnded { cause, talk_ms, .. } => {
+                self.calls_ended.get_or_create(&CauseLabel { cause: cause_name(*cause) }).inc();
+                self.calls_active.dec();
+                self.talk_ms.inc_by(*talk_ms);
+            }
+            EventKind::HoldTaken { kind, .. } => {
+                self.holds_taken.get_or_create(&KindLabel { kind: kind_name(*kind) }).inc();
+            }
+            EventKind::HoldReleased { kind, .. } => self.hold_ended(*kind, "released"),
+            EventKind::HoldExpired { kind, .. } => self.hold_ended(*kind, "expired"),
+            EventKind::KeyMasked { .. } => {
+                self.keys_masked.inc();
+            }
+            EventKind::CollectionStarted { .. } => {
+                self.collections_started.inc();
+            }
+            EventKind::CollectionEnded { result, .. } => {
+                let result = match result {
+                    CollectionEnd::Complete => "complete",
+                    CollectionEnd::InputTimeout => "input-timeout",
+                    CollectionEnd::Cancelled => "cancelled",
+                    CollectionEnd::CallerHungUp => "caller-hung-up",
+                };
+                self.collections_ended.get_or_create(&ResultLabel { result }).inc();
+            }
+            EventKind::Recording { state, .. } => {
+                let state = match state {
+                    RecordingState::Recording => "recording",
+                    RecordingState::Paused => "paused",
+                    RecordingState::Closed => "closed",
+                    RecordingState::Failed => "failed",
+                };
+                self.recordings.get_or_create(&StateLabel { state }).inc();
+            }
+            EventKind::StarCode { .. } => {
+                self.star_codes.inc();
+            }
+            EventKind::Mask { .. }
+            | EventKind::HoldRenewed { .. }
+            | EventKind::CollectionProgress { .. }
+            | EventKind::LegHeld { .. } => {}
+        }
+    }
+
+    fn hold_ended(&self, kind: HoldKind, end: &'static str) {
+        self.holds_ended.get_or_create(&HoldEndLabel { kind: kind_name(kind), end }).inc();
+    }
+
+    /// Keeps the gauges of what is in force.
+    fn follow(&self, call: CallId, event: &EventKind) {
+        let mut calls = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = |kind| match kind {
+            HoldKind::Mask => 0,
+            HoldKind::Pause => 1,
+        };
+        match event {
+            EventKind::HoldTaken { kind, .. } => calls.entry(call).or_default().holds[place(*kind)] += 1,
+            EventKind::HoldReleased { kind, .. } | EventKind::HoldExpired { kind, .. } => {
+                calls.entry(call).or_default().holds[place(*kind)] -= 1;
+            }
+            EventKind::Mask { on } => calls.entry(call).or_default().mask = *on,
+            EventKind::CallEnded { .. } => {
+                calls.remove(&call);
+            }
+            _ => return,
+        }
+        self.masks_active.set(calls.values().filter(|call| call.mask).count() as i64);
+        for (kind, name) in [(0, "mask"), (1, "pause")] {
+            let active = calls.values().map(|call| call.holds[kind].max(0)).sum();
+            self.holds_active.get_or_create(&KindLabel { kind: name }).set(active);
+        }
+    }
+
+    /// Adds what an ended media session counted.
+    pub fn add_packets(&self, leg: Leg, packets: LegPackets) {
+        let leg = match leg {
+            Leg::Customer => "customer",
+            Leg::Agent => "agent",
+        };
+        let LegPackets { received, sent, foreign, malformed, lost } = packets;
+        for (what, count) in
+            [("received", received), ("sent", sent), ("foreign", foreign), ("malformed", malformed), ("lost", lost)]
+        {
+            self.packets.get_or_create(&PacketLabel { leg, what }).inc_by(count);
+        }
+    }
+
+    /// Sets what the recorder counted since the start.
+    pub fn set_recorder(&self, totals: RecorderTotals) {
+        let gauge = |value| i64::try_from(value).unwrap_or(i64::MAX);
+        self.recorder_open.set(gauge(totals.open));
+        self.recorder_waiting.set(gauge(totals.waiting));
+        let rise = |counter: &Counter, to: u64| counter.inc_by(to.saturating_sub(counter.get()));
+        rise(&self.recorder_chunks, totals.chunks);
+        rise(&self.recorder_bytes, totals.bytes);
+        rise(&self.recorder_lost, totals.lost_blocks);
+    }
+
+    /// Counts an HTTP request; `route` is the pattern, never the path.
+    pub fn request(&self, route: &str, status: u16) {
+        self.requests.get_or_create(&RequestLabel { route: route.to_owned(), status }).inc();
+    }
+
+    /// An event stream opened (`+1`) or closed (`-1`).
+    pub fn stream(&self, change: i64) {
+        self.streams.inc_by(change);
+    }
+
+    /// The OpenMetrics text.
+    pub fn print(&self) -> String {
+        let mut out = String::new();
+        // Writing into a string does not fail.
+        let _ = text::encode(&mut out, &self.registry);
+        out
+    }
+}
+
+fn clone_of<T: Clone>(metric: &T) -> T {
+    metric.clone()
+}
+
+fn kind_name(kind: HoldKind) -> &'static str {
+    match kind {
+        HoldKind::Mask => "mask",
+        HoldKind::Pause => "pause",
+    }
+}
+
+fn cause_name(cause: EndCause) -> &'static str {
+    match cause {
+        EndCause::CustomerHungUp => "customer-hung-up",
+        EndCause::AgentHungUp => "agent-hung-up",
+        EndCause::Cancelled => "cancelled",
+        EndCause::Rejected => "rejected",
+        EndCause::MediaInactivity => "media-inactivity",
+        EndCause::Timeout => "timeout",
+        EndCause::RecorderFailed => "recorder-failed",
+        EndCause::Operator => "operator",
+        EndCause::Failure => "failure",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+    use crate::base::Random;
+
+    #[test]
+    fn a_call_shows_in_the_numbers() {
+        let metrics = Metrics::new();
+        let call = Some(CallId::draw(&mut Random::seed_from_u64(1)));
+        metrics.observe(
+            call,
+            &EventKind::CallStarted {
+                from_trunk: "carrier".into(),
+                to_trunk: "pbx".into(),
+                caller: "+4915112345678".into(),
+                called: "100".into(),
+            },
+        );
+        metrics.observe(call, &EventKind::CallAnswered);
+        metrics.observe(call, &EventKind::Mask { on: true });
+        assert!(metrics.print().contains("tonewall_masks_active 1"));
+        (1..=3).for_each(|count| metrics.observe(call, &EventKind::KeyMasked { count }));
+        metrics.add_packets(Leg::Customer, LegPackets { received: 50, ..LegPackets::default() });
+        metrics.set_recorder(RecorderTotals { chunks: 7, open: 1, ..RecorderTotals::default() });
+        metrics.set_recorder(RecorderTotals { chunks: 9, open: 1, ..RecorderTotals::default() });
+        let text = metrics.print();
+        for line in [
+            "tonewall_calls_started_total{trunk=\"carrier\"} 1",
+            "tonewall_calls_active 1",
+            "tonewall_keys_masked_total 3",
+            "tonewall_rtp_packets_total{leg=\"customer\",what=\"received\"} 50",
+            "tonewall_recorder_chunks_total 9",
+            "# EOF",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+        assert!(!text.contains("4915112345678"), "no caller's number is a label");
+        metrics.observe(call, &EventKind::CallEnded { cause: EndCause::AgentHungUp, status: None, talk_ms: 61_000 });
+        let text = metrics.print();
+        assert!(text.contains("tonewall_calls_active 0"), "{text}");
+        assert!(text.contains("tonewall_masks_active 0"), "a call that ends masks nothing: {text}");
+        assert!(text.contains("tonewall_calls_ended_total{cause=\"agent-hung-up\"} 1"), "{text}");
+    }
+}
