@@ -15,6 +15,7 @@
 #![allow(clippy::disallowed_methods)]
 
 pub mod harden;
+pub mod http;
 pub mod keyfile;
 pub mod logging;
 pub mod media;
