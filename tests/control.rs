@@ -334,7 +334,7 @@ fn each_role_gets_exactly_what_the_table_gives_it_and_nobody_else_gets_anything(
             node.send(method, &path, Some(wrong), body).problem(401, "unauthenticated");
         }
     }
-    println!("                                                    {ROLES:?}{matrix}");
+    eprintln!("{:>59} {ROLES:?}{matrix}", "");
 }
 
 #[test]

@@ -171,7 +171,7 @@ async fn secure(State(api): State<Api>, request: Request, next: Next) -> Respons
         problem = Some(Problem::new(status, "http", reason, "the request could not be served"));
     }
     if let Some(mut problem) = problem {
-        problem.instance = path;
+        problem.instance = path.into();
         let (mut parts, _) = response.into_parts();
         let body = serde_json::to_vec(&problem).unwrap_or_default();
         parts.headers.remove(header::CONTENT_LENGTH);

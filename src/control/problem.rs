@@ -16,29 +16,30 @@ pub const TYPE: &str = "urn:tonewall:problem:";
 pub struct Problem {
     /// Which problem, as a URN; told in docs/api.md.
     #[serde(rename = "type")]
-    #[schema(example = "urn:tonewall:problem:no-such-call")]
-    pub kind: String,
+    #[schema(value_type = String, example = "urn:tonewall:problem:no-such-call")]
+    pub kind: Box<str>,
     /// The problem in a few words; the same for every occurrence.
-    #[schema(example = "No such call")]
-    pub title: String,
+    #[schema(value_type = String, example = "No such call")]
+    pub title: Box<str>,
     /// HTTP status.
     #[schema(example = 404)]
     pub status: u16,
     /// Why, this time.
-    #[schema(example = "no such call; it may have ended")]
-    pub detail: String,
+    #[schema(value_type = String, example = "no such call; it may have ended")]
+    pub detail: Box<str>,
     /// Path of the request it happened on.
-    #[schema(example = "/v1/calls/call_5b43ab733cb8a27e81c498f53f44eafd")]
-    pub instance: String,
+    #[schema(value_type = String, example = "/v1/calls/call_5b43ab733cb8a27e81c498f53f44eafd")]
+    pub instance: Box<str>,
     /// Which part of the request is to blame.
     #[serde(rename = "where", skip_serializing_if = "Option::is_none")]
-    pub place: Option<Blame>,
+    pub place: Option<Box<Blame>>,
     /// What to do.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub hint: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub hint: Option<Box<str>>,
     /// The header that goes with the status (`WWW-Authenticate`, `Allow`, `Retry-After`).
     #[serde(skip)]
-    header: Option<(HeaderName, HeaderValue)>,
+    header: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
 /// Which part of a request is to blame.
@@ -86,13 +87,13 @@ impl Blame {
 
 impl Problem {
     /// A problem of a type (the last part of its URN).
-    pub fn new(status: StatusCode, kind: &str, title: &str, detail: impl Into<String>) -> Self {
+    pub fn new(status: StatusCode, kind: &str, title: &str, detail: impl Into<Box<str>>) -> Self {
         Self {
-            kind: format!("{TYPE}{kind}"),
-            title: title.to_owned(),
+            kind: format!("{TYPE}{kind}").into(),
+            title: title.into(),
             status: status.as_u16(),
             detail: detail.into(),
-            instance: String::new(),
+            instance: Box::default(),
             place: None,
             hint: None,
             header: None,
@@ -102,19 +103,19 @@ impl Problem {
     /// Says which part of the request is to blame.
     #[must_use]
     pub fn at(mut self, place: Blame) -> Self {
-        self.place = Some(place);
+        self.place = Some(Box::new(place));
         self
     }
 
     /// Says what to do.
     #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub fn hint(mut self, hint: impl Into<Box<str>>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
     fn with_header(mut self, name: HeaderName, value: &'static str) -> Self {
-        self.header = Some((name, HeaderValue::from_static(value)));
+        self.header = Some(Box::new((name, HeaderValue::from_static(value))));
         self
     }
 
@@ -155,7 +156,7 @@ impl Problem {
     }
 
     /// 422: a field has a value that is understood and cannot be.
-    pub fn invalid(place: Blame, detail: impl Into<String>) -> Self {
+    pub fn invalid(place: Blame, detail: impl Into<Box<str>>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-request", "Invalid request", detail).at(place)
     }
 }
@@ -187,7 +188,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = status.into_response();
-        if let Some((name, value)) = self.header.clone() {
+        if let Some((name, value)) = self.header.as_deref().cloned() {
             response.headers_mut().insert(name, value);
         }
         response.extensions_mut().insert(self);

@@ -1,6 +1,5 @@
 //! The HTTP server under the control API: accepts connections, bounds them in number and patience, ends them at
 //! shutdown. It knows no route; the router comes from [`crate::control`].
-#![allow(clippy::disallowed_methods)]
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -13,7 +13,6 @@
 //! writer puts marked silence in its place, so the timeline holds, and reports [`Report::Behind`]. A recording whose
 //! storage failed is over: its blocks are ignored, what was sealed stays readable. Nothing is ever appended to a file
 //! of an earlier run.
-#![allow(clippy::disallowed_methods)]
 
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
