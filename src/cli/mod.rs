@@ -11,6 +11,7 @@ use crate::rt::keyfile::load_keys;
 
 pub mod check;
 pub mod recordings;
+mod run;
 
 /// Exit status of a command that could not do its work (bad configuration, socket in use, …).
 pub const EXIT_FAILED: u8 = 1;
@@ -38,12 +39,18 @@ enum Command {
         #[command(subcommand)]
         command: recordings::Command,
     },
+    /// Run a node until SIGTERM (drain) or a second SIGTERM (end the calls that are left).
+    Run {
+        /// Configuration file (TOML).
+        config: PathBuf,
+    },
 }
 
 /// Runs the command that the process arguments name.
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Check { config } => check::run(&config),
+        Command::Run { config } => run::run(&config),
         Command::Recordings { config, command } => recordings(&config, &command),
     }
 }

@@ -135,6 +135,11 @@ impl KeyRing {
         if self.has_current { self.keys.first() } else { None }
     }
 
+    /// The key new recordings are wrapped under, out of the ring.
+    pub fn into_current(mut self) -> Option<Kek> {
+        self.has_current.then(|| self.keys.swap_remove(0))
+    }
+
     /// The key of this id.
     pub fn by_id(&self, id: &str) -> Option<&Kek> {
         self.keys.iter().find(|key| key.id == id)

@@ -14,12 +14,14 @@
 // The room that may: see .clippy.toml.
 #![allow(clippy::disallowed_methods)]
 
+mod engine;
 pub mod harden;
 pub mod http;
 pub mod keyfile;
 pub mod logging;
 pub mod media;
+pub mod node;
 pub mod peers;
 pub mod recorder;
-#[allow(dead_code)]
 mod sip;
+mod taps;

@@ -460,7 +460,8 @@ fn probe(root: &Path) -> io::Result<()> {
     written
 }
 
-fn wall() -> WallMs {
+/// The wall clock.
+pub(super) fn wall() -> WallMs {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     WallMs(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -1,0 +1,79 @@
+//! `tonewall run`: one node until it is told to end. SIGTERM or SIGINT drains (new calls get 503, the node ends with its
+//! last call); a second one ends the calls that are left.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::config::Config;
+use crate::rt::keyfile::load_keys;
+use crate::rt::node::{Discard, Node, Options};
+use crate::rt::{harden, logging};
+
+/// Runs a node until it is told to end. Faults of the configuration or of the start go to standard error.
+pub fn run(file: &Path) -> ExitCode {
+    let config = match Config::load(file) {
+        Ok(config) => config,
+        Err(faults) => return failed(&faults),
+    };
+    logging::start(&config.log);
+    for refusal in harden::harden() {
+        tracing::warn!("{refusal}");
+    }
+    let keys = match load_keys(&config.keys) {
+        Ok(keys) => keys,
+        Err(error) => return failed(&error),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&format!("the async runtime cannot start: {error}")),
+    };
+    let ended = runtime.block_on(async {
+        let name = config.node.name.clone();
+        let mut node = Node::start(Options { config, keys, recipient: Box::new(Discard) }).await?;
+        tracing::info!(node = %name, sip = ?node.listeners(), control = ?node.control(), "running");
+        let mut terminate = Signals::new()?;
+        terminate.next().await;
+        tracing::info!("draining: new calls get 503; a second signal ends the calls that are left");
+        node.drain();
+        tokio::select! {
+            () = node.ended() => {}
+            () = terminate.next() => {
+                tracing::info!("ending every call");
+                node.stop_now();
+                node.ended().await;
+            }
+        }
+        Ok::<(), Box<dyn std::error::Error>>(())
+    });
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
+    }
+}
+
+#[allow(clippy::print_stderr)]
+fn failed(why: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("{why}");
+    ExitCode::from(super::EXIT_FAILED)
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! The task that drives `call::Engine`: feeds it datagrams, media events, recorder reports, signals and the time; sends
+//! what it transmits, carries its orders to the media workers and the recorder, publishes its events. It makes no
+//! protocol decision, and the work of one turn is capped so that no input starves another.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::media::{Sockets, Workers, bind_pair};
+use super::node::Recipient;
+use super::recorder::{Meta, wall};
+use super::sip::{Inbound, SipSockets};
+use super::taps::Taps;
+use crate::base::ids::{Leg, RecordingId};
+use crate::base::time::soonest;
+use crate::call::{Engine, RecordOrder, RecorderReport, Reply, Signal, SignalError};
+use crate::control::history::History;
+use crate::media;
+use crate::obs::event::EventKind;
+use crate::obs::metrics::{LegPackets, Metrics};
+use crate::sip::endpoint::Flow;
+
+/// Inputs of one kind taken in one turn.
+const TURN: usize = 256;
+
+/// How long calls may take to end after [`Stop::Now`].
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// A signal and where its answer goes.
+pub(super) struct Ask {
+    pub(super) signal: Signal,
+    pub(super) reply: oneshot::Sender<Result<Reply, SignalError>>,
+}
+
+/// How far a node is on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stop {
+    /// Running.
+    No,
+    /// New calls get 503; the node ends with its last call.
+    Drain,
+    /// Calls are ended.
+    Now,
+}
+
+/// What the driver hears from.
+pub(super) struct Inputs {
+    pub(super) signals: mpsc::Receiver<Ask>,
+    pub(super) media: mpsc::UnboundedReceiver<media::Event>,
+    pub(super) reports: mpsc::UnboundedReceiver<(RecordingId, RecorderReport)>,
+    pub(super) stop: watch::Receiver<Stop>,
+}
+
+/// The engine and everything its orders go to.
+pub(super) struct Driver {
+    pub(super) engine: Engine,
+    pub(super) sockets: SipSockets,
+    pub(super) workers: Workers,
+    pub(super) taps: Taps,
+    pub(super) history: Arc<History>,
+    pub(super) recipient: Box<dyn Recipient>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) media_address: IpAddr,
+}
+
+/// What woke the driver.
+enum Woken {
+    Network(Option<Inbound>),
+    Media(media::Event),
+    Report((RecordingId, RecorderReport)),
+    Ask(Ask),
+    Stop,
+    Timer,
+}
+
+impl Driver {
+    /// Runs until the node is to stop and the last call is over.
+    pub(super) async fn run(mut self, mut inputs: Inputs) {
+        let mut stop = Stop::No;
+        let mut give_up = None;
+        loop {
+            let deadline = soonest(self.engine.poll_timeout(), give_up);
+            let woken = self.wait(&mut inputs, deadline, stop).await;
+            self.take(woken, &mut inputs, &mut stop);
+            self.take_waiting(&mut inputs);
+            let now = Instant::now();
+            if self.engine.poll_timeout().is_some_and(|at| at <= now) {
+                self.engine.handle_timeout(now);
+            }
+            self.carry_out();
+            if stop == Stop::Now && give_up.is_none() {
+                give_up = Some(now + LAST_WORDS);
+            }
+            let late = give_up.is_some_and(|at| at <= now);
+            if stop > Stop::No && (self.engine.is_idle() || late) {
+                break;
+            }
+        }
+        self.workers.shutdown();
+        self.history.close();
+        self.taps.shutdown();
+    }
+
+    async fn wait(&mut self, inputs: &mut Inputs, deadline: Option<Instant>, stop: Stop) -> Woken {
+        let timer = async {
+            match deadline {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = inputs.stop.changed(), if stop < Stop::Now => {
+                // A node whose handle was dropped has nobody left to stop it: it ends now.
+                let _ = changed;
+                Woken::Stop
+            }
+            inbound = self.sockets.ready() => Woken::Network(inbound),
+            Some(event) = inputs.media.recv() => Woken::Media(event),
+            Some(report) = inputs.reports.recv() => Woken::Report(report),
+            Some(ask) = inputs.signals.recv() => Woken::Ask(ask),
+            () = timer => Woken::Timer,
+        }
+    }
+
+    fn take(&mut self, woken: Woken, inputs: &mut Inputs, stop: &mut Stop) {
+        let now = Instant::now();
+        match woken {
+            Woken::Network(Some(inbound)) => self.take_inbound(now, inbound),
+            Woken::Network(None) | Woken::Timer => {}
+            Woken::Media(event) => self.take_media(now, event),
+            Woken::Report((recording, report)) => self.engine.handle_recorder(now, recording, report),
+            Woken::Ask(ask) => self.answer(now, ask),
+            Woken::Stop => {
+                let gone = inputs.stop.has_changed().is_err();
+                *stop = if gone { Stop::Now } else { *inputs.stop.borrow_and_update() };
+                match stop {
+                    Stop::No => {}
+                    Stop::Drain => self.engine.drain(now),
+                    Stop::Now => {
+                        self.engine.drain(now);
+                        self.engine.hang_up_all(now);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes what else waits, up to a cap per kind.
+    fn take_waiting(&mut self, inputs: &mut Inputs) {
+        let now = Instant::now();
+        let Self { sockets, engine, .. } = self;
+        sockets.read_datagrams(TURN, |flow, bytes| engine.handle_datagram(now, flow, bytes));
+        for _ in 0..TURN {
+            let Some(inbound) = self.sockets.next_inbound() else { break };
+            self.take_inbound(now, inbound);
+        }
+        for _ in 0..TURN {
+            let Ok(event) = inputs.media.try_recv() else { break };
+            self.take_media(now, event);
+        }
+        for _ in 0..TURN {
+            let Ok((recording, report)) = inputs.reports.try_recv() else { break };
+            self.engine.handle_recorder(now, recording, report);
+        }
+        for _ in 0..TURN {
+            let Ok(ask) = inputs.signals.try_recv() else { break };
+            self.answer(now, ask);
+        }
+    }
+
+    fn take_inbound(&mut self, now: Instant, inbound: Inbound) {
+        match self.sockets.settle(inbound) {
+            Some(Inbound::Message { flow, bytes }) => self.engine.handle_datagram(now, &flow, &bytes),
+            Some(Inbound::Closed { flow }) => self.engine.handle_flow_failed(now, &flow.back()),
+            Some(Inbound::Opened { .. } | Inbound::KeepAlive { .. }) | None => {}
+        }
+    }
+
+    fn take_media(&mut self, now: Instant, event: media::Event) {
+        self.count(&event);
+        self.engine.handle_media(now, event);
+    }
+
+    fn answer(&mut self, now: Instant, Ask { signal, reply }: Ask) {
+        let answer = self.engine.handle_signal(now, signal);
+        // Media orders first: by the time the asker hears "masked", the order is with the worker.
+        self.carry_out();
+        let _ = reply.send(answer);
+    }
+
+    /// Carries out everything the engine wants done. Media and recording come before what peers get to see.
+    fn carry_out(&mut self) {
+        loop {
+            let mut failed: Vec<Flow> = Vec::new();
+            while let Some(order) = self.engine.poll_record() {
+                self.record(order);
+            }
+            while let Some(command) = self.engine.poll_media() {
+                self.order(command);
+            }
+            while let Some(handover) = self.engine.poll_handover() {
+                self.recipient.receive(handover);
+            }
+            while let Some((call, kind)) = self.engine.poll_event() {
+                let event = self.history.publish(wall(), call, kind);
+                log_event(&event);
+            }
+            while let Some(transmit) = self.engine.poll_transmit() {
+                failed.extend(self.sockets.send(transmit));
+            }
+            if failed.is_empty() {
+                return;
+            }
+            let now = Instant::now();
+            for flow in failed {
+                self.engine.handle_flow_failed(now, &flow.back());
+            }
+        }
+    }
+
+    fn order(&mut self, command: media::Command) {
+        let media::Command::Create { session, ports, .. } = &command else {
+            let session = command.session();
+            if let Err(refused) = self.workers.order(command) {
+                tracing::warn!(session = session.0, %refused, "a media order was refused");
+            }
+            return;
+        };
+        let (session, [customer, agent]) = (*session, *ports);
+        let bind = |port| bind_pair(self.media_address, port).map_err(|error| format!("port {port}: {error}"));
+        let created = bind(customer).and_then(|customer| bind(agent).map(|agent| (customer, agent))).and_then(
+            |((rtp_c, rtcp_c), (rtp_a, rtcp_a))| {
+                let sockets = Sockets { rtp: [rtp_c, rtp_a], rtcp: [rtcp_c, rtcp_a] };
+                self.workers.create(command, sockets).map_err(|refused| refused.to_string())
+            },
+        );
+        if let Err(why) = created {
+            tracing::warn!(session = session.0, %why, "a call gets no media");
+            self.engine.handle_media_failed(Instant::now(), session);
+        }
+    }
+
+    fn record(&mut self, order: RecordOrder) {
+        match order {
+            RecordOrder::Open { recording, call, session, policy: _ } => {
+                let view = match self.engine.handle_signal(Instant::now(), Signal::Get { call }) {
+                    Ok(Reply::Call(view)) => Some(view),
+                    _ => None,
+                };
+                let (from_trunk, to_trunk) = view.map(|view| (view.from_trunk, view.to_trunk)).unwrap_or_default();
+                self.taps.open(recording, session, Meta { call, from_trunk, to_trunk });
+            }
+            RecordOrder::Close { recording } => self.taps.close(recording),
+        }
+    }
+
+    /// Counts a closed session's packets.
+    fn count(&self, event: &media::Event) {
+        let media::Event::Closed { stats, .. } = event else { return };
+        for leg in [Leg::Customer, Leg::Agent] {
+            let media::LegStats { received, sent, foreign, malformed, lost } = stats[leg.index()];
+            self.metrics.add_packets(leg, LegPackets { received, sent, foreign, malformed, lost });
+        }
+    }
+}
+
+/// One log line per event. The event types have no room for a digit.
+fn log_event(event: &crate::obs::event::Event) {
+    if matches!(event.kind, EventKind::KeyMasked { .. } | EventKind::CollectionProgress { .. }) {
+        return;
+    }
+    match serde_json::to_string(event) {
+        Ok(json) => tracing::info!(event = %json, "event"),
+        Err(error) => tracing::error!(%error, "an event cannot be written as JSON"),
+    }
+}

@@ -1,0 +1,266 @@
+//! A whole node: opens what the configuration names, starts the engine task, the media workers, the recorder thread and
+//! the HTTP server, and ends them in order. `tonewall run`, the demo and the tests all start a node here.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use futures_util::future::BoxFuture;
+use rand::{SeedableRng, TryRng};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use super::engine::{Ask, Driver, Inputs, Stop};
+use super::media::Workers;
+use super::recorder::{Failure, Handle, QUEUE_BLOCKS, Settings, wall};
+use super::sip::{ListenError, SipSockets};
+use super::taps::{Taps, totals};
+use crate::base::Random;
+use crate::call::{Engine, Reply, Signal};
+use crate::capture::Handover;
+use crate::config::{Config, RecordingPolicy};
+use crate::control::access::Access;
+use crate::control::history::{History, KEPT};
+use crate::control::{self, CallsError, Parts, router};
+use crate::obs::metrics::Metrics;
+use crate::record::keys::KeyRing;
+
+/// Signals waiting for the engine; more, and API callers are told to come back.
+const SIGNALS: usize = 1024;
+
+/// Who gets the digits of finished collections. Called on the engine task: it must hand over and return.
+pub trait Recipient: Send {
+    /// Takes the digits; they are wiped when `handover` is dropped.
+    fn receive(&mut self, handover: Handover);
+}
+
+/// The recipient of a node without a payment provider: digits are counted, checked and wiped.
+pub struct Discard;
+
+impl Recipient for Discard {
+    fn receive(&mut self, handover: Handover) {
+        drop(handover);
+    }
+}
+
+/// What could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A SIP listener.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The HTTP API.
+    #[error("[control] address {address}: cannot listen: {error}")]
+    Control {
+        /// Address of the configuration.
+        address: SocketAddr,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// A trunk records and there is no key to seal with.
+    #[error("[keys]: a trunk records, but there is no current key")]
+    NoKey,
+    /// The recordings directory or its thread.
+    #[error("[storage] recordings: {0}")]
+    Recorder(#[from] Failure),
+    /// A media worker thread.
+    #[error("media workers cannot start: {0}")]
+    Media(std::io::Error),
+    /// The operating system's random source.
+    #[error("no random seed from the operating system: {0}")]
+    Random(String),
+}
+
+/// What a node is started with.
+pub struct Options {
+    /// Checked configuration.
+    pub config: Config,
+    /// Key-encryption keys, read from the files the configuration names.
+    pub keys: KeyRing,
+    /// Who gets collected digits.
+    pub recipient: Box<dyn Recipient>,
+}
+
+/// A running node. Dropping it ends the node at once.
+pub struct Node {
+    calls: Calls,
+    history: Arc<History>,
+    stop: watch::Sender<Stop>,
+    engine: JoinHandle<()>,
+    http: Option<Http>,
+    listeners: Vec<SocketAddr>,
+}
+
+/// A handle to a node's calls: for the HTTP API, the demo and tests. Cheap to clone.
+#[derive(Clone)]
+pub struct Calls {
+    signals: mpsc::Sender<Ask>,
+    stop: watch::Receiver<Stop>,
+    recorder: Option<Handle>,
+}
+
+impl control::Calls for Calls {
+    fn signal(&self, signal: Signal) -> BoxFuture<'_, Result<Reply, CallsError>> {
+        Box::pin(async move {
+            let (reply, answer) = oneshot::channel();
+            self.signals.try_send(Ask { signal, reply }).map_err(|_| CallsError::Unavailable)?;
+            Ok(answer.await.map_err(|_| CallsError::Unavailable)??)
+        })
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        match *self.stop.borrow() {
+            Stop::No => Ok(()),
+            Stop::Drain => Err("draining: no new calls are taken".into()),
+            Stop::Now => Err("stopping".into()),
+        }
+    }
+
+    fn refresh(&self, metrics: &Metrics) {
+        if let Some(recorder) = &self.recorder {
+            metrics.set_recorder(totals(recorder));
+        }
+    }
+}
+
+/// The running HTTP server.
+struct Http {
+    address: SocketAddr,
+    task: JoinHandle<()>,
+    stop: watch::Sender<bool>,
+}
+
+impl Http {
+    async fn start(address: SocketAddr, router: Router) -> Result<Self, StartError> {
+        let failed = |error| StartError::Control { address, error };
+        let listener = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let (stop, stopped) = watch::channel(false);
+        let task = tokio::spawn(super::http::serve(listener, router, stopped));
+        Ok(Self { address, task, stop })
+    }
+
+    /// Lets requests in flight end, within the server's patience.
+    async fn end(self) {
+        let _ = self.stop.send(true);
+        let _ = self.task.await;
+    }
+}
+
+impl Node {
+    /// Opens everything and starts. Must be called inside a tokio runtime; nothing is left open on an error.
+    pub async fn start(options: Options) -> Result<Self, StartError> {
+        let Options { mut config, keys, recipient } = options;
+        let sockets = SipSockets::open(&mut config)?;
+        let metrics = Arc::new(Metrics::new());
+        let history = History::new(wall(), KEPT, metrics.clone());
+        let (signals, signals_rx) = mpsc::channel(SIGNALS);
+        let (media_tx, media) = mpsc::unbounded_channel();
+        let (reports_tx, reports) = mpsc::unbounded_channel();
+        let (stop, stop_rx) = watch::channel(Stop::No);
+
+        let taps = Taps::start(recorder_settings(&config, keys)?, reports_tx)?;
+        let intake = taps.intake();
+        let workers = Workers::start(
+            config.media.workers,
+            // The engine is gone only when the node is; events then have no reader.
+            move |event| drop(media_tx.send(event)),
+            move |session, block| intake.block(session, block),
+        )
+        .map_err(StartError::Media)?;
+
+        let calls = Calls { signals, stop: stop_rx.clone(), recorder: taps.counters() };
+        let http = match &config.control {
+            None => None,
+            Some(control) => {
+                let parts = Parts {
+                    calls: Arc::new(calls.clone()),
+                    history: history.clone(),
+                    access: Arc::new(Access::new(control.keys.clone(), random()?)),
+                    metrics: metrics.clone(),
+                    clock: Arc::new(Instant::now),
+                    node: config.node.name.clone(),
+                };
+                Some(Http::start(control.address, router(parts, Router::new())).await?)
+            }
+        };
+
+        let listeners = config.listeners.iter().map(|listener| listener.address).collect();
+        let media_address = config.media.address;
+        let engine = Engine::new(Arc::new(config), random()?);
+        let driver =
+            Driver { engine, sockets, workers, taps, history: history.clone(), recipient, metrics, media_address };
+        let inputs = Inputs { signals: signals_rx, media, reports, stop: stop_rx };
+        let engine = tokio::spawn(driver.run(inputs));
+        Ok(Self { calls, history, stop, engine, http, listeners })
+    }
+
+    /// A handle to the node's calls.
+    pub fn calls(&self) -> &Calls {
+        &self.calls
+    }
+
+    /// The node's events.
+    pub fn events(&self) -> &Arc<History> {
+        &self.history
+    }
+
+    /// Addresses of the SIP listeners as bound, in the order of the configuration.
+    pub fn listeners(&self) -> &[SocketAddr] {
+        &self.listeners
+    }
+
+    /// Address of the HTTP API as bound.
+    pub fn control(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(|http| http.address)
+    }
+
+    /// Refuses new calls with 503; the node ends with its last call.
+    pub fn drain(&self) {
+        self.stop.send_if_modified(|stop| {
+            let running = *stop == Stop::No;
+            if running {
+                *stop = Stop::Drain;
+            }
+            running
+        });
+    }
+
+    /// Ends every call, then the node.
+    pub fn stop_now(&self) {
+        let _ = self.stop.send(Stop::Now);
+    }
+
+    /// Waits until the node has ended after [`Node::drain`] or [`Node::stop_now`]: calls over, recordings sealed.
+    /// Cancel safe.
+    pub async fn ended(&mut self) {
+        if !self.engine.is_finished() {
+            let _ = (&mut self.engine).await;
+        }
+        if let Some(http) = self.http.take() {
+            http.end().await;
+        }
+    }
+}
+
+/// What the recorder is started with, if a trunk of `config` records.
+fn recorder_settings(config: &Config, keys: KeyRing) -> Result<Option<Settings>, StartError> {
+    if config.trunks.iter().all(|trunk| trunk.recording == RecordingPolicy::Off) {
+        return Ok(None);
+    }
+    Ok(Some(Settings {
+        root: config.storage.recordings.clone(),
+        node: config.node.name.clone(),
+        kek: keys.into_current().ok_or(StartError::NoKey)?,
+        queue_blocks: QUEUE_BLOCKS,
+        random: random()?,
+    }))
+}
+
+/// A generator seeded by the operating system.
+fn random() -> Result<Random, StartError> {
+    let mut seed = [0u8; 32];
+    rand::rngs::SysRng.try_fill_bytes(&mut seed).map_err(|error| StartError::Random(error.to_string()))?;
+    Ok(Random::from_seed(seed))
+}

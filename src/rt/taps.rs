@@ -1,0 +1,132 @@
+//! Joins media sessions to recordings: blocks of a session go to the recording that was opened for it, from the media
+//! worker's thread straight into the recorder's queue. Orders of the engine go in; the recorder's reports come back as
+//! what the engine understands.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::recorder::{Failure, Feed, Handle, Meta, Recorder, Report, Settings};
+use crate::base::ids::{RecordingId, SessionId};
+use crate::call::RecorderReport;
+use crate::media::MaskedBlock;
+use crate::obs::metrics::RecorderTotals;
+
+type Feeds = Arc<RwLock<HashMap<SessionId, Feed>>>;
+
+/// What the recorder told the engine.
+pub(super) type Reports = UnboundedSender<(RecordingId, RecorderReport)>;
+
+/// The recorder of a node, if it records, and which session feeds which recording.
+pub(super) struct Taps {
+    recorder: Option<(Recorder, Handle)>,
+    feeds: Feeds,
+    open: HashMap<RecordingId, SessionId>,
+    reports: Reports,
+}
+
+/// The media workers' way to the recorder.
+#[derive(Clone)]
+pub(super) struct Intake(Feeds);
+
+impl Intake {
+    /// Takes a block; a session that is not recorded (any more) has nowhere to put it.
+    pub(super) fn block(&self, session: SessionId, block: MaskedBlock) {
+        let feeds = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(feed) = feeds.get(&session) {
+            feed.block(block);
+        }
+    }
+}
+
+impl Taps {
+    /// Starts the recorder if there are `settings` for one.
+    pub(super) fn start(settings: Option<Settings>, reports: Reports) -> Result<Self, Failure> {
+        let recorder = match settings {
+            None => None,
+            Some(settings) => {
+                let reports = reports.clone();
+                let recorder = Recorder::start(settings, move |recording, report| tell(&reports, recording, report))?;
+                let handle = recorder.handle();
+                Some((recorder, handle))
+            }
+        };
+        Ok(Self { recorder, feeds: Feeds::default(), open: HashMap::new(), reports })
+    }
+
+    /// The media workers' way in.
+    pub(super) fn intake(&self) -> Intake {
+        Intake(self.feeds.clone())
+    }
+
+    /// Counters of the recorder, if there is one.
+    pub(super) fn counters(&self) -> Option<Handle> {
+        self.recorder.as_ref().map(|(_, handle)| handle.clone())
+    }
+
+    /// Starts a recording of `session`'s blocks. Without a recorder it fails at once, by report.
+    pub(super) fn open(&mut self, recording: RecordingId, session: SessionId, meta: Meta) {
+        let Some((_, handle)) = &self.recorder else {
+            let _ = self.reports.send((recording, RecorderReport::Failed));
+            return;
+        };
+        let feed = handle.open(recording, meta);
+        self.open.insert(recording, session);
+        self.feeds.write().unwrap_or_else(PoisonError::into_inner).insert(session, feed);
+    }
+
+    /// Seals and closes a recording after the blocks it has.
+    pub(super) fn close(&mut self, recording: RecordingId) {
+        let Some(session) = self.open.remove(&recording) else { return };
+        let feed = self.feeds.write().unwrap_or_else(PoisonError::into_inner).remove(&session);
+        if let Some(feed) = feed {
+            feed.close();
+        }
+    }
+
+    /// Closes what is open and waits for the recorder to have written it.
+    pub(super) fn shutdown(mut self) {
+        for recording in self.open.keys().copied().collect::<Vec<_>>() {
+            self.close(recording);
+        }
+        if let Some((recorder, handle)) = self.recorder {
+            drop(handle);
+            recorder.stop();
+        }
+    }
+}
+
+/// Passes on what the engine must know and logs the rest.
+fn tell(reports: &Reports, recording: RecordingId, report: Report) {
+    let told = match report {
+        Report::Opened { .. } | Report::Acknowledged { .. } => return,
+        Report::Behind { blocks } => {
+            tracing::warn!(%recording, blocks, "the disk is too slow: blocks of 100 ms were lost, marked as silence");
+            return;
+        }
+        Report::Closed { length_ms, bytes } => {
+            tracing::info!(%recording, length_ms, bytes, "recording closed");
+            RecorderReport::Closed
+        }
+        Report::Failed(failure) => {
+            tracing::error!(%recording, %failure, "recording failed");
+            RecorderReport::Failed
+        }
+    };
+    // The engine is gone only when the node is.
+    let _ = reports.send((recording, told));
+}
+
+/// The recorder's totals as metrics take them.
+pub(super) fn totals(handle: &Handle) -> RecorderTotals {
+    let counters = handle.counters();
+    RecorderTotals {
+        open: counters.open.load(Relaxed),
+        waiting: u64::try_from(counters.waiting()).unwrap_or(u64::MAX),
+        chunks: counters.chunks.load(Relaxed),
+        bytes: counters.bytes.load(Relaxed),
+        lost_blocks: counters.lost_blocks.load(Relaxed),
+    }
+}
