@@ -184,7 +184,7 @@ impl From<SignalError> for Problem {
 }
 
 impl IntoResponse for Problem {
-    /// The document itself is written by [`super::secure`], which knows the path.
+    /// The document itself is written by `control::secure`, which knows the path.
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = status.into_response();

@@ -85,12 +85,8 @@ fn luhn(digits: &[u8]) -> bool {
 
 /// Overwrites the `hit` digits of the run in `bytes` with `x`.
 fn blank(bytes: &mut [u8], (start, len): (usize, usize)) {
-    let mut seen = 0;
-    for byte in bytes.iter_mut().filter(|b| b.is_ascii_digit()) {
-        if seen >= start && seen < start + len {
-            *byte = b'x';
-        }
-        seen += 1;
+    for byte in bytes.iter_mut().filter(|b| b.is_ascii_digit()).skip(start).take(len) {
+        *byte = b'x';
     }
 }
 

@@ -32,6 +32,9 @@ pub struct Carrier {
     pub codecs: Vec<Codec>,
 }
 
+/// An API key of a site: name, role, key text.
+pub type SiteKey = (String, Role, String);
+
 /// A site: carriers on one side, one PBX on the other.
 #[derive(Debug, Clone)]
 pub struct Site {
@@ -53,8 +56,8 @@ pub struct Site {
     pub ports: (u16, u16),
     /// Media inactivity.
     pub inactivity: Duration,
-    /// HTTP address and API keys (name, role, key text).
-    pub control: Option<(SocketAddr, Vec<(String, Role, String)>)>,
+    /// HTTP address and API keys.
+    pub control: Option<(SocketAddr, Vec<SiteKey>)>,
     /// Where recordings go.
     pub recordings: PathBuf,
     /// The current key-encryption key.

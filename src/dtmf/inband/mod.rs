@@ -16,13 +16,13 @@
 //!   Σsin²ωt = (W − D(2ω))/2    Σsin ωr t·sin ωc t = (D(ωr−ωc) − D(ωr+ωc))/2
 //! ```
 //!
-//! whose inverses are a table per pair of frequencies ([`bank`]). Correlations are kept per block of 8 samples and
+//! whose inverses are a table per pair of frequencies (`bank`). Correlations are kept per block of 8 samples and
 //! turned to the window's centre when they are added, so a hop of 1 ms costs one block, not one window.
 //!
 //! The frequencies are a grid over both groups from 3.5 % under the lowest to 3.5 % over the highest, so the first stage
 //! needs no key and no tolerance: **anything made of one low-group and one high-group tone is a suspect**, since what is
 //! merely out of tolerance for us may still be a digit to somebody's receiver. Which key it is, and whether it is within
-//! tolerance, is the second stage's business ([`confirm`]): a fit over 25 ms whose frequencies are exact, from the turn
+//! tolerance, is the second stage's business (`confirm`): a fit over 25 ms whose frequencies are exact, from the turn
 //! of phase between its halves.
 //!
 //! Before all this a band-pass (600–1,900 Hz) takes away what lies outside the groups: most of a voice's strength, hum,

@@ -12,7 +12,7 @@ mod signalling;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rand::RngExt;
 

@@ -4,6 +4,7 @@ use super::*;
 use crate::testkit::keys::{Form, typed};
 use crate::testkit::net::{Conditions, Datagram, Net};
 use rand::SeedableRng;
+use std::time::Duration;
 
 struct Two {
     now: Instant,
@@ -17,6 +18,7 @@ const SIP: [&str; 2] = ["10.0.0.1:5060", "10.0.0.2:5060"];
 const RTP: [&str; 2] = ["10.0.0.1:4000", "10.0.0.2:4000"];
 
 impl Two {
+    #[allow(clippy::disallowed_methods)]
     fn new(seed: u64, path: Conditions, profiles: [Profile; 2]) -> Self {
         let random = |n: u64| Random::seed_from_u64(seed * 10 + n);
         let [a, b] = profiles;
