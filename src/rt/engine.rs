@@ -18,7 +18,7 @@ use crate::base::time::soonest;
 use crate::call::{Engine, RecordOrder, RecorderReport, Reply, Signal, SignalError};
 use crate::control::history::History;
 use crate::media;
-use crate::obs::event::EventKind;
+use crate::obs::event::{Event, EventKind};
 use crate::obs::metrics::{LegPackets, Metrics};
 use crate::sip::endpoint::Flow;
 
@@ -266,13 +266,23 @@ impl Driver {
     }
 }
 
-/// One log line per event. The event types have no room for a digit.
-fn log_event(event: &crate::obs::event::Event) {
+/// One log line per event: its type as the message, its call, the rest as `name=value` words. The event types have no
+/// room for a digit; one line per masked key would only be noise.
+fn log_event(event: &Event) {
     if matches!(event.kind, EventKind::KeyMasked { .. } | EventKind::CollectionProgress { .. }) {
         return;
     }
-    match serde_json::to_string(event) {
-        Ok(json) => tracing::info!(event = %json, "event"),
-        Err(error) => tracing::error!(%error, "an event cannot be written as JSON"),
-    }
+    let Ok(serde_json::Value::Object(mut fields)) = serde_json::to_value(&event.kind) else {
+        tracing::error!(seq = event.seq, "an event cannot be written");
+        return;
+    };
+    let kind = fields.remove("type");
+    let words: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    tracing::info!(
+        call = event.call.map(tracing::field::display),
+        seq = event.seq,
+        detail = words.join(" "),
+        "{}",
+        kind.as_ref().and_then(serde_json::Value::as_str).unwrap_or("event")
+    );
 }
