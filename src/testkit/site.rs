@@ -32,11 +32,19 @@ pub struct Carrier {
     pub codecs: Vec<Codec>,
 }
 
-/// An API key of a site: name, role, key text.
-pub type SiteKey = (String, Role, String);
+/// An API key of a site, with its text.
+#[derive(Clone)]
+pub struct Key {
+    /// Whose it is.
+    pub name: String,
+    /// Role.
+    pub role: Role,
+    /// What is sent as the bearer token.
+    pub text: String,
+}
 
 /// A site: carriers on one side, one PBX on the other.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Site {
     /// Carrier trunks.
     pub carriers: Vec<Carrier>,
@@ -57,7 +65,7 @@ pub struct Site {
     /// Media inactivity.
     pub inactivity: Duration,
     /// HTTP address and API keys.
-    pub control: Option<(SocketAddr, Vec<SiteKey>)>,
+    pub control: Option<(SocketAddr, Vec<Key>)>,
     /// Where recordings go.
     pub recordings: PathBuf,
     /// The current key-encryption key.
@@ -170,10 +178,10 @@ impl Site {
             },
             trunks,
             routes,
-            control: self.control.as_ref().map(|(address, keys)| Control {
-                address: *address,
-                keys: keys.iter().map(|(name, role, text)| api_key(name, *role, text)).collect(),
-            }),
+            control: self
+                .control
+                .as_ref()
+                .map(|(address, keys)| Control { address: *address, keys: keys.iter().map(api_key).collect() }),
             storage: Storage { recordings: self.recordings.clone() },
             keys: Keys { current: self.kek.clone(), old: Vec::new() },
             log: Log { level: self.log, json: true },
@@ -181,6 +189,6 @@ impl Site {
     }
 }
 
-fn api_key(name: &str, role: Role, text: &str) -> ApiKey {
-    ApiKey { name: name.to_owned(), role, sha256: Sha256::digest(text.as_bytes()).into() }
+fn api_key(key: &Key) -> ApiKey {
+    ApiKey { name: key.name.clone(), role: key.role, sha256: Sha256::digest(key.text.as_bytes()).into() }
 }

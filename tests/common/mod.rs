@@ -10,10 +10,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
+/// Prints past the test harness's capture, so that it is seen without `--nocapture`.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
 /// Says loudly why a test does nothing. CI reads these lines.
 pub fn skip(test: &str, why: &str) {
-    // Past the test harness's capture, so that it is seen without --nocapture.
-    let _ = writeln!(std::io::stderr().lock(), "SKIPPED {test}: {why}");
+    say(&format!("SKIPPED {test}: {why}"));
 }
 
 /// Whether a program is installed.

@@ -154,6 +154,9 @@ pub struct UserAgent {
     sdp: (u64, u64),
     transactions: Transactions,
     infos: Vec<Message>,
+    /// INFO digits not yet sent: each waits for the answer to the one before, so that a lost one keeps their order.
+    waiting: VecDeque<(Digit, u32)>,
+    info_open: bool,
     received: Vec<Vec<u8>>,
     events: VecDeque<Event>,
     /// Its media.
@@ -182,6 +185,8 @@ impl UserAgent {
             sdp,
             transactions: Transactions::default(),
             infos: Vec::new(),
+            waiting: VecDeque::new(),
+            info_open: false,
             received: Vec::new(),
             events: VecDeque::new(),
             rtp,
@@ -250,8 +255,18 @@ impl UserAgent {
         self.reinvite(now, self.direction);
     }
 
-    /// Sends a digit by INFO (`application/dtmf-relay`).
+    /// Sends a digit by INFO (`application/dtmf-relay`), after those sent before have been answered.
     pub fn info(&mut self, now: Instant, digit: &Digit, duration_ms: u32) {
+        self.waiting.push_back((digit.clone(), duration_ms));
+        self.next_info(now);
+    }
+
+    fn next_info(&mut self, now: Instant) {
+        if self.info_open {
+            return;
+        }
+        let Some((digit, duration_ms)) = self.waiting.pop_front() else { return };
+        self.info_open = true;
         let body = format!("Signal={}\r\nDuration={duration_ms}\r\n", digit.expose_char());
         self.send_request(now, "INFO", |m| m.with_body("application/dtmf-relay", body));
     }
@@ -313,6 +328,10 @@ impl UserAgent {
         for method in self.transactions.handle_timeout(now) {
             if method == "INVITE" && !matches!(self.state, State::Up) {
                 self.end();
+            }
+            if method == "INFO" {
+                self.info_open = false;
+                self.next_info(now);
             }
             self.events.push_back(Event::TimedOut(method));
         }

@@ -117,7 +117,11 @@ impl UserAgent {
                 }
             }
             ("INVITE", _) => self.final_to_invite(now, response, status, cseq),
-            ("INFO", 200..) => self.events.push_back(Event::InfoAnswered(status)),
+            ("INFO", 200..) => {
+                self.events.push_back(Event::InfoAnswered(status));
+                self.info_open = false;
+                self.next_info(now);
+            }
             ("BYE", 200..) => self.events.push_back(Event::Ended),
             _ => {}
         }
