@@ -184,8 +184,8 @@ impl Call {
 
     /// Media reports that nothing comes from either leg.
     pub(super) fn handle_inactivity(&mut self, now: Instant, s: &mut Shared) {
-        if let Phase::Established(up) = &self.phase {
-            let verdict = up.handle_inactivity();
+        if let Phase::Established(up) = &mut self.phase {
+            let verdict = up.handle_inactivity(now, &self.core, s);
             self.obey(now, s, verdict, false);
         }
     }
@@ -237,7 +237,7 @@ impl Call {
         match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::SettingUp(setup) => self.phase = setup.handle_timeout(now, &mut self.core, s),
             Phase::Established(mut up) => {
-                up.handle_timeout(now, s);
+                up.handle_timeout(now, &self.core, s);
                 self.phase = Phase::Established(up);
             }
             Phase::Over => {}

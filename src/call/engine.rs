@@ -364,7 +364,7 @@ impl Engine {
             (Some(invite), _) => invite.owner,
             (None, Some(Asked::Update(call))) => Some(call),
             (None, Some(Asked::Probe(call, leg))) => {
-                self.with_call(now, call, |call, s| call.handle_probe(now, s, leg, status));
+                self.with_call(now, call, |call, s| call.handle_probe(now, s, leg, 408));
                 None
             }
             (None, None) => None,

@@ -9,13 +9,13 @@
 //!  any ── BYE, media inactivity, operator, recorder ─► over: BYE on the other leg, or both
 //! ```
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::call::Verdict;
 use super::core::Core;
 use super::refused::Refused;
 use super::remains::Farewell;
-use super::shared::Shared;
+use super::shared::{Asked, Shared};
 use super::{bodies, crossing};
 use crate::base::ids::Leg;
 use crate::obs::event::{EndCause, EventKind};
@@ -100,11 +100,16 @@ pub(super) struct Established {
     pub(super) legs: [Side; 2],
     pub(super) since: Instant,
     pub(super) exchange: Exchange,
+    /// When both peers are asked whether they still live; `None` while media tells.
+    pub(super) probe_at: Option<Instant>,
 }
+
+/// How often the peers of a silent call are asked whether they still live.
+const PROBE_EVERY: Duration = Duration::from_secs(60);
 
 impl Established {
     pub(super) fn new(since: Instant, legs: [Side; 2], exchange: Exchange) -> Self {
-        Self { legs, since, exchange }
+        Self { legs, since, exchange, probe_at: None }
     }
 
     pub(super) fn side(&mut self, leg: Leg) -> &mut Side {
@@ -165,11 +170,23 @@ impl Established {
         side.dest = crossing::next_hop(&s.config, core.trunk(leg), side.dialog.next_hop(), side.dest);
     }
 
-    /// An INFO passed on was answered, or not: 481 and silence mean that the dialog is gone.
+    /// A request that only tells whether the peer lives was answered, or not: 481 and silence mean that it does not.
     pub(super) fn handle_probe(&mut self, leg: Leg, status: u16) -> Verdict {
-        match status {
-            408 | 481 => Verdict::End { cause: EndCause::Timeout, gone: Some(leg), reason: None },
-            _ => Verdict::Stay,
+        let gone = match status {
+            481 => Some(leg),
+            408 => None,
+            _ => return Verdict::Stay,
+        };
+        Verdict::End { cause: EndCause::Timeout, gone, reason: None }
+    }
+
+    /// Asks both peers whether they still live.
+    pub(super) fn probe(&mut self, now: Instant, core: &Core, s: &mut Shared) {
+        self.probe_at = Some(now + PROBE_EVERY);
+        for leg in [Leg::Customer, Leg::Agent] {
+            let side = self.side(leg);
+            let (options, dest) = (side.dialog.next_request(Method::Options), side.dest);
+            s.send(now, options, dest, Some(Asked::Probe(core.id, leg)));
         }
     }
 
@@ -183,13 +200,20 @@ impl Established {
         }
     }
 
-    /// No RTP from either side: over, unless a leg is on hold.
-    pub(super) fn handle_inactivity(&self) -> Verdict {
+    /// No RTP from either side: over, unless a leg is on hold. Then silence is no proof, and from now on the peers are
+    /// asked, so that a call whose both ends have vanished on hold does not stay for ever.
+    pub(super) fn handle_inactivity(&mut self, now: Instant, core: &Core, s: &mut Shared) -> Verdict {
         let held = self
             .legs
             .iter()
             .any(|side| side.held || side.sdp.media().is_some_and(|media| !media.send || !media.receive));
-        if held { Verdict::Stay } else { Verdict::End { cause: EndCause::MediaInactivity, gone: None, reason: None } }
+        if !held {
+            return Verdict::End { cause: EndCause::MediaInactivity, gone: None, reason: None };
+        }
+        if self.probe_at.is_none() {
+            self.probe(now, core, s);
+        }
+        Verdict::Stay
     }
 
     /// Announces who holds whom after a change.

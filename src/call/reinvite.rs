@@ -11,6 +11,7 @@ use super::refused::Refused;
 use super::shared::{Asked, Shared};
 use super::{bodies, crossing};
 use crate::base::ids::Leg;
+use crate::base::time::soonest;
 use crate::obs::event::EndCause;
 use crate::sdp::negotiate::{Ask, Peer, read_peer};
 use crate::sdp::{Media, Session};
@@ -311,7 +312,10 @@ impl Established {
     }
 
     /// Time passed.
-    pub(super) fn handle_timeout(&mut self, now: Instant, s: &mut Shared) {
+    pub(super) fn handle_timeout(&mut self, now: Instant, core: &Core, s: &mut Shared) {
+        if self.probe_at.is_some_and(|at| at <= now) {
+            self.probe(now, core, s);
+        }
         if let Exchange::Asking(asking) = &mut self.exchange
             && asking.deadline.is_some_and(|at| at <= now)
         {
@@ -322,10 +326,11 @@ impl Established {
 
     /// When [`Established::handle_timeout`] is due.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        match &self.exchange {
+        let patience = match &self.exchange {
             Exchange::Asking(asking) => asking.deadline,
             Exchange::AwaitingAck { .. } | Exchange::Quiet => None,
-        }
+        };
+        soonest(patience, self.probe_at)
     }
 }
 

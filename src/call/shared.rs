@@ -36,7 +36,7 @@ pub(super) struct Invite {
 pub(super) enum Asked {
     /// An UPDATE of a call's re-negotiation.
     Update(CallId),
-    /// Anything else whose timeout or 481 tells that the dialog is gone: an INFO passed on.
+    /// Anything else whose timeout or 481 tells that the dialog is gone: an INFO passed on, an OPTIONS.
     Probe(CallId, Leg),
 }
 

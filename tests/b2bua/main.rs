@@ -1,0 +1,11 @@
+//! Calls through the engine, as stories between a carrier and a PBX in virtual time. Every message of the peers is
+//! written, and every message of ours read, by a second SIP implementation (`testkit::simple_sip`); media and recorder
+//! orders go through a ledger that checks each of them.
+
+mod changes;
+mod digits;
+mod harness;
+mod hiding;
+mod refusals;
+mod setup;
+mod walk;

@@ -1,0 +1,395 @@
+//! A seeded walk: thousands of calls between peers that do whatever comes to mind, over a network that loses, repeats
+//! and reorders. Nothing is asked of the peers; of the engine it is asked that no call is stuck, that each call ends
+//! once, that every port, recording, transaction and timer is given back, and that no order breaks the ledger's rules.
+//! The seed of a failing run is printed; `TONEWALL_SEED` runs one again.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::time::{Duration, Instant};
+
+use rand::{RngExt, SeedableRng};
+use tonewall::base::Random;
+use tonewall::base::ids::Leg;
+use tonewall::base::secret::Digit;
+use tonewall::call::{CollectionRequest, RecorderReport, Signal};
+use tonewall::config::{GuardMode, RecordingPolicy, StarCodes};
+use tonewall::media::{Event, Guard};
+use tonewall::obs::event::{EventKind, HoldKind};
+use tonewall::testkit::simple_sip::{Message, tag};
+
+use crate::harness::*;
+
+const CALLS: u32 = 3_000;
+
+/// A datagram on its way to the engine.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Flying {
+    at: Instant,
+    nth: u64,
+    from: Who,
+    bytes: Vec<u8>,
+}
+
+struct Walk {
+    w: World,
+    random: Random,
+    flying: BinaryHeap<Reverse<Flying>>,
+    nth: u64,
+    lines: Vec<Line>,
+    /// INVITEs sent by a peer, to cancel or acknowledge.
+    asked: HashMap<String, (Line, Message)>,
+    /// INVITEs got by a peer and not finally answered.
+    ringing: Vec<(Who, Message)>,
+}
+
+impl Walk {
+    fn new(seed: u64) -> Self {
+        let w = World::with(|config| {
+            config.trunks[0].guard = if seed % 3 == 0 { GuardMode::Always } else { GuardMode::Signal };
+            config.trunks[0].recording = RecordingPolicy::BestEffort;
+            config.trunks[1].remotes.push(Who::Standby.at());
+            let keys = |text: &str| text.chars().filter_map(Digit::from_char).collect();
+            config.trunks[1].star_codes =
+                Some(StarCodes { begin: keys("*71"), end: keys("*72"), in_band: seed % 2 == 0 });
+            config.media.ports = (30_000, 30_155);
+        });
+        let random = Random::seed_from_u64(seed);
+        Self { w, random, flying: BinaryHeap::new(), nth: 0, lines: vec![], asked: HashMap::new(), ringing: vec![] }
+    }
+
+    fn chance(&mut self, percent: u32) -> bool {
+        self.random.random_range(0..100) < percent
+    }
+
+    /// Sends a message: lost, late, doubled, and some repeated as retransmissions are.
+    fn send(&mut self, from: Who, message: &Message, repeats: bool) {
+        let copies: &[u64] = if repeats { &[0, 500, 1_500, 3_500, 7_500] } else { &[0] };
+        for after in copies {
+            let double = if self.chance(5) { 2 } else { 1 };
+            for _ in 0..double {
+                if self.chance(10) {
+                    continue;
+                }
+                self.nth += 1;
+                let late = self.random.random_range(1..300);
+                let at = self.w.now + Duration::from_millis(after + late);
+                self.flying.push(Reverse(Flying { at, nth: self.nth, from, bytes: message.print() }));
+            }
+        }
+    }
+
+    /// Everything that is due by `until`, in order.
+    fn run(&mut self, until: Instant) {
+        loop {
+            let flight = self.flying.peek().map(|Reverse(f)| f.at);
+            let timer = self.w.engine.poll_timeout();
+            let next = [flight, timer].into_iter().flatten().min().filter(|at| *at <= until);
+            let Some(next) = next else { break };
+            self.w.now = self.w.now.max(next);
+            if flight.is_some_and(|at| at <= next) {
+                let Some(Reverse(flying)) = self.flying.pop() else { break };
+                self.w.send_bytes(flying.from, &flying.bytes);
+            } else {
+                self.w.engine.handle_timeout(self.w.now);
+                self.w.drain();
+            }
+            self.react();
+        }
+        self.w.now = until;
+    }
+
+    /// The peers read what they got.
+    fn react(&mut self) {
+        for who in [Who::Carrier, Who::Pbx, Who::Standby] {
+            while let Some(message) = self.w.next_for(who) {
+                if self.chance(8) {
+                    continue;
+                }
+                match message.method().map(str::to_owned).as_deref() {
+                    None => self.on_response(who, &message),
+                    Some("INVITE") => self.on_invite(who, message),
+                    Some("ACK") => {}
+                    Some("CANCEL") => self.on_cancel(who, &message),
+                    Some(_) => {
+                        let status = if self.chance(95) { 200 } else { 481 };
+                        if self.chance(95) {
+                            self.send(who, &reply(who, &message, status, ""), false);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn body(&mut self, who: Who) -> String {
+        let formats = ["0 8 101", "0 101", "8 101", "8", "0", "18"];
+        let directions = ["sendrecv", "sendrecv", "sendrecv", "sendonly", "inactive"];
+        let format = formats[self.random.random_range(0..formats.len())];
+        let direction = directions[self.random.random_range(0..directions.len())];
+        let version = self.w.next();
+        sdp(who, version, format, direction)
+    }
+
+    fn on_invite(&mut self, who: Who, invite: Message) {
+        let to = invite.get("to").and_then(tag).map(str::to_owned);
+        let fork = format!("fork{}", self.random.random_range(0..3));
+        match self.random.random_range(0..12) {
+            0 => {}
+            1 => {
+                let statuses = [486, 491, 488, 503, 408, 481, 302, 404, 600];
+                let status = statuses[self.random.random_range(0..statuses.len())];
+                self.send(who, &reply(who, &invite, status, &fork), true);
+            }
+            2 | 3 => {
+                self.send(who, &reply(who, &invite, 180, &fork), false);
+                self.ringing.push((who, invite));
+            }
+            4 => {
+                let body = self.body(who);
+                let early = reply(who, &invite, 183, &fork).with_body("application/sdp", body);
+                self.send(who, &early, false);
+                self.ringing.push((who, invite));
+            }
+            _ => self.answer(who, &invite, to.is_none(), &fork),
+        }
+    }
+
+    fn answer(&mut self, who: Who, invite: &Message, first: bool, fork: &str) {
+        let body = self.body(who);
+        let mut ok = reply(who, invite, 200, fork);
+        if self.chance(97) {
+            ok = ok.with_body("application/sdp", body);
+        }
+        self.send(who, &ok, true);
+        if first {
+            self.lines.push(Line::called(who, invite, fork));
+        }
+    }
+
+    fn on_cancel(&mut self, who: Who, cancel: &Message) {
+        self.send(who, &reply(who, cancel, 200, "c"), false);
+        let at = self.ringing.iter().position(|(w, i)| *w == who && i.branch() == cancel.branch());
+        if let Some(at) = at {
+            let (_, invite) = self.ringing.swap_remove(at);
+            if self.chance(80) {
+                self.send(who, &reply(who, &invite, 487, "fork0"), true);
+            } else {
+                self.answer(who, &invite, true, "fork0");
+            }
+        }
+    }
+
+    fn on_response(&mut self, who: Who, response: &Message) {
+        let Some((_, "INVITE")) = response.cseq() else { return };
+        let Some(status) = response.status().filter(|status| *status >= 200) else { return };
+        let Some((line, invite)) = self.asked.get(response.branch().unwrap_or_default()).cloned() else { return };
+        let mut line = line;
+        if status < 300 {
+            if response.get("contact").is_none() {
+                return;
+            }
+            line.follow(response);
+        }
+        let mut ack = line.ack(&mut self.w);
+        if status < 300 && invite.body.is_empty() && self.chance(90) {
+            let body = self.body(who);
+            ack = ack.with_body("application/sdp", body);
+        } else if status >= 300 {
+            ack.headers[0].1 = invite.get("via").expect("Via").to_owned();
+        }
+        if self.chance(96) {
+            self.send(who, &ack, true);
+        }
+        if status < 300 && !self.lines.iter().any(|l| l.call_id == line.call_id) {
+            self.lines.push(line);
+        }
+    }
+
+    /// A peer calls.
+    fn place(&mut self) {
+        let who = if self.chance(80) { Who::Carrier } else { Who::Pbx };
+        let mut line = Line::new(&mut self.w, who, "1001");
+        self.invite(&mut line);
+    }
+
+    fn invite(&mut self, line: &mut Line) {
+        let body = self.body(line.who);
+        let mut invite = line.request(&mut self.w, "INVITE");
+        if self.chance(85) {
+            invite = invite.with_body("application/sdp", body);
+        }
+        self.send(line.who, &invite, true);
+        let branch = invite.branch().expect("branch").to_owned();
+        self.asked.insert(branch, (line.clone(), invite));
+    }
+
+    /// Somebody does something.
+    fn stir(&mut self) {
+        let who_answers = self.ringing.len();
+        if who_answers > 0 && self.chance(60) {
+            let at = self.random.random_range(0..who_answers);
+            let (who, invite) = self.ringing.swap_remove(at);
+            let fork = format!("fork{}", self.random.random_range(0..3));
+            self.answer(who, &invite, true, &fork);
+        }
+        if !self.asked.is_empty() && self.chance(5) {
+            let at = self.random.random_range(0..self.asked.len());
+            let Some((mut line, invite)) = self.asked.values().nth(at).cloned() else { return };
+            let mut cancel = line.request(&mut self.w, "CANCEL");
+            cancel.headers[0].1 = invite.get("via").expect("Via").to_owned();
+            self.send(line.who, &cancel, true);
+        }
+        if !self.lines.is_empty() {
+            let at = self.random.random_range(0..self.lines.len());
+            let mut line = self.lines[at].clone();
+            match self.random.random_range(0..10) {
+                0..=3 => {
+                    let bye = line.request(&mut self.w, "BYE");
+                    self.send(line.who, &bye, true);
+                    self.lines.swap_remove(at);
+                    return;
+                }
+                4 | 5 => self.invite(&mut line),
+                6 => {
+                    let body = self.body(line.who);
+                    let update = line.request(&mut self.w, "UPDATE");
+                    let update = if self.chance(70) { update.with_body("application/sdp", body) } else { update };
+                    self.send(line.who, &update, true);
+                }
+                7 => {
+                    let info = line.request(&mut self.w, "INFO");
+                    let info = info.with_body("application/dtmf-relay", "Signal=5\r\nDuration=100\r\n");
+                    self.send(line.who, &info, true);
+                }
+                8 => {
+                    let actions = ["pause", "resume", "mask", "unmask"];
+                    let action = actions[self.random.random_range(0..actions.len())];
+                    let info = line.request(&mut self.w, "INFO").with("X-AC-Action", action);
+                    self.send(line.who, &info, true);
+                }
+                _ => {
+                    let options = line.request(&mut self.w, "OPTIONS");
+                    self.send(line.who, &options, true);
+                }
+            }
+            self.lines[at] = line;
+        }
+        self.signal();
+        self.media();
+    }
+
+    fn signal(&mut self) {
+        let calls = self.w.views();
+        if calls.is_empty() {
+            return;
+        }
+        let view = &calls[self.random.random_range(0..calls.len())];
+        let (call, actor) = (view.id, actor());
+        let signal = match self.random.random_range(0..12) {
+            0 => Signal::HangUp { call, actor },
+            1 | 2 => {
+                let kinds = vec![HoldKind::Mask, HoldKind::Pause];
+                Signal::TakeHolds { call, kinds, reason: "walk".into(), ttl: Some(5 * SEC), actor }
+            }
+            3 => match view.holds.first() {
+                Some(hold) => Signal::ReleaseHold { call, hold: hold.id, actor },
+                None => return,
+            },
+            4..=6 => Signal::StartCollection { call, request: CollectionRequest::of_length(4), actor },
+            7 => match &view.collection {
+                Some(open) => Signal::CancelCollection { call, collection: open.id, actor },
+                None => return,
+            },
+            8 => {
+                if let Some(recording) = &view.recording {
+                    self.w.engine.handle_recorder(self.w.now, recording.id, RecorderReport::Failed);
+                    self.w.ledger.recordings_open -= usize::from(
+                        recording.state == tonewall::obs::event::RecordingState::Recording
+                            || recording.state == tonewall::obs::event::RecordingState::Paused,
+                    );
+                    self.w.drain();
+                }
+                return;
+            }
+            _ => return,
+        };
+        // Refused or granted: both are fine, neither may break anything.
+        let _ = self.w.signal(signal);
+    }
+
+    fn media(&mut self) {
+        let sessions: Vec<_> = self.w.ledger.sessions.iter().map(|(id, s)| (*id, s.toward_agent)).collect();
+        if sessions.is_empty() {
+            return;
+        }
+        let (session, guard) = sessions[self.random.random_range(0..sessions.len())];
+        let event = match self.random.random_range(0..8) {
+            0 => Event::Inactive { session },
+            1 => {
+                self.w.engine.handle_media_failed(self.w.now, session);
+                self.w.drain();
+                return;
+            }
+            _ => {
+                let from = if self.chance(70) { Leg::Customer } else { Leg::Agent };
+                let digit = Digit::from_event(self.random.random_range(0..16)).expect("a key");
+                Event::Digit { session, from, digit, masked: matches!(guard, Guard::Masked(_)) }
+            }
+        };
+        self.w.engine.handle_media(self.w.now, event);
+        self.w.drain();
+    }
+
+    fn finish(mut self) {
+        // The peers fall silent: what set-ups are open run out, what is up is found inactive.
+        let quiet = self.w.now + Duration::from_secs(200);
+        self.run(quiet);
+        for _ in 0..2 {
+            let sessions: Vec<_> = self.w.ledger.sessions.keys().copied().collect();
+            for session in sessions {
+                self.w.engine.handle_media(self.w.now, Event::Inactive { session });
+                self.w.drain();
+            }
+            // Nobody answers any more, so a call on hold is found dead by its probe.
+            self.w.inbox.clear();
+            self.w.advance(70 * SEC);
+        }
+        self.w.inbox.clear();
+        self.w.expect_clean();
+        let count = |kind: fn(&EventKind) -> bool| self.w.events.iter().filter(|e| kind(e)).count();
+        let started = count(|e| matches!(e, EventKind::CallStarted { .. }));
+        assert_eq!(started, count(|e| matches!(e, EventKind::CallEnded { .. })));
+        assert_eq!(
+            count(|e| matches!(e, EventKind::CollectionStarted { .. })),
+            count(|e| matches!(e, EventKind::CollectionEnded { .. })),
+        );
+        let answered = count(|e| matches!(e, EventKind::CallAnswered));
+        println!("{started} calls, {answered} answered, {} handed over", self.w.handovers.len());
+        assert!(answered > 10 && started > answered);
+    }
+}
+
+fn walk(seed: u64, calls: u32) {
+    println!("seed {seed}");
+    let mut walk = Walk::new(seed);
+    for _ in 0..calls {
+        walk.place();
+        for _ in 0..3 {
+            walk.stir();
+            let pause = walk.random.random_range(1..900);
+            let until = walk.w.now + Duration::from_millis(pause);
+            walk.run(until);
+        }
+    }
+    walk.finish();
+}
+
+#[test]
+fn whatever_peers_and_network_do_no_call_is_stuck_and_nothing_leaks() {
+    if let Ok(seed) = std::env::var("TONEWALL_SEED") {
+        return walk(seed.parse().expect("a number"), CALLS);
+    }
+    for seed in 0..6 {
+        walk(seed, CALLS / 6);
+    }
+}
