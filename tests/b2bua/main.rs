@@ -2,6 +2,8 @@
 //! written, and every message of ours read, by a second SIP implementation (`testkit::simple_sip`); media and recorder
 //! orders go through a ledger that checks each of them.
 
+#![allow(clippy::print_stdout)]
+
 mod changes;
 mod digits;
 mod harness;

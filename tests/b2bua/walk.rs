@@ -45,12 +45,12 @@ struct Walk {
 impl Walk {
     fn new(seed: u64) -> Self {
         let w = World::with(|config| {
-            config.trunks[0].guard = if seed % 3 == 0 { GuardMode::Always } else { GuardMode::Signal };
+            config.trunks[0].guard = if seed.is_multiple_of(3) { GuardMode::Always } else { GuardMode::Signal };
             config.trunks[0].recording = RecordingPolicy::BestEffort;
             config.trunks[1].remotes.push(Who::Standby.at());
             let keys = |text: &str| text.chars().filter_map(Digit::from_char).collect();
             config.trunks[1].star_codes =
-                Some(StarCodes { begin: keys("*71"), end: keys("*72"), in_band: seed % 2 == 0 });
+                Some(StarCodes { begin: keys("*71"), end: keys("*72"), in_band: seed.is_multiple_of(2) });
             config.media.ports = (30_000, 30_155);
         });
         let random = Random::seed_from_u64(seed);
