@@ -371,3 +371,153 @@ fn tagged(address: &str, tag: &str) -> String {
 pub fn is_loose(uri: &Uri<'_>) -> bool {
     uri.param("lr").is_some()
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+    use crate::sip::msg::{Message, parse_datagram};
+
+    fn invite() -> Request {
+        let text = "INVITE sip:bob@192.0.2.250 SIP/2.0\r\nVia: SIP/2.0/UDP 198.51.100.9;branch=z9hG4bK1\r\n\
+            Record-Route: <sip:p2.example.com;lr>, <sip:p1.example.com;lr>\r\n\
+            From: \"A\" <sip:alice@example.com>;tag=a1\r\nTo: <sip:bob@example.com>\r\nCall-ID: c1\r\n\
+            CSeq: 7 INVITE\r\nContact: <sip:alice@198.51.100.9:5070>\r\n\r\n";
+        match parse_datagram(text.as_bytes()) {
+            Ok(Message::Request(request)) => request,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn answer(status: u16, contact: Option<&str>) -> Response {
+        let mut response = Response::for_request(&invite(), status, "");
+        response.set_to_tag("b1");
+        if let Some(contact) = contact {
+            response.headers.push(HeaderName::Contact, contact);
+        }
+        response
+    }
+
+    fn within(method: &str, cseq: u32) -> Request {
+        let mut request = Request::new(Method::parse(method.as_bytes()).expect("a method"), "sip:192.0.2.250");
+        request.headers.push(HeaderName::CSeq, format!("{cseq} {method}"));
+        request.headers.push(HeaderName::Contact, "<sip:alice@198.51.100.77>");
+        request
+    }
+
+    fn text(request: &Request) -> String {
+        String::from_utf8(request.to_bytes().to_vec()).expect("text")
+    }
+
+    #[test]
+    fn both_sides_route_along_the_record_in_their_own_direction() {
+        let mut uac = Dialog::uac(&invite(), &answer(200, Some("<sip:bob@192.0.2.7>"))).expect("a dialog");
+        assert_eq!(
+            text(&uac.next_request(Method::Bye)),
+            "BYE sip:bob@192.0.2.7 SIP/2.0\r\nMax-Forwards: 70\r\nRoute: <sip:p1.example.com;lr>\r\n\
+             Route: <sip:p2.example.com;lr>\r\nFrom: \"A\" <sip:alice@example.com>;tag=a1\r\n\
+             To: <sip:bob@example.com>;tag=b1\r\nCall-ID: c1\r\nCSeq: 8 BYE\r\nContent-Length: 0\r\n\r\n"
+        );
+        assert_eq!(uac.next_hop(), "sip:p1.example.com;lr");
+        let mut uas = Dialog::uas(&invite(), "b1", 100).expect("a dialog");
+        let info = text(&uas.next_request(Method::Info));
+        assert!(info.starts_with("INFO sip:alice@198.51.100.9:5070 SIP/2.0\r\n"), "{info}");
+        assert!(info.contains("Route: <sip:p2.example.com;lr>\r\nRoute: <sip:p1.example.com;lr>\r\n"), "{info}");
+        assert!(info.contains("From: <sip:bob@example.com>;tag=b1\r\nTo: \"A\" <sip:alice@example.com>;tag=a1\r\n"));
+        assert!(info.contains("CSeq: 101 INFO\r\n"), "{info}");
+        assert_eq!(uac.id().call_id, uas.id().call_id);
+        assert_eq!(uac.id().local_tag, uas.id().remote_tag);
+    }
+
+    #[test]
+    fn a_strict_router_becomes_the_request_uri() {
+        let mut response = answer(200, Some("<sip:bob@192.0.2.7>"));
+        response.headers.set(HeaderName::RecordRoute, "<sip:p2.example.com;lr>, <sip:strict.example.com>");
+        let mut dialog = Dialog::uac(&invite(), &response).expect("a dialog");
+        let bye = text(&dialog.next_request(Method::Bye));
+        assert!(bye.starts_with("BYE sip:strict.example.com SIP/2.0\r\n"), "{bye}");
+        assert!(bye.contains("Route: <sip:p2.example.com;lr>\r\nRoute: <sip:bob@192.0.2.7>\r\n"), "{bye}");
+    }
+
+    #[test]
+    fn an_early_dialog_is_confirmed_by_its_2xx_which_may_move_the_target() {
+        let mut dialog = Dialog::uac(&invite(), &answer(183, None)).expect("a dialog");
+        assert_eq!((dialog.state(), dialog.remote_target()), (DialogState::Early, "sip:bob@192.0.2.250"));
+        assert!(!dialog.may_invite());
+        dialog.handle_response(&answer(200, Some("<sip:bob@192.0.2.8>")));
+        assert_eq!((dialog.state(), dialog.remote_target()), (DialogState::Confirmed, "sip:bob@192.0.2.8"));
+        assert!(dialog.may_invite());
+        assert!(Dialog::uac(&invite(), &answer(200, None)).is_err(), "a 2xx needs a Contact");
+        assert!(Dialog::uac(&invite(), &Response::for_request(&invite(), 180, "")).is_err(), "and a tag");
+    }
+
+    #[test]
+    fn requests_count_up_and_old_ones_are_refused() {
+        let mut random = Random::seed_from_u64(1);
+        let mut dialog = Dialog::uas(&invite(), "b1", 1).expect("a dialog");
+        dialog.invite_answered(200);
+        assert_eq!(dialog.handle_request(&within("INFO", 8)), Ok(()));
+        assert_eq!(dialog.handle_request(&within("INFO", 12)), Ok(()), "gaps are allowed");
+        for old in [12, 8] {
+            let fault = dialog.handle_request(&within("INFO", old)).expect_err("out of order");
+            assert_eq!(fault.response(&within("INFO", old), &mut random).status, 500);
+        }
+        assert_eq!(dialog.remote_target(), "sip:alice@198.51.100.9:5070", "INFO refreshes nothing");
+        assert_eq!(dialog.handle_request(&within("UPDATE", 13)), Ok(()));
+        assert_eq!(dialog.remote_target(), "sip:alice@198.51.100.77");
+        assert_eq!(dialog.handle_request(&within("BYE", 14)), Ok(()));
+        assert_eq!(dialog.handle_request(&within("INFO", 15)), Err(DialogFault::Ended));
+        assert_eq!(DialogFault::Ended.response(&within("INFO", 15), &mut random).status, 481);
+    }
+
+    #[test]
+    fn glare_gets_491_and_a_second_invite_500_with_retry_after() {
+        let mut random = Random::seed_from_u64(1);
+        let mut dialog = Dialog::uas(&invite(), "b1", 1).expect("a dialog");
+        let fault = dialog.handle_request(&within("INVITE", 8)).expect_err("the first is not answered");
+        let refusal = fault.response(&within("INVITE", 8), &mut random);
+        assert_eq!((refusal.status, refusal.headers.count(HeaderName::RetryAfter)), (500, 1));
+        dialog.invite_answered(200);
+        let ours = dialog.next_request(Method::Invite);
+        assert!(!dialog.may_invite());
+        assert_eq!(dialog.handle_request(&within("INVITE", 9)), Err(DialogFault::Glare));
+        assert_eq!(DialogFault::Glare.response(&within("INVITE", 9), &mut random).status, 491);
+        let mut answer = Response::for_request(&ours, 491, "");
+        answer.headers.push(HeaderName::Contact, "<sip:elsewhere>");
+        dialog.handle_response(&answer);
+        assert!(dialog.may_invite());
+        assert_eq!(dialog.remote_target(), "sip:alice@198.51.100.9:5070");
+        assert_eq!(dialog.handle_request(&within("INVITE", 10)), Ok(()));
+        dialog.invite_answered(488);
+        assert!(dialog.may_invite() && dialog.state() == DialogState::Confirmed);
+    }
+
+    #[test]
+    fn the_owner_of_the_call_id_waits_longer_after_glare() {
+        let mut random = Random::seed_from_u64(1);
+        let owner = Dialog::uac(&invite(), &answer(200, Some("<sip:b>"))).expect("a dialog");
+        let other = Dialog::uas(&invite(), "b1", 1).expect("a dialog");
+        for _ in 0..200 {
+            assert!((2100..=4000).contains(&owner.glare_delay(&mut random).as_millis()));
+            assert!(other.glare_delay(&mut random).as_millis() <= 2000);
+        }
+    }
+
+    #[test]
+    fn a_peer_that_lost_the_dialog_ends_it() {
+        for status in [408, 481] {
+            let mut dialog = Dialog::uac(&invite(), &answer(200, Some("<sip:b>"))).expect("a dialog");
+            let info = dialog.next_request(Method::Info);
+            dialog.handle_response(&Response::for_request(&info, status, ""));
+            assert_eq!(dialog.state(), DialogState::Ended);
+        }
+    }
+
+    #[test]
+    fn ids_are_found_from_requests_and_responses() {
+        let dialog = Dialog::uac(&invite(), &answer(180, None)).expect("a dialog");
+        assert_eq!(DialogId::of_response(&answer(200, None)).as_ref(), Some(dialog.id()));
+        assert_eq!(DialogId::of_request(&invite()), None);
+    }
+}

@@ -81,25 +81,28 @@ impl Endpoint {
         if message.iter().all(|b| matches!(b, b'\r' | b'\n' | 0)) {
             return;
         }
+        let length = message.len();
         match msg::parse_bytes(message) {
             Ok(Message::Request(request)) => self.take_request(now, flow, request),
             Ok(Message::Response(response)) => self.take_response(now, response),
-            Err(error) => self.refuse(flow, error),
+            Err(error) => self.refuse(flow, error, length),
         }
     }
 
     /// Takes a stream's framing error: answers 513 or 400 if the head allows it. The stream is to be closed.
     pub fn handle_frame_error(&mut self, flow: &Flow, error: FrameError) {
-        let error = match error {
-            FrameError::TooLong { head } => msg::refuse_head(head, 513, "Message Too Large"),
-            FrameError::BadLength { head, reason } => msg::refuse_head(head, 400, reason),
+        let (head, status, reason) = match error {
+            FrameError::TooLong { head } => (head, 513, "Message Too Large"),
+            FrameError::BadLength { head, reason } => (head, 400, reason),
         };
-        self.refuse(flow, error);
+        let length = head.len();
+        self.refuse(flow, msg::refuse_head(head, status, reason), length);
     }
 
-    fn refuse(&mut self, flow: &Flow, mut error: ParseError) {
+    /// Answers a malformed message of `length` bytes if it can be answered.
+    fn refuse(&mut self, flow: &Flow, mut error: ParseError, length: usize) {
         if let Some(reply) = error.reply.take() {
-            self.send_stateless(flow, *reply);
+            self.send_refusal(flow, *reply, length);
         }
         self.events.push_back(Event::Malformed { flow: *flow, error });
     }

@@ -293,14 +293,20 @@ impl Endpoint {
         back
     }
 
-    /// Answers without a transaction what has no stamped Via.
-    pub(super) fn send_stateless(&mut self, flow: &Flow, mut response: Response) {
+    /// Answers a malformed request of `length` bytes, unless the answer would amplify: nothing an unknown source sends
+    /// may bring more than three times its size onto the address it claims (threats R27).
+    pub(super) fn send_refusal(&mut self, flow: &Flow, mut response: Response, length: usize) {
         stamp(&mut response.headers, flow.remote);
+        let tag = self.draw_tag();
+        finish(&mut response, &tag, "");
         let back = match response.via() {
             Ok(via) => self.way_back(flow, via.has_rport(), via.port),
             Err(_) => flow.back(),
         };
-        self.send_response(back, response);
+        let bytes = response.to_bytes();
+        if bytes.len() <= 3 * length {
+            self.transmit(back, bytes);
+        }
     }
 
     fn send_response(&mut self, back: Dest, mut response: Response) {

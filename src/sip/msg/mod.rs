@@ -13,6 +13,9 @@ pub mod scan;
 pub mod status;
 pub mod uri;
 
+#[cfg(test)]
+mod tests;
+
 use bytes::Bytes;
 
 pub use error::{HeaderFault, ParseError};

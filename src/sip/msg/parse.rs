@@ -86,7 +86,7 @@ fn line_end(bytes: &[u8], from: usize, fault: &mut FirstFault) -> Option<(usize,
 }
 
 /// Control characters may not stand in a line: not CR, LF, NUL nor any other but tab. Only a quoted-pair may carry
-/// them (RFC 3261 section 25.1), and never CR or LF.
+/// them (RFC 3261 section 25.1), and never CR or LF; the CRLF of a fold is none.
 fn control(line: &[u8]) -> Option<(usize, &'static str)> {
     // The common case first: no control character at all.
     if !line.iter().any(|b| (*b < 0x20 && *b != b'\t') || *b == 0x7f) {
@@ -98,6 +98,7 @@ fn control(line: &[u8]) -> Option<(usize, &'static str)> {
         match line[at] {
             b'"' => quoted = !quoted,
             b'\\' if quoted && !matches!(line.get(at + 1), None | Some(b'\r' | b'\n')) => at += 1,
+            b'\r' if line.get(at + 1) == Some(&b'\n') => at += 1,
             b'\r' => return Some((at, "Bare carriage return")),
             0 => return Some((at, "NUL character")),
             b if (b < 0x20 && b != b'\t') || b == 0x7f => return Some((at, "Control character")),
@@ -119,22 +120,9 @@ fn read_headers(bytes: &[u8], from: usize, headers: &mut Headers, fault: &mut Fi
         if end == at {
             return next;
         }
-        let mut good = true;
         let mut folded = false;
-        let mut piece = at;
-        loop {
-            if let Some((offset, reason)) = control(&bytes[piece..end]) {
-                // A quoted string may span a fold, so a control character is judged again over the whole line below.
-                if !folded {
-                    fault.bad(reason, piece + offset);
-                }
-                good = false;
-            }
-            if !matches!(bytes.get(next), Some(b' ' | b'\t')) {
-                break;
-            }
+        while matches!(bytes.get(next), Some(b' ' | b'\t')) {
             folded = true;
-            piece = next;
             match line_end(bytes, next, fault) {
                 Some((e, n)) => (end, next) = (e, n),
                 None => {
@@ -143,8 +131,10 @@ fn read_headers(bytes: &[u8], from: usize, headers: &mut Headers, fault: &mut Fi
                 }
             }
         }
-        if !good && folded {
-            fault.bad("Control character", at);
+        let mut good = true;
+        if let Some((offset, reason)) = control(&bytes[at..end]) {
+            fault.bad(reason, at + offset);
+            good = false;
         }
         let line = &bytes[at..end];
         match name_and_value(line) {
