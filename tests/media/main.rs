@@ -1,4 +1,5 @@
 //! The media room as a peer, a recorder and an attacker meet it: the worker in virtual time between two RTP peers.
 
+mod leak;
 mod relay;
 mod sim;
