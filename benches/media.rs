@@ -1,0 +1,135 @@
+//! What a packet costs in the media worker, kernel left out: relayed, listened to, guarded. One iteration is one packet
+//! in and what it makes leave.
+#![allow(clippy::disallowed_methods)]
+
+use std::hint::black_box;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use tonewall::base::ids::{Leg, SessionId};
+use tonewall::config::{Codec, MaskKind, Network};
+use tonewall::guard::Masked;
+use tonewall::media::{
+    AudioFormat, Command, Egress, Event, Guard, LegMedia, MaskedBlock, ReceiveFormats, SendFormats, Tap, Worker,
+};
+use tonewall::testkit::companding::ulaw_encode;
+use tonewall::testkit::speech::Talker;
+
+struct Nowhere {
+    packets: u64,
+}
+
+impl Egress for Nowhere {
+    fn rtp(&mut self, _: SessionId, _: Leg, _: SocketAddr, packet: Masked<&[u8]>) {
+        black_box(packet.get());
+        self.packets += 1;
+    }
+    fn rtcp(&mut self, _: SessionId, _: Leg, _: SocketAddr, _: Masked<&[u8]>) {}
+    fn event(&mut self, _: Event) {}
+    fn block(&mut self, _: SessionId, block: MaskedBlock) {
+        black_box(&block);
+    }
+}
+
+const SESSIONS: u64 = 100;
+
+struct Bench {
+    worker: Worker,
+    out: Nowhere,
+    now: Instant,
+    packets: Vec<[u8; 172]>,
+    turn: u64,
+}
+
+fn address(leg: Leg) -> SocketAddr {
+    ["192.0.2.1:4000", "198.51.100.1:5000"][leg.index()].parse().expect("an address")
+}
+
+impl Bench {
+    fn new(guard: Guard, tap: bool) -> Self {
+        let now = Instant::now();
+        let (mut worker, mut out) = (Worker::new(), Nowhere { packets: 0 });
+        for session in (0..SESSIONS).map(SessionId) {
+            let everywhere = || vec![Network { address: "0.0.0.0".parse().expect("an address"), prefix: 0 }];
+            let create = Command::Create {
+                session,
+                ports: [20_000, 20_002],
+                allowed: [everywhere(), everywhere()],
+                toward_agent: guard,
+                toward_customer: Guard::Open,
+                inactivity_ms: 0,
+                seed: session.0,
+            };
+            worker.handle_command(now, create, &mut out);
+            for leg in [Leg::Customer, Leg::Agent] {
+                let pcmu = AudioFormat { payload_type: 0, codec: Codec::Pcmu };
+                let media = LegMedia {
+                    remote_rtp: Some(address(leg)),
+                    remote_rtcp: None,
+                    send: true,
+                    receive: true,
+                    rx: ReceiveFormats { audio: [pcmu].into_iter().collect(), ..Default::default() },
+                    tx: SendFormats { audio: [pcmu].into_iter().collect(), event: None, ptime_ms: 20 },
+                };
+                worker.handle_command(now, Command::SetLeg { session, leg, media }, &mut out);
+            }
+            if tap {
+                worker.handle_command(now, Command::SetTap { session, tap: Tap::On }, &mut out);
+            }
+        }
+        let said = Talker::new(1, -20.0).say(160 * 1_024);
+        let packets = said.chunks_exact(160).map(|frame| {
+            let mut bytes = [0x80; 172];
+            bytes[1] = 0;
+            for (byte, sample) in bytes[12..].iter_mut().zip(frame) {
+                *byte = ulaw_encode(*sample);
+            }
+            bytes
+        });
+        Self { worker, out, now, packets: packets.collect(), turn: 0 }
+    }
+
+    /// One packet of the next session; after the last session, 20 ms pass.
+    fn step(&mut self) {
+        let (session, count) = (self.turn % SESSIONS, self.turn / SESSIONS);
+        self.turn += 1;
+        let packet = &mut self.packets[(count % 1_024) as usize];
+        packet[2..4].copy_from_slice(&(count as u16).to_be_bytes());
+        packet[4..8].copy_from_slice(&(count as u32).wrapping_mul(160).to_be_bytes());
+        self.worker.handle_rtp(
+            self.now,
+            SessionId(session),
+            Leg::Customer,
+            address(Leg::Customer),
+            packet,
+            &mut self.out,
+        );
+        if session == SESSIONS - 1 {
+            for _ in 0..20 {
+                self.now += Duration::from_millis(1);
+                self.worker.handle_timeout(self.now, &mut self.out);
+            }
+        }
+    }
+}
+
+fn media(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("media packet");
+    group.throughput(Throughput::Elements(1));
+    for (name, guard, tap) in [
+        ("relayed", Guard::Open, false),
+        ("relayed and recorded", Guard::Open, true),
+        ("listened to", Guard::Listen, false),
+        ("guarded", Guard::Masked(MaskKind::ComfortNoise), false),
+        ("guarded and recorded", Guard::Masked(MaskKind::ComfortNoise), true),
+    ] {
+        let mut bench = Bench::new(guard, tap);
+        group.bench_function(name, |b| b.iter(|| bench.step()));
+        assert!(bench.out.packets > 0);
+    }
+    group.finish();
+}
+
+criterion_group!(benches, media);
+criterion_main!(benches);
