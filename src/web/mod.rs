@@ -1,1 +1,90 @@
-//! (room not yet built)
+//! The pages people look at: one live call view, embedded in the binary, plain modules and styles, nothing to build and
+//! nothing fetched from elsewhere. They hold no data: everything comes through the API with the user's own key, kept in
+//! the browser tab. In a demonstration `GET /demo/state` tells what the simulated customer keyed (as marks) and what the
+//! simulated agent heard (as levels).
+
+mod demo;
+
+use axum::Router;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use sha2::{Digest, Sha256};
+
+pub use demo::{Check, DemoState, Heard, KeyForm, Keyed, Phase, Source, Verdict};
+
+/// Path, content type, text.
+const ASSETS: [(&str, &str, &str); 7] = [
+    ("/assets/app.css", "text/css; charset=utf-8", include_str!("assets/app.css")),
+    ("/assets/app.js", SCRIPT, include_str!("assets/app.js")),
+    ("/assets/api.js", SCRIPT, include_str!("assets/api.js")),
+    ("/assets/dom.js", SCRIPT, include_str!("assets/dom.js")),
+    ("/assets/view.js", SCRIPT, include_str!("assets/view.js")),
+    ("/assets/demo.js", SCRIPT, include_str!("assets/demo.js")),
+    ("/assets/icon.svg", "image/svg+xml", include_str!("assets/icon.svg")),
+];
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const PAGE: &str = include_str!("assets/index.html");
+
+/// The pages, to be put beside the API (`control::router`). With a `demo`, the page shows the demonstration too.
+pub fn pages(demo: Option<Source>) -> Router {
+    let page = PAGE.replace("{{demo}}", if demo.is_some() { "true" } else { "false" });
+    let mut router = Router::new().route("/", serve("text/html; charset=utf-8", page));
+    for (path, kind, text) in ASSETS {
+        router = router.route(path, serve(kind, text.to_owned()));
+    }
+    match demo {
+        Some(source) => router.route("/demo/state", demo::route(source)),
+        None => router,
+    }
+}
+
+/// A text that never changes while the node runs: the browser asks each time and mostly hears "not modified".
+fn serve(kind: &'static str, text: String) -> axum::routing::MethodRouter {
+    let tag = format!("\"{}\"", hex::encode(&Sha256::digest(&text)[..12]));
+    get(move |headers: HeaderMap| {
+        let fresh = headers.get(header::IF_NONE_MATCH).is_some_and(|had| had.as_bytes() == tag.as_bytes());
+        let answer = if fresh { None } else { Some(text.clone()) };
+        let tag = tag.clone();
+        async move { answered(kind, &tag, answer) }
+    })
+}
+
+fn answered(kind: &'static str, tag: &str, text: Option<String>) -> Response {
+    let mut response = match text {
+        Some(text) => ([(header::CONTENT_TYPE, HeaderValue::from_static(kind))], text).into_response(),
+        None => StatusCode::NOT_MODIFIED.into_response(),
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    if let Ok(tag) = HeaderValue::try_from(tag) {
+        headers.insert(header::ETAG, tag);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_loads_only_its_own_files_and_has_nothing_inline() {
+        for (path, _, text) in ASSETS.into_iter().chain([("/", "", PAGE)]) {
+            for foreign in ["http://", "https://", "//cdn", "eval(", "innerHTML", "document.write"] {
+                let text = text.replace("http://www.w3.org/2000/svg", "");
+                assert!(!text.contains(foreign), "{path} has {foreign}");
+            }
+        }
+        for inline in [" style=", " onclick=", " onload=", "<script>", "<style", "javascript:"] {
+            assert!(!PAGE.contains(inline), "the page has {inline}, which its policy forbids");
+        }
+        for part in PAGE.split(['"', '(']).filter(|part| part.starts_with("/assets/")) {
+            assert!(ASSETS.iter().any(|(path, ..)| *path == part), "{part} is not served");
+        }
+        for (path, kind, text) in ASSETS.into_iter().filter(|(_, kind, _)| *kind == SCRIPT) {
+            for import in text.split("from \"").skip(1).filter_map(|rest| rest.split('"').next()) {
+                assert!(ASSETS.iter().any(|(path, ..)| *path == import), "{path} ({kind}) imports {import}");
+            }
+        }
+    }
+}

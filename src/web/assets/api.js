@@ -1,0 +1,93 @@
+// The way to the node: one key, kept in this tab only; JSON calls; an event stream over fetch, because EventSource
+// cannot send the Authorization header and a key does not belong in a URL.
+
+const STORE = "tonewall.key";
+let key = null;
+
+/** A problem document (RFC 9457) as an error. */
+export class Problem extends Error {
+  constructor(status, body) {
+    super(body?.detail || body?.title || `HTTP ${status}`);
+    this.status = status;
+    this.body = body;
+  }
+}
+
+/** The key of this tab: from a one-time fragment (#key=…), which is removed from the address at once, or kept. */
+export function restoreKey() {
+  const found = new URLSearchParams(location.hash.slice(1)).get("key");
+  if (found) {
+    history.replaceState(null, "", location.pathname + location.search);
+    setKey(found);
+  } else {
+    try { key = sessionStorage.getItem(STORE); } catch { key = null; }
+  }
+  return key;
+}
+
+export function setKey(value) {
+  key = value;
+  try {
+    if (value) sessionStorage.setItem(STORE, value); else sessionStorage.removeItem(STORE);
+  } catch { /* Storage is blocked: the key lives in memory only. */ }
+}
+
+export async function call(method, path, body) {
+  const headers = { Authorization: `Bearer ${key}` };
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  const answer = await fetch(path, {
+    method, headers, body: body === undefined ? undefined : JSON.stringify(body), cache: "no-store",
+  });
+  if (!answer.ok) throw new Problem(answer.status, await answer.json().catch(() => null));
+  return answer.status === 204 ? null : answer.json();
+}
+
+/**
+ * Follows /v1/events for ever: on.open, on.event(event), on.missed(count), on.closed(); on.refused() ends it. Begins
+ * with the oldest event the node keeps ("0.0" is nobody's id), so that the log is not empty at first.
+ */
+export async function follow(on, signal) {
+  let last = "0.0";
+  let rest = 500;
+  while (!signal.aborted) {
+    try {
+      const headers = { Authorization: `Bearer ${key}`, "Last-Event-ID": last };
+      const answer = await fetch("/v1/events", { headers, signal, cache: "no-store" });
+      if (answer.status === 401 || answer.status === 403) return on.refused();
+      if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
+      rest = 500;
+      on.open();
+      const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+      let text = "";
+      for (;;) {
+        const { value, done } = await reader.read();
+        if (done) break;
+        text += value;
+        for (let end; (end = text.indexOf("\n\n")) >= 0; text = text.slice(end + 2)) {
+          const frame = parse(text.slice(0, end));
+          if (frame.id) last = frame.id;
+          if (frame.name === "missed") on.missed(JSON.parse(frame.data).missed);
+          else if (frame.data) on.event(JSON.parse(frame.data));
+        }
+      }
+    } catch (error) {
+      if (signal.aborted) return;
+    }
+    on.closed();
+    await new Promise((wake) => setTimeout(wake, rest));
+    rest = Math.min(rest * 2, 8000);
+  }
+}
+
+function parse(block) {
+  const frame = { id: "", name: "", data: "" };
+  for (const line of block.split("\n")) {
+    const colon = line.indexOf(":");
+    const field = line.slice(0, colon);
+    const value = line.slice(colon + 1).trimStart();
+    if (field === "id") frame.id = value;
+    if (field === "event") frame.name = value;
+    if (field === "data") frame.data += value;
+  }
+  return frame;
+}

@@ -1,0 +1,173 @@
+// How a call looks: the card in the list, the panel, and an event in words. Nothing here knows a digit; a mark stands
+// for a key.
+
+import { clock, h, icon } from "/assets/dom.js";
+
+const RECORDING = { recording: "Recording", paused: "Paused", closed: "Sealed", failed: "Failed" };
+const CAUSE = {
+  "customer-hung-up": "customer hung up", "agent-hung-up": "agent hung up", cancelled: "caller gave up",
+  rejected: "not answered", "media-inactivity": "no sound from either side", timeout: "no answer to a request",
+  "recorder-failed": "recorder failed", operator: "ended by an operator", failure: "fault",
+};
+const RESULT = { complete: "Complete", "input-timeout": "Timed out", cancelled: "Cancelled", "caller-hung-up": "Caller hung up" };
+const STATE = { "setting-up": "Setting up", answered: "In call", ending: "Ending" };
+
+export function callCard(held, selected, act) {
+  const { view, ended } = held;
+  return h("li", {}, h("button", {
+    type: "button", class: "call-card", "data-key": view.id, "aria-current": selected ? "true" : null,
+    "data-ended": ended ? "" : null, onclick: () => act.select(view.id),
+  },
+  h("span", { class: "call-line" }, h("span", { class: "call-who" }, view.caller || "unknown"),
+    h("span", { class: "call-time", "data-age": view.id })),
+  h("span", { class: "call-line" }, h("span", { class: "call-sub" }, ended ? "ended" : `agent ${view.agent || view.called}`),
+    h("span", { class: "chips" },
+      view.masked && !ended ? h("span", { class: "chip good" }, "masked") : null,
+      view.paused && !ended ? h("span", { class: "chip warn" }, "paused") : null))));
+}
+
+export function callView(held, act) {
+  const { view, ended } = held;
+  const live = !ended;
+  return h("article", { class: "stack", "data-ended": ended ? "" : null },
+    h("header", { class: "card title" },
+      h("div", { class: "title-text" },
+        h("p", { class: "eyebrow" }, live ? STATE[view.state] : `Ended${ended.cause ? ` · ${CAUSE[ended.cause]}` : ""}`),
+        h("h1", {}, h("span", {}, view.caller || "unknown"), h("span", { class: "arrow", "aria-label": "to" }, "→"),
+          h("span", {}, view.agent || view.called)),
+        h("p", { class: "muted" }, `${view.from_trunk} → ${view.to_trunk}`, view.reference ? ` · ${view.reference}` : "")),
+      h("div", { class: "title-right" },
+        h("span", { class: "timer", "data-age": view.id, "aria-label": "call time" }),
+        live && act.may("end calls") ? h("button", {
+          type: "button", class: "danger", "data-key": "hang-up", disabled: act.busy("hang-up"), onclick: () => act.hangUp(view.id),
+        }, "Hang up") : null)),
+    h("div", { class: "tiles" }, digitsTile(view, live), recordingTile(view), keysTile(view)),
+    collection(view, live, act),
+    live ? holds(view, act) : null);
+}
+
+function digitsTile(view, live) {
+  const always = view.guard === "always";
+  const on = live && view.masked;
+  return tile(on ? "good" : live && view.guard !== "off" ? "calm" : "off", on ? "shield" : "open", "Customer’s digits",
+    on ? "Masked" : live ? "Passing" : "–",
+    on ? (always ? "Always masked on this trunk" : "The agent and the recording get none") : live ? "No mask is in force" : "Call ended");
+}
+
+function recordingTile(view) {
+  const rec = view.recording;
+  if (!rec) return tile("off", "rec", "Recording", "Off", "This trunk is not recorded");
+  const kind = { recording: "rec", paused: "warn", closed: "good", failed: "bad" }[rec.state];
+  const note = {
+    recording: "Masked sound only, sealed as it is written", paused: "Marked silence until released",
+    closed: "Encrypted and complete", failed: "What was sealed stays readable",
+  }[rec.state];
+  return tile(kind, rec.state === "paused" ? "pause" : "rec", "Recording", RECORDING[rec.state], note);
+}
+
+function keysTile(view) {
+  return tile(view.keys_masked ? "good" : "off", "keys", "Keys masked", String(view.keys_masked),
+    view.keys_masked ? "Heard, counted, never passed on" : "None so far");
+}
+
+function tile(kind, name, label, value, note) {
+  return h("section", { class: `card tile ${kind}` },
+    h("span", { class: "tile-icon" }, icon(name, 20)),
+    h("h2", {}, label), h("p", { class: "tile-value" }, value), h("p", { class: "muted" }, note));
+}
+
+function collection(view, live, act) {
+  const c = view.collection;
+  const open = c?.state === "open";
+  const marks = c ? Math.max(c.max || 0, c.received) : 0;
+  const body = c ? [
+    h("div", { class: `marks ${open ? "open" : "done"}`, role: "img", "aria-label": `${c.received}${c.max ? ` of ${c.max}` : ""} keys` },
+      Array.from({ length: marks }, (_, at) => h("i", { class: at < c.received ? "on" : null, "data-group": at % 4 === 3 ? "" : null }))),
+    h("div", { class: "row" },
+      h("p", { class: "marks-count" }, h("strong", {}, String(c.received)), c.max ? ` of ${c.min === c.max ? c.max : `${c.min}–${c.max}`} keys` : " keys"),
+      open ? h("span", { class: "chip calm" }, "collecting…") : [
+        h("span", { class: `chip ${c.result === "complete" ? "good" : "warn"}` }, RESULT[c.result] ?? "Ended"),
+        c.luhn === null || c.luhn === undefined ? null
+          : h("span", { class: `chip ${c.luhn ? "good" : "bad"}` }, icon(c.luhn ? "ok" : "no", 14), c.luhn ? "Luhn check passed" : "Luhn check failed"),
+      ],
+      open && act.may("start or cancel collections") ? h("button", {
+        type: "button", class: "ghost push", "data-key": "cancel", disabled: act.busy("cancel"), onclick: () => act.cancel(view.id, c.id),
+      }, "Cancel") : null),
+  ] : [h("p", { class: "muted" }, "No digits have been asked for. While a collection is open the mask and the recording pause are in force, and each key shows as one mark.")];
+  const start = live && !open && act.may("start or cancel collections") ? h("form", {
+    class: "row collect", onsubmit: (event) => { event.preventDefault(); act.collect(view.id, act.form.length); },
+  },
+  h("label", { for: "length" }, "Keys"),
+  h("select", { id: "length", "data-key": "length", onchange: (event) => { act.form.length = event.target.value; } },
+    [["16", "16 – card number"], ["15", "15 – card number (Amex)"], ["4", "4 – expiry, or code (Amex)"], ["3", "3 – security code"]]
+      .map(([value, text]) => h("option", { value, selected: act.form.length === value }, text))),
+  h("button", { type: "submit", class: "primary", "data-key": "collect", disabled: act.busy("collect") || view.state !== "answered" }, "Collect digits")) : null;
+  return h("section", { class: "card", "aria-labelledby": "collection-title" },
+    h("div", { class: "head" }, h("h2", { id: "collection-title" }, "Collection"), icon("card")), body, start);
+}
+
+function holds(view, act) {
+  const may = act.may("take or release holds");
+  const rows = view.holds.map((hold) => {
+    const pinned = hold.owner === "capture";
+    return h("li", { class: `hold ${hold.kind}` },
+      h("span", { class: "hold-kind" }, icon(hold.kind === "mask" ? "shield" : "pause", 16), hold.kind === "mask" ? "Mask" : "Pause"),
+      h("span", { class: "hold-who" }, h("strong", {}, hold.owner), hold.reason ? h("span", { class: "muted" }, ` · ${hold.reason}`) : null),
+      h("span", { class: "hold-left", "data-left": hold.id, role: "timer" }),
+      may && !pinned ? h("span", { class: "hold-acts" },
+        h("button", { type: "button", class: "ghost small", "data-key": `renew-${hold.id}`, disabled: act.busy(`renew-${hold.id}`), onclick: () => act.renew(view.id, hold.id) }, "Renew"),
+        h("button", { type: "button", class: "ghost small", "data-key": `release-${hold.id}`, disabled: act.busy(`release-${hold.id}`), onclick: () => act.release(view.id, hold.id) }, "Release"),
+      ) : h("span", { class: "hold-acts muted" }, pinned ? "collecting" : ""),
+      h("span", { class: "hold-bar", "aria-hidden": "true" }, h("i", { "data-bar": hold.id })));
+  });
+  const take = (kind, name, text) => h("button", {
+    type: "button", "data-key": `hold-${kind}`, disabled: act.busy(`hold-${kind}`), onclick: () => act.hold(view.id, kind),
+  }, icon(name, 16), text);
+  return h("section", { class: "card", "aria-labelledby": "holds-title" },
+    h("div", { class: "head" }, h("h2", { id: "holds-title" }, "Holds"), h("span", { class: "count" }, String(view.holds.length))),
+    rows.length ? h("ul", { class: "holds" }, rows)
+      : h("p", { class: "muted" }, "None in force. A hold is a lease: it ends by itself when nobody renews it."),
+    may ? h("div", { class: "row acts" }, take("mask", "shield", "Mask digits"), take("pause", "pause", "Pause recording"),
+      take("both", "card", "Both")) : null);
+}
+
+/** Moves clocks and bars; called five times a second and after each drawing. */
+export function tick(state, now) {
+  for (const [id, held] of state.calls) {
+    const since = (held.ended ? held.ended.at : now) - held.at;
+    const ms = (held.view.talk_ms ?? held.view.age_ms) + Math.max(0, since);
+    for (const place of document.querySelectorAll(`[data-age="${id}"]`)) place.textContent = clock(ms);
+    for (const [hold, span] of held.spans) {
+      const left = Math.max(0, span.until - now);
+      for (const place of document.querySelectorAll(`[data-left="${hold}"]`)) place.textContent = clock(left + 999);
+      for (const bar of document.querySelectorAll(`[data-bar="${hold}"]`)) {
+        const part = span.whole ? left / span.whole : 0;
+        bar.style.transform = `scaleX(${Math.min(1, part)})`;
+        bar.classList.toggle("low", part < 0.2);
+      }
+    }
+  }
+}
+
+/** An event in words. */
+export function words(event) {
+  switch (event.type) {
+    case "call-started": return `Call from ${event.caller || "unknown"} to ${event.called} (${event.from_trunk} → ${event.to_trunk})`;
+    case "call-answered": return "Answered";
+    case "call-ended": return `Ended: ${CAUSE[event.cause] ?? event.cause}${event.talk_ms ? ` after ${clock(event.talk_ms)}` : ""}`;
+    case "hold-taken": return `${event.kind === "mask" ? "Mask" : "Pause"} hold taken by ${event.owner}${event.reason ? ` – ${event.reason}` : ""}`;
+    case "hold-renewed": return `${event.kind === "mask" ? "Mask" : "Pause"} hold renewed for ${clock(event.ttl_ms)}`;
+    case "hold-released": return `${event.kind === "mask" ? "Mask" : "Pause"} hold released by ${event.by}`;
+    case "hold-expired": return `${event.kind === "mask" ? "Mask" : "Pause"} hold expired`;
+    case "mask": return event.on ? "Mask on" : "Mask off";
+    case "key-masked": return `Key masked (${event.count})`;
+    case "collection-started": return "Collection started";
+    case "collection-progress": return `Collecting ${event.mask}`;
+    case "collection-ended": return `Collection ${(RESULT[event.result] ?? event.result).toLowerCase()}: ${event.count} keys, Luhn ${event.luhn ? "passed" : "failed"}`;
+    case "recording": return `Recording ${(RECORDING[event.state] ?? event.state).toLowerCase()}`;
+    case "star-code": return event.action === "begin" ? "Agent’s star code: holds taken" : "Agent’s star code: holds released";
+    case "leg-held": return `${event.leg === "agent" ? "Agent" : "Customer"} ${event.held ? "put the call on hold" : "took the call back"}`;
+    case "missed": return "Some events were missed; the view was brought up to date";
+    default: return event.type;
+  }
+}
