@@ -46,6 +46,10 @@ pub(super) struct Look {
     pub(super) noise: f32,
 }
 
+/// How much more two grid frequencies, one of each group, can explain together than the sum of what each group's best
+/// seems to explain alone: their overlap and the grid's own unevenness, with room.
+const OVERLAP: f32 = 1.4;
+
 /// Inverse of a symmetric 2×2 matrix: [[a, b], [b, c]].
 #[derive(Clone, Copy, Default)]
 struct Inverse {
@@ -249,24 +253,30 @@ impl Bank {
         }
     }
 
-    /// Takes a sample; `true` when it completes a block.
+    /// Takes samples up to the end of the block being filled; returns how many, and whether the block is complete.
     #[inline]
-    pub(super) fn push(&mut self, sample: i16) -> bool {
+    pub(super) fn push(&mut self, samples: &[i16]) -> (usize, bool) {
         let tables = &**TABLES;
-        let mut x = f32::from(sample);
-        for (section, state) in tables.sections.iter().zip(&mut self.filter) {
-            let y = section.b[0] * x + state[0];
-            state[0] = section.b[1] * x - section.a[0] * y + state[1];
-            state[1] = section.b[2] * x - section.a[1] * y;
-            x = y;
+        let taken = samples.len().min(BLOCK - self.filled);
+        let mut filter = self.filter;
+        let start = self.at + self.filled;
+        for (slot, sample) in self.samples[start..start + taken].iter_mut().zip(samples) {
+            let mut x = f32::from(*sample);
+            for (section, state) in tables.sections.iter().zip(&mut filter) {
+                let y = section.b[0] * x + state[0];
+                state[0] = section.b[1] * x - section.a[0] * y + state[1];
+                state[1] = section.b[2] * x - section.a[1] * y;
+                x = y;
+            }
+            *slot = x;
         }
-        self.samples[self.at + self.filled] = x;
-        self.filled += 1;
-        if self.filled < BLOCK {
-            return false;
+        self.filter = filter;
+        self.filled += taken;
+        let complete = self.filled == BLOCK;
+        if complete {
+            self.block(tables);
         }
-        self.block(tables);
-        true
+        (taken, complete)
     }
 
     fn block(&mut self, tables: &Tables) {
@@ -301,13 +311,8 @@ impl Bank {
         (old, new)
     }
 
-    /// Fits the window that ends with the newest block; `Some` when it is suspect.
-    pub(super) fn look(&mut self, point: Point, open: bool) -> Option<Look> {
-        let total: f32 = self.energy.iter().sum();
-        self.floor.hop(total);
-        if total < WINDOW_GATE {
-            return None;
-        }
+    /// The window's correlations with every lane's cosine and sine, about the window's centre.
+    fn correlations(&self) -> ([f32; LANES], [f32; LANES]) {
         let tables = &**TABLES;
         let (mut cosine, mut sine) = ([0.0f32; LANES], [0.0f32; LANES]);
         for n in 0..BLOCKS {
@@ -319,6 +324,18 @@ impl Bank {
                 sine[lane] += re[lane] * ts[lane] + im[lane] * tc[lane];
             }
         }
+        (cosine, sine)
+    }
+
+    /// Fits the window that ends with the newest block; `Some` when it is suspect.
+    pub(super) fn look(&mut self, point: Point, open: bool) -> Option<Look> {
+        let total: f32 = self.energy.iter().sum();
+        self.floor.hop(total);
+        if total < WINDOW_GATE {
+            return None;
+        }
+        let tables = &**TABLES;
+        let (cosine, sine) = self.correlations();
         let strength = |lane: usize| cosine[lane] * cosine[lane] + sine[lane] * sine[lane];
         let strongest = |lanes: std::ops::Range<usize>| {
             lanes.fold((0, -1.0f32), |best, lane| {
@@ -329,6 +346,12 @@ impl Bank {
         let (mut low, low_strength) = strongest(0..LOW);
         let (high, high_strength) = strongest(LOW..LANES);
         let mut high = high - LOW;
+        let noise = self.floor.least / total;
+        let bar = threshold(point, noise, open);
+        // The two groups overlap by an eighth at most: what each explains alone bounds what both can.
+        if (low_strength + high_strength) * (2.0 / WINDOW as f32) * OVERLAP < bar * total {
+            return None;
+        }
         let explained = |low: usize, high: usize| {
             tables.even[low][high].energy(cosine[low], cosine[LOW + high])
                 + tables.odd[low][high].energy(sine[low], sine[LOW + high])
@@ -345,9 +368,7 @@ impl Bank {
             high = best_high(low).0;
             low = best_low(high).0;
         }
-        let rho = explained(low, high) / total;
-        let noise = self.floor.least / total;
-        if rho < threshold(point, noise, open) {
+        if explained(low, high) < bar * total {
             return None;
         }
         let (even_low, even_high) = tables.even[low][high].solve(cosine[low], cosine[LOW + high]);
@@ -379,4 +400,37 @@ fn threshold(point: Point, noise: f32, open: bool) -> f32 {
 
 fn argmax(values: impl Iterator<Item = f32>) -> (usize, f32) {
     values.enumerate().fold((0, f32::MIN), |best, (n, value)| if value > best.1 { (n, value) } else { best })
+}
+
+/// What the oracle's tests look into.
+#[cfg(test)]
+pub(super) mod inside {
+    use super::*;
+
+    /// The two frequencies of a grid pair, radians per sample.
+    pub(in crate::dtmf::inband) fn pair(low: usize, high: usize) -> (f64, f64) {
+        (omega(hz(low)), omega(hz(LOW + high)))
+    }
+
+    impl Bank {
+        /// The explained energy of every pair, `[low][high]`, by the tables.
+        pub(in crate::dtmf::inband) fn all_explained(&self) -> Vec<Vec<f32>> {
+            let (cosine, sine) = self.correlations();
+            let tables = &**TABLES;
+            let one = |low: usize, high: usize| {
+                tables.even[low][high].energy(cosine[low], cosine[LOW + high])
+                    + tables.odd[low][high].energy(sine[low], sine[LOW + high])
+            };
+            (0..LOW).map(|low| (0..HIGH).map(|high| one(low, high)).collect()).collect()
+        }
+
+        /// The bound by which a window is passed over without a fit.
+        pub(in crate::dtmf::inband) fn bound(&self) -> f32 {
+            let (cosine, sine) = self.correlations();
+            let most = |lanes: std::ops::Range<usize>| {
+                lanes.map(|n| cosine[n] * cosine[n] + sine[n] * sine[n]).fold(0.0, f32::max)
+            };
+            (most(0..LOW) + most(LOW..LANES)) * (2.0 / WINDOW as f32) * OVERLAP
+        }
+    }
 }

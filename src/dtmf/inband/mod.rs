@@ -184,9 +184,12 @@ impl Detector {
 
     /// Takes samples, any number, and tells what they decide.
     pub fn feed(&mut self, samples: &[i16], verdict: &mut impl FnMut(Verdict)) {
-        for sample in samples {
-            self.position += 1;
-            if self.bank.push(*sample) {
+        let mut rest = samples;
+        while !rest.is_empty() {
+            let (taken, complete) = self.bank.push(rest);
+            rest = &rest[taken..];
+            self.position += taken as u64;
+            if complete {
                 self.hop(verdict);
             }
         }
@@ -200,29 +203,23 @@ impl Detector {
             if self.open.is_none() {
                 verdict(Verdict::Suspect { from: self.reach() });
             }
-            self.open = Some(self.position);
+            self.open = Some(self.position + samples);
         }
-        let resumes = self.position + samples;
-        // Silence stands for what is missing; more of it than the memory holds changes nothing.
-        let shown = samples.min(1_024);
-        self.position += samples - shown;
-        for _ in 0..shown {
-            self.position += 1;
-            if self.bank.push(0) {
-                self.hop(verdict);
-            }
-        }
-        if self.point == Point::Armed && samples > 0 {
-            // A long loss lets the suspicion before it lapse; what follows the loss is suspect all the same.
-            if self.open.is_none() {
-                verdict(Verdict::Suspect { from: self.decided.max(resumes) });
-            }
-            self.open = Some(resumes);
-        }
+        let armed = self.point == Point::Armed && samples > 0;
         if let Some(pressed) = &mut self.pressed {
             pressed.last += samples.min(BRIDGED);
         }
-        self.settle();
+        // Silence stands for what is missing; more of it than the memory holds changes nothing.
+        let mut shown = samples.min(1_024);
+        self.position += samples - shown;
+        while shown > 0 {
+            let part = shown.min(BLOCK as u64);
+            self.feed(&[0; BLOCK][..part as usize], verdict);
+            shown -= part;
+            if armed {
+                self.open = Some(self.position);
+            }
+        }
     }
 
     /// How far back a suspicion reaches.
@@ -283,7 +280,8 @@ impl Detector {
         if let Some(pressed) = &mut self.pressed
             && pressed.place == place
         {
-            pressed.last = self.position;
+            // A loss has moved it ahead.
+            pressed.last = pressed.last.max(self.position);
         }
         let start = self.position.saturating_sub(WINDOW as u64);
         let candidate = match self.candidate {
@@ -319,5 +317,7 @@ impl Detector {
     }
 }
 
+#[cfg(test)]
+mod oracle;
 #[cfg(test)]
 mod tests;

@@ -100,3 +100,98 @@ fn what_follows_a_loss_of_any_length_is_suspect() {
         assert!(open, "{lost} samples lost");
     }
 }
+
+/// Stretches as a guard keeps them: (from, to), open ones to the end.
+fn stretches(all: &[Verdict], end: u64) -> Vec<(u64, u64)> {
+    let (mut list, mut open) = (Vec::new(), None);
+    for verdict in all {
+        match verdict {
+            Verdict::Suspect { from } => open = open.or(Some(*from)),
+            Verdict::Confirm { .. } => {}
+            Verdict::Clear { from } => list.extend(open.take().map(|begin| (begin, *from))),
+        }
+    }
+    list.extend(open.map(|begin| (begin, end)));
+    list
+}
+
+#[test]
+fn what_a_loss_leaves_of_a_tone_is_masked_wherever_the_loss_falls() {
+    // A 40 ms tone at 400…720; one packet of 20 ms lost, at every place where it cuts the tone.
+    let whole = line("6", 320, 800, -20.0);
+    for at in (240..760).step_by(8) {
+        let mut detector = Detector::new(Point::Armed);
+        let mut all = Vec::new();
+        detector.feed(&whole[..at], &mut |v| all.push(v));
+        detector.gap(160, &mut |v| all.push(v));
+        detector.feed(&whole[at + 160..], &mut |v| all.push(v));
+        let masked = stretches(&all, whole.len() as u64);
+        let arrived = (400..720).filter(|n| !(at..at + 160).contains(n));
+        let bare = arrived.filter(|n| !masked.iter().any(|(a, b)| (*a..*b).contains(&(*n as u64)))).count();
+        assert_eq!(bare, 0, "loss at {at}: {masked:?}");
+        assert!(detector.is_clear(), "loss at {at} stays suspect for ever");
+        assert_eq!(detector.position(), whole.len() as u64);
+    }
+}
+
+#[test]
+fn a_long_loss_ends_cleanly_and_the_timeline_goes_on() {
+    let mut detector = Detector::new(Point::Armed);
+    let mut all = Vec::new();
+    detector.feed(&[0; 333], &mut |v| all.push(v));
+    detector.gap(8 * 3_600_000, &mut |v| all.push(v));
+    detector.feed(&[0; 400], &mut |v| all.push(v));
+    assert!(detector.is_clear());
+    assert_eq!(detector.position(), 333 + 8 * 3_600_000 + 400);
+    assert_eq!(stretches(&all, 0).len(), 1);
+    let digits = line("123", 320, 400, -20.0);
+    detector.feed(&digits, &mut |v| all.push(v));
+    assert_eq!(keys(&all), "123");
+}
+
+#[test]
+fn a_press_goes_on_across_a_loss() {
+    let whole = line("7", 1200, 400, -20.0);
+    for at in (640..1200).step_by(40) {
+        for lost in [160, 320] {
+            let mut detector = Detector::new(Point::Armed);
+            let mut all = Vec::new();
+            detector.feed(&whole[..at], &mut |v| all.push(v));
+            detector.gap(lost as u64, &mut |v| all.push(v));
+            detector.feed(&whole[at + lost..], &mut |v| all.push(v));
+            assert_eq!(keys(&all), "7", "{lost} lost at {at}");
+        }
+    }
+}
+
+#[test]
+fn arming_while_a_digit_sounds_tells_the_stretch_at_once_and_only_what_is_not_yet_gone() {
+    let whole = line("3", 800, 800, -20.0);
+    let mut detector = Detector::new(Point::Unarmed);
+    detector.feed(&whole[..800], &mut |_| {});
+    assert!(!detector.is_clear());
+    assert_eq!(detector.decided(), 800);
+    detector.set_point(Point::Armed);
+    let mut all = Vec::new();
+    detector.feed(&whole[800..], &mut |v| all.push(v));
+    let masked = stretches(&all, 0);
+    assert_eq!(masked.len(), 1);
+    assert!(masked[0].0 == 800 && masked[0].1 > 1200, "{masked:?}");
+    assert_eq!(keys(&all), "", "the press was told before");
+}
+
+#[test]
+fn more_look_ahead_reaches_further_back() {
+    for look_ahead in [96, 128, 160, 240] {
+        let whole = line("3", 320, 800, -36.0);
+        let mut detector = Detector::new(Point::Armed);
+        detector.set_look_ahead(look_ahead);
+        let mut all = Vec::new();
+        for frame in whole.chunks(160) {
+            detector.feed(frame, &mut |v| all.push(v));
+            assert!(detector.position() - detector.decided() <= look_ahead);
+        }
+        let masked = stretches(&all, 0);
+        assert!(masked.len() == 1 && masked[0].0 < 400 && masked[0].1 > 720, "{masked:?}");
+    }
+}
