@@ -31,7 +31,7 @@ pub fn run(file: &Path) -> ExitCode {
     };
     let ended = runtime.block_on(async {
         let name = config.node.name.clone();
-        let mut node = Node::start(Options { config, keys, recipient: Box::new(Discard) }).await?;
+        let mut node = Node::start(Options { config, keys, recipient: Box::new(Discard), demo: None }).await?;
         tracing::info!(node = %name, sip = ?node.listeners(), control = ?node.control(), "running");
         let mut terminate = Signals::new()?;
         terminate.next().await;

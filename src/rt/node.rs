@@ -25,6 +25,7 @@ use crate::control::history::{History, KEPT};
 use crate::control::{self, CallsError, Parts, router};
 use crate::obs::metrics::Metrics;
 use crate::record::keys::KeyRing;
+use crate::web;
 
 /// Signals waiting for the engine; more, and API callers are told to come back.
 const SIGNALS: usize = 1024;
@@ -80,6 +81,8 @@ pub struct Options {
     pub keys: KeyRing,
     /// Who gets collected digits.
     pub recipient: Box<dyn Recipient>,
+    /// What the page shows of a running demo; `None` outside one.
+    pub demo: Option<web::Source>,
 }
 
 /// A running node. Dropping it ends the node at once.
@@ -151,7 +154,7 @@ impl Http {
 impl Node {
     /// Opens everything and starts. Must be called inside a tokio runtime; nothing is left open on an error.
     pub async fn start(options: Options) -> Result<Self, StartError> {
-        let Options { mut config, keys, recipient } = options;
+        let Options { mut config, keys, recipient, demo } = options;
         let sockets = SipSockets::open(&mut config)?;
         let metrics = Arc::new(Metrics::new());
         let history = History::new(wall(), KEPT, metrics.clone());
@@ -182,7 +185,7 @@ impl Node {
                     clock: Arc::new(Instant::now),
                     node: config.node.name.clone(),
                 };
-                Some(Http::start(control.address, router(parts, Router::new())).await?)
+                Some(Http::start(control.address, router(parts, web::pages(demo))).await?)
             }
         };
 
