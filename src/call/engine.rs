@@ -16,6 +16,7 @@ use crate::capture::Handover;
 use crate::config::{Config, TrunkId};
 use crate::media;
 use crate::obs::event::{EndCause, EventKind, RecordingState};
+use crate::sip::msg::FrameError;
 use crate::sip::{Dest, Endpoint, EndpointConfig, Event, Flow, Method, Request, Response, ServerId, Transmit};
 
 /// The B2BUA. Feed it with `handle_*`, then drain every `poll_*` but [`Engine::poll_timeout`] until it gives `None`,
@@ -68,6 +69,16 @@ impl Engine {
             return;
         }
         self.shared.endpoint.handle_datagram(now, flow, datagram);
+        self.pump(now);
+    }
+
+    /// A stream whose framing cannot be trusted any more: answered from its head, never taken as a message.
+    pub fn handle_frame_error(&mut self, now: Instant, flow: &Flow, error: FrameError) {
+        if routing::trunk_of(&self.shared.config, flow.listener, flow.remote).is_none() {
+            self.dropped += 1;
+            return;
+        }
+        self.shared.endpoint.handle_frame_error(flow, error);
         self.pump(now);
     }
 

@@ -173,6 +173,7 @@ impl Driver {
     fn take_inbound(&mut self, now: Instant, inbound: Inbound) {
         match self.sockets.settle(inbound) {
             Some(Inbound::Message { flow, bytes }) => self.engine.handle_datagram(now, &flow, &bytes),
+            Some(Inbound::Broken { flow, error }) => self.engine.handle_frame_error(now, &flow, error),
             Some(Inbound::Closed { flow }) => self.engine.handle_flow_failed(now, &flow.back()),
             Some(Inbound::Opened { .. } | Inbound::KeepAlive { .. }) | None => {}
         }

@@ -45,6 +45,8 @@ const SOCKET_BUFFER: usize = 4 << 20;
 pub(super) enum Inbound {
     /// One framed message.
     Message { flow: Flow, bytes: Bytes },
+    /// A stream that cannot be framed any more; the connection closes after the answer.
+    Broken { flow: Flow, error: FrameError },
     /// The connection came up by itself (an inbound one).
     Opened { id: u64, listener: ListenerId, remote: SocketAddr, writer: mpsc::Sender<Bytes> },
     /// A double CRLF, to be answered with one (RFC 5626 section 3.5.1).
@@ -223,7 +225,7 @@ impl SipSockets {
                 let _ = writer.map(|writer| writer.try_send(Bytes::from_static(b"\r\n")));
                 None
             }
-            message @ Inbound::Message { .. } => Some(message),
+            message @ (Inbound::Message { .. } | Inbound::Broken { .. }) => Some(message),
         }
     }
 
@@ -385,9 +387,7 @@ async fn read(mut reader: OwnedReadHalf, flow: &Flow, inbox: &mpsc::Sender<Inbou
                 Ok(Frame::Message(bytes)) => (Inbound::Message { flow: *flow, bytes }, false),
                 Ok(Frame::KeepAlive) => (Inbound::KeepAlive { flow: *flow }, false),
                 // Where the next message starts is a guess from here on: answer from the head, then close.
-                Err(FrameError::TooLong { head } | FrameError::BadLength { head, .. }) => {
-                    (Inbound::Message { flow: *flow, bytes: head }, true)
-                }
+                Err(error) => (Inbound::Broken { flow: *flow, error }, true),
             };
             if inbox.send(inbound).await.is_err() {
                 return Ended::Quietly;

@@ -56,6 +56,8 @@ pub fn media_ports(size: u16) -> (u16, u16) {
 pub struct Plan {
     pub transport: &'static str,
     pub carrier: SocketAddr,
+    /// Where the carrier's media may be.
+    pub carrier_media: &'static str,
     pub pbx: SocketAddr,
     pub guard: &'static str,
     pub mask: &'static str,
@@ -70,6 +72,7 @@ impl Plan {
         Self {
             transport: "udp",
             carrier: free_address(),
+            carrier_media: "127.0.0.1/32",
             pbx: free_address(),
             guard: "off",
             mask: "silence",
@@ -103,7 +106,7 @@ impl Running {
         let control = plan.control.then(free_address);
         let config = dir.path().join("tonewall.toml");
         std::fs::write(&config, text(plan, dir.path(), carrier_side, pbx_side, control)).expect("the configuration");
-        std::fs::write(dir.path().join("kek.hex"), "5a".repeat(32)).expect("the key file");
+        std::fs::write(dir.path().join("kek.hex"), "5a1b".repeat(16)).expect("the key file");
         restrict(&dir.path().join("kek.hex"));
         let log = File::create(dir.path().join("log")).expect("the log");
         let child = Command::new(env!("CARGO_BIN_EXE_tonewall"))
@@ -196,7 +199,7 @@ side = "carrier"
 listener = "carrier-side"
 remotes = ["{}"]
 sources = ["127.0.0.1/32"]
-media = ["127.0.0.1/32"]
+media = ["{}"]
 guard = "{guard}"
 mask = "{mask}"
 recording = "{recording}"
@@ -226,6 +229,7 @@ id = "test"
 file = "{}"
 "#,
         plan.carrier,
+        plan.carrier_media,
         plan.pbx,
         dir.join("recordings").display(),
         dir.join("kek.hex").display()
