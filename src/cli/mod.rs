@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::rt::keyfile::load_keys;
 
 pub mod check;
+pub mod demo;
 pub mod recordings;
 mod run;
 
@@ -31,6 +32,8 @@ enum Command {
         /// Configuration file (TOML).
         config: PathBuf,
     },
+    /// Play a payment call on this machine, show it live, and prove that nothing leaked.
+    Demo(demo::Arguments),
     /// List, verify and export sealed recordings.
     Recordings {
         /// Configuration file (TOML): where recordings are and which keys open them.
@@ -50,6 +53,7 @@ enum Command {
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Check { config } => check::run(&config),
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Run { config } => run::run(&config),
         Command::Recordings { config, command } => recordings(&config, &command),
     }

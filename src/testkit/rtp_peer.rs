@@ -14,6 +14,7 @@ use rand::RngExt;
 use super::companding as g711;
 use super::heard::Heard;
 use super::keys::{Form, KeyPress, Sent, frequencies};
+use super::speech::Talker;
 use crate::base::Random;
 use crate::base::secret::Digit;
 use crate::config::Codec;
@@ -33,6 +34,21 @@ pub fn hiss(seed: u64, dbm0: f32) -> Sound {
     let mut noise = Noise::new(seed);
     let rms = level::rms(dbm0);
     Box::new(std::iter::repeat_with(move || level::clamp(noise.gaussian() * rms)))
+}
+
+/// A talker without end; see [`Talker`].
+pub fn voice(seed: u64, dbm0: f32) -> Sound {
+    let mut talker = Talker::new(seed, dbm0);
+    let mut frame = [0i16; 160];
+    let mut at = frame.len();
+    Box::new(std::iter::repeat_with(move || {
+        if at == frame.len() {
+            talker.fill(&mut frame);
+            at = 0;
+        }
+        at += 1;
+        frame[at - 1]
+    }))
 }
 
 /// What a sender needs to know of the other side, from SDP.

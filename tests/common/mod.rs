@@ -88,6 +88,9 @@ impl Plan {
 pub const API_KEYS: [(&str, &str, &str); 2] =
     [("crm", "integration", "test-key-of-the-crm"), ("boss", "admin", "test-key-of-the-boss")];
 
+/// The key-encryption key of test nodes.
+pub const KEK: &str = "1f0e2d3c4b5a69788796a5b4c3d2e1f0a1b2c3d4e5f60718293a4b5c6d7e8f90";
+
 /// A `tonewall run` process.
 pub struct Running {
     child: Child,
@@ -106,7 +109,7 @@ impl Running {
         let control = plan.control.then(free_address);
         let config = dir.path().join("tonewall.toml");
         std::fs::write(&config, text(plan, dir.path(), carrier_side, pbx_side, control)).expect("the configuration");
-        std::fs::write(dir.path().join("kek.hex"), "5a1b".repeat(16)).expect("the key file");
+        std::fs::write(dir.path().join("kek.hex"), KEK).expect("the key file");
         restrict(&dir.path().join("kek.hex"));
         let log = File::create(dir.path().join("log")).expect("the log");
         let child = Command::new(env!("CARGO_BIN_EXE_tonewall"))
