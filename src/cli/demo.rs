@@ -13,6 +13,7 @@ use crate::record::place;
 use crate::rt::demo::{Demo, Failure, Played, Told};
 use crate::testkit::keys::{Form, Sent};
 use crate::testkit::leak::{Attackers, Findings, lag};
+use crate::web::{Check, Verdict};
 
 /// Something leaked, or not every digit was collected.
 pub const EXIT_LEAKED: u8 = 2;
@@ -81,6 +82,7 @@ async fn demo(arguments: &Arguments, out: &mut dyn Write) -> Result<bool, Proble
     screen.line("\nListening in: decoders, and an attacker who knows when each key was pressed …")?;
     let (wav, channels) = export(&demo.dir, &demo.ring)?;
     let proof = Proof::new(&played, &channels, &demo.dir)?;
+    demo.conclude(proof.verdict(&played));
     let sound = proof.print(&played, &wav, screen.out)?;
     if arguments.stay {
         screen.line(&format!("\nStill up: {}   Ctrl-C ends it.", demo.page()))?;
@@ -173,6 +175,12 @@ fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// Whether every digit was collected, once and in order.
+fn complete(played: &Played) -> bool {
+    let collected = played.collected;
+    collected.same && collected.luhn && collected.count == played.keyed.len()
+}
+
 /// What the attackers and the searches found.
 struct Proof {
     line: Findings,
@@ -227,10 +235,54 @@ impl Proof {
             && self.files_with_card == 0
     }
 
+    /// The verdict as the page shows it.
+    fn verdict(&self, played: &Played) -> Verdict {
+        let complete = complete(played);
+        let sounds = |f: &Findings| f.nothing_decoded() && f.least_squares <= LUCK;
+        let found = |f: &Findings| {
+            let digits = f.decoded.max(f.spandsp.unwrap_or(0));
+            format!("{digits} digits decoded; {} of {} guessed (chance {:.1})", f.least_squares, f.places, f.chance())
+        };
+        let check = |name: &str, passed, found| Check { name: name.to_owned(), passed, found };
+        let keyed = played.keyed.len();
+        let checks = vec![
+            check(
+                "Collected",
+                complete,
+                format!("{} of {keyed} digits, in order, Luhn-checked", played.collected.count),
+            ),
+            check("Agent's ear", sounds(&self.ear), found(&self.ear)),
+            check("Recording", sounds(&self.recording), found(&self.recording)),
+            check("Events and INFO to the agent", played.agent_events == 0, format!("{}", played.agent_events)),
+            check(
+                "Card number in messages and files",
+                played.texts_with_card + self.files_with_card == 0,
+                format!("in {} of {}", played.texts_with_card + self.files_with_card, played.texts + self.files),
+            ),
+            check("The attackers can hear", self.attackers_hear(), found(&self.line)),
+        ];
+        let passed = self.passed(played);
+        let summary = self.sentence(played).to_owned();
+        Verdict { passed, summary, checks }
+    }
+
+    fn passed(&self, played: &Played) -> bool {
+        self.nothing_leaked(played) && complete(played) && self.attackers_hear()
+    }
+
+    /// The verdict in one sentence.
+    fn sentence(&self, played: &Played) -> &'static str {
+        match (self.nothing_leaked(played), complete(played), self.attackers_hear()) {
+            (false, ..) => "LEAKED: digits, or enough of them to guess, got past Tonewall.",
+            (_, false, _) => "INCOMPLETE: not every digit was collected.",
+            (_, _, false) => "NO PROOF: the attackers did not even hear the caller's own line.",
+            (true, true, true) => "Nothing leaked, and every digit was collected.",
+        }
+    }
+
     fn print(&self, played: &Played, wav: &Path, out: &mut dyn Write) -> io::Result<bool> {
         let collected = played.collected;
         let keyed = played.keyed.len();
-        let complete = collected.same && collected.luhn && collected.count == keyed;
         writeln!(out)?;
         writeln!(out, "  keyed       {}   ({} tones, {} events)", played.masked_card, self.tones, keyed - self.tones)?;
         writeln!(
@@ -253,16 +305,9 @@ impl Proof {
         writeln!(out, "  card number in SIP and API messages      {} of {}", played.texts_with_card, played.texts)?;
         writeln!(out, "  card number in files                     {} of {}", self.files_with_card, self.files)?;
         writeln!(out, "\n  recording   {}\n", wav.display())?;
-        let leaked = !self.nothing_leaked(played);
-        let verdict = match (leaked, complete, self.attackers_hear()) {
-            (true, ..) => "LEAKED: digits, or enough of them to guess, got past Tonewall.",
-            (_, false, _) => "INCOMPLETE: not every digit was collected.",
-            (_, _, false) => "NO PROOF: the attackers did not even hear the caller's own line.",
-            (false, true, true) => "Nothing leaked, and every digit was collected.",
-        };
-        writeln!(out, "{verdict}")?;
+        writeln!(out, "{}", self.sentence(played))?;
         out.flush()?;
-        Ok(!leaked && complete && self.attackers_hear())
+        Ok(self.passed(played))
     }
 
     fn row(&self, out: &mut dyn Write, name: &str, found: &Findings) -> io::Result<()> {
@@ -273,7 +318,7 @@ impl Proof {
             found.decoded,
             found.least_squares,
             found.places,
-            found.places as f64 / 10.0
+            found.chance()
         )
     }
 }

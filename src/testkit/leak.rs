@@ -40,6 +40,11 @@ impl Findings {
         if self.places == 0 { 0.0 } else { self.least_squares as f64 / self.places as f64 }
     }
 
+    /// Right guesses to expect of somebody who knows nothing.
+    pub fn chance(&self) -> f64 {
+        self.places as f64 / 10.0
+    }
+
     /// Whether any decoder read any digit.
     pub fn nothing_decoded(&self) -> bool {
         self.decoded == 0 && self.spandsp.unwrap_or(0) == 0

@@ -94,6 +94,7 @@ pub struct RtpPeer {
     position: u64,
     toward: Option<Toward>,
     next: Option<Instant>,
+    started: Option<Instant>,
     sound: Sound,
     gain: f64,
     plan: VecDeque<Down>,
@@ -119,6 +120,7 @@ impl RtpPeer {
             position: 0,
             toward: None,
             next: None,
+            started: None,
             sound: silence(),
             gain: 1.0,
             plan: VecDeque::new(),
@@ -140,6 +142,7 @@ impl RtpPeer {
             self.next = None;
         } else if self.next.is_none() {
             self.next = Some(now);
+            self.started.get_or_insert(now);
         }
         self.toward = toward;
     }
@@ -187,6 +190,11 @@ impl RtpPeer {
     /// The sender's clock, in samples.
     pub fn position(&self) -> u64 {
         self.position
+    }
+
+    /// When its clock began to count, once it has.
+    pub fn started(&self) -> Option<Instant> {
+        self.started
     }
 
     /// Keys pressed and done so far, in order.

@@ -2,6 +2,8 @@
 //! agent, all over loopback UDP. The story so far goes out line by line; at the end comes what everyone sent and heard,
 //! for attackers to work on. Nothing leaves the machine, and no digit leaves this module but as sound and packets.
 
+mod live;
+
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -16,6 +18,8 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use zeroize::Zeroizing;
 
+use live::Live;
+
 use super::node::{Node, Options, Recipient, StartError};
 use super::peers::{Exchange, Phone};
 use crate::base::Random;
@@ -28,6 +32,7 @@ use crate::testkit::keys::{Form, Sent, typed};
 use crate::testkit::rtp_peer::{hiss, voice};
 use crate::testkit::site::{Key, Site};
 use crate::testkit::ua::{Answer, Profile, UserAgent};
+use crate::web::{Phase, Verdict};
 
 /// A test card published by payment providers.
 const CARD: &str = "4242424242424242";
@@ -112,6 +117,7 @@ pub struct Demo {
     /// Opens the recordings.
     pub ring: KeyRing,
     collected: mpsc::UnboundedReceiver<Collected>,
+    live: Live,
 }
 
 /// Compares and forgets the digits.
@@ -162,10 +168,12 @@ impl Demo {
         };
         let ring = || -> Result<KeyRing, KeyError> { KeyRing::new(Some(Kek::parse("demo", &kek)?), Vec::new()) };
         let (till, collected) = mpsc::unbounded_channel();
-        let options = Options { config: site.config(), keys: ring()?, recipient: Box::new(Till(till)) };
-        let node = Node::start(options).await?;
+        let live = Live::new();
+        let (recipient, demo) = (Box::new(Till(till)), Some(live.source()));
+        let node = Node::start(Options { config: site.config(), keys: ring()?, recipient, demo }).await?;
+        live.set_history(node.events().clone());
         let control = node.control().unwrap_or(SocketAddr::new(ip, port));
-        Ok(Demo { node, office, carrier, control, key, dir, ring: ring()?, collected })
+        Ok(Demo { node, office, carrier, control, key, dir, ring: ring()?, collected, live })
     }
 
     /// What to know before the story begins.
@@ -189,8 +197,13 @@ impl Demo {
     /// Plays one call from ringing to the sealed recording.
     pub async fn play(&mut self, tell: &mut dyn FnMut(Told)) -> Result<Played, Failure> {
         let began = Instant::now();
-        let step = |tell: &mut dyn FnMut(Told), text: &str| tell(Told::Step(began.elapsed(), text.to_owned()));
+        let live = self.live.clone();
+        let step = |tell: &mut dyn FnMut(Told), phase, text: &str| {
+            live.step(phase, text);
+            tell(Told::Step(began.elapsed(), text.to_owned()));
+        };
         let caller = self.carrier.phone(Profile::new("+15550100")).map_err(|e| Failure::Io("RTP ports", e))?;
+        self.live.begin(&caller);
         let target = self.node.listeners()[0];
         caller.with(|a, now| {
             a.rtp.speak(voice(11, -22.0));
@@ -198,30 +211,44 @@ impl Demo {
         });
         let agent = self.office.ringing(PATIENCE).await.ok_or(Failure::Missing("ringing at the PBX"))?;
         agent.with(|a, _| a.rtp.speak(voice(27, -22.0)));
-        step(tell, "A customer calls; Tonewall passes the call on and the agent's telephone rings.");
+        self.live.set_agent(&agent);
+        step(tell, Phase::Starting, "A customer calls; Tonewall passes the call on and the agent's telephone rings.");
         up(&caller).await?;
-        step(tell, "Answered. Both talk. Tonewall relays their speech untouched and records it, sealed.");
+        step(
+            tell,
+            Phase::Talking,
+            "Answered. Both talk. Tonewall relays their speech untouched and records it, sealed.",
+        );
         sleep(Duration::from_millis(4_000)).await;
 
         let call = self.call().await?;
-        step(tell, "Time to pay: the agent's CRM asks the API to collect 16 digits. Mask on, recording paused.");
+        self.live.set_call(call);
+        step(
+            tell,
+            Phase::Talking,
+            "Time to pay: the agent's CRM asks the API to collect 16 digits. Mask on, recording paused.",
+        );
         let path = format!("/v1/calls/{call}/collections");
         self.api("starting a collection", "POST", &path, Some(r#"{"length":16}"#), 201).await?;
         sleep(Duration::from_millis(1_200)).await;
 
         // A caller who keys does not speak.
         caller.with(|a, _| a.rtp.speak(hiss(5, -52.0)));
-        step(tell, "The customer keys the card: the first eight digits as tones …");
+        step(tell, Phase::Keying, "The customer keys the card: the first eight digits as tones …");
         self.key(&caller, &CARD[..TONES], Form::Tone, call, tell).await?;
-        step(tell, "… and the other eight as RFC 4733 events.");
+        step(tell, Phase::Keying, "… and the other eight as RFC 4733 events.");
         self.key(&caller, &CARD[TONES..], Form::Event, call, tell).await?;
         let collected = timeout(PATIENCE, self.collected.recv()).await.ok().flatten();
         let collected = collected.ok_or(Failure::Missing("the end of the collection"))?;
-        step(tell, "All digits are in, handed over and wiped. The mask comes off, the recording goes on.");
+        step(
+            tell,
+            Phase::Talking,
+            "All digits are in, handed over and wiped. The mask comes off, the recording goes on.",
+        );
         sleep(Duration::from_millis(800)).await;
 
         caller.with(|a, _| a.rtp.speak(voice(11, -22.0)));
-        step(tell, "They talk on, heard and recorded as before.");
+        step(tell, Phase::Talking, "They talk on, heard and recorded as before.");
         sleep(Duration::from_millis(3_500)).await;
         let (spoken, keyed) = caller.with(|a, _| (a.rtp.spoken().to_vec(), a.rtp.keyed().to_vec()));
         caller.with(UserAgent::hang_up);
@@ -229,11 +256,16 @@ impl Demo {
             return Err(Failure::Missing("the end of the call"));
         }
         self.sealed(call).await?;
-        step(tell, "The customer hangs up. The recording is closed and sealed.");
+        step(tell, Phase::Checking, "The customer hangs up. The recording is closed and sealed.");
         Ok(self.played(call, &agent, spoken, keyed, collected))
     }
 
-    /// Leaves the node up until it is dropped.
+    /// Shows the verdict on the page.
+    pub fn conclude(&self, verdict: Verdict) {
+        self.live.conclude(verdict);
+    }
+
+    /// Ends the node.
     pub async fn end(mut self) {
         self.node.stop_now();
         self.node.ended().await;
