@@ -91,8 +91,9 @@ impl Call {
         match &request.method {
             Method::Bye if caller => {
                 s.respond(now, id, Response::for_request(&request, 200, ""));
-                self.give_up(now, s, 487, EndCause::Cancelled);
+                self.give_up(now, s, (487, EndCause::Cancelled), None);
             }
+            Method::Info => super::info::handle_early(now, &self.core, s, (leg, id, &request)),
             Method::Options => s.respond(now, id, super::established::capabilities(&request)),
             Method::Update if request.body.is_empty() => {
                 let mut ok = Response::for_request(&request, 200, "");
@@ -110,9 +111,12 @@ impl Call {
     }
 
     /// The peer cancelled an INVITE of its.
-    pub(super) fn handle_cancelled(&mut self, now: Instant, s: &mut Shared, invite: ServerId) {
+    pub(super) fn handle_cancelled(&mut self, now: Instant, s: &mut Shared, invite: ServerId, cancel: &Request) {
         match &mut self.phase {
-            Phase::SettingUp(setup) if setup.server() == invite => self.give_up(now, s, 487, EndCause::Cancelled),
+            Phase::SettingUp(setup) if setup.server() == invite => {
+                let reason = crossing::reason_of(&cancel.headers);
+                self.give_up(now, s, (487, EndCause::Cancelled), reason.as_deref());
+            }
             Phase::Established(up) => up.handle_change_cancelled(now, s, invite),
             Phase::SettingUp(_) | Phase::Over => {}
         }
@@ -201,15 +205,15 @@ impl Call {
     /// Ends the call from our side: BYE on both legs, or `status` to a caller who still waits.
     pub(super) fn end(&mut self, now: Instant, s: &mut Shared, cause: EndCause, status: u16) {
         match &self.phase {
-            Phase::SettingUp(_) => self.give_up(now, s, status, cause),
+            Phase::SettingUp(_) => self.give_up(now, s, (status, cause), None),
             Phase::Established(_) => self.obey(now, s, Verdict::End { cause, gone: None, reason: None }, false),
             Phase::Over => {}
         }
     }
 
-    fn give_up(&mut self, now: Instant, s: &mut Shared, status: u16, cause: EndCause) {
+    fn give_up(&mut self, now: Instant, s: &mut Shared, why: (u16, EndCause), reason: Option<&str>) {
         match std::mem::replace(&mut self.phase, Phase::Over) {
-            Phase::SettingUp(setup) => self.phase = setup.give_up(now, &mut self.core, s, status, cause),
+            Phase::SettingUp(setup) => self.phase = setup.give_up(now, &mut self.core, s, why, reason),
             phase @ (Phase::Established(_) | Phase::Over) => self.phase = phase,
         }
     }

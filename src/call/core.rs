@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use super::bodies;
 use super::crossing::Facts;
+use super::policy::Wishes;
 use super::ports::Pair;
-use super::protection::{Protection, Wishes};
+use super::protection::Protection;
 use super::shared::Shared;
 use crate::base::ids::{CallId, Leg, SessionId};
 use crate::config::{GuardMode, TrunkId};
@@ -91,12 +92,19 @@ impl Core {
         }
     }
 
-    /// The call goes out on `trunk` now, and no more on the one tried before.
-    pub(super) fn goes_to(&mut self, s: &mut Shared, trunk: TrunkId) {
+    /// The call goes out on `trunk` now, and no more on the one tried before. Its protection follows: another carrier
+    /// may ask for another guard, another PBX for other star codes.
+    pub(super) fn goes_to(&mut self, now: Instant, s: &mut Shared, trunk: TrunkId) {
         self.uncount(s);
         s.load[trunk.0] += 1;
         self.counted = Some(trunk);
-        self.trunks[self.caller_leg.other().index()] = trunk;
+        let place = &mut self.trunks[self.caller_leg.other().index()];
+        if std::mem::replace(place, trunk) != trunk {
+            let config = &s.config;
+            let of = |leg: Leg| &config.trunks[self.trunks[leg.index()].0];
+            let wishes = Wishes::of(of(Leg::Customer), of(Leg::Agent));
+            self.protection.follow(now, wishes, &mut s.out);
+        }
     }
 
     fn uncount(&mut self, s: &mut Shared) {

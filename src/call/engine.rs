@@ -15,7 +15,7 @@ use crate::base::time::soonest;
 use crate::capture::Handover;
 use crate::config::{Config, TrunkId};
 use crate::media;
-use crate::obs::event::{EndCause, EventKind, RecordingState};
+use crate::obs::event::{EndCause, EventKind, LegTotals, RecordingState};
 use crate::sip::msg::FrameError;
 use crate::sip::{Dest, Endpoint, EndpointConfig, Event, Flow, Method, Request, Response, ServerId, Transmit};
 
@@ -47,7 +47,8 @@ impl Engine {
         let per_call = usize::try_from(config.node.max_calls).unwrap_or(usize::MAX).saturating_mul(8);
         let endpoint = EndpointConfig {
             user_agent: config.node.name.clone(),
-            max_transactions: per_call.clamp(1_000, 200_000),
+            // Ended transactions linger for 32 s, so a busy node holds many more than its calls.
+            max_transactions: per_call.clamp(100_000, 400_000),
             ..EndpointConfig::default()
         };
         let endpoint = Endpoint::new(endpoint, rand::SeedableRng::from_rng(&mut random));
@@ -97,8 +98,12 @@ impl Engine {
             media::Event::Inactive { session } => {
                 self.with_session(now, session, |call, s| call.handle_inactivity(now, s));
             }
-            media::Event::Closed { session, .. } => {
-                self.shared.remains.session_closed(now, session, &mut self.shared.out);
+            media::Event::Closed { session, stats } => {
+                let out = &mut self.shared.out;
+                if let Some(call) = self.shared.remains.session_closed(now, session, out) {
+                    let [customer, agent] = stats.map(totals);
+                    out.event(call, EventKind::CallMedia { customer, agent });
+                }
             }
         }
         self.pump(now);
@@ -256,9 +261,9 @@ impl Engine {
             match event {
                 Event::Request { id, flow, request } => self.handle_request(now, id, &flow, request),
                 Event::Ack { invite, request, .. } => self.handle_ack(now, invite, &request),
-                Event::Cancelled { invite, .. } => {
+                Event::Cancelled { invite, cancel } => {
                     if let Some(call) = self.shared.servers.get(&invite).copied() {
-                        self.with_call(now, call, |call, s| call.handle_cancelled(now, s, invite));
+                        self.with_call(now, call, |call, s| call.handle_cancelled(now, s, invite, &cancel));
                     }
                 }
                 Event::Response { id, response } => self.handle_response(now, id, &response),
@@ -384,4 +389,9 @@ impl Engine {
             self.with_call(now, call, |call, s| call.handle_failure(now, s, id, status));
         }
     }
+}
+
+fn totals(stats: media::LegStats) -> LegTotals {
+    let media::LegStats { received, sent, foreign, malformed, lost } = stats;
+    LegTotals { received, sent, foreign, malformed, lost }
 }

@@ -243,7 +243,7 @@ impl Established {
             Exchange::Asking(asking) => {
                 s.refuse(now, asking.server, &asking.request, &Refused::new(487));
                 if asking.invited {
-                    s.abandon(now, asking.client);
+                    s.abandon(now, asking.client, None);
                 }
             }
             Exchange::AwaitingAck { from, server, late } => {

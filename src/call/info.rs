@@ -54,16 +54,13 @@ impl Established {
     }
 
     fn take_key(&mut self, now: Instant, core: &Core, s: &mut Shared, leg: Leg, key: InfoDigit) {
+        let to = leg.other();
+        if !s.config.trunks[core.trunk(to).0].dtmf.info {
+            return take_key_by_media(now, core, s, leg, key);
+        }
         let InfoDigit { digit, duration_ms } = key;
         if core.protection.passes_info(now, leg) {
-            let to = leg.other();
-            let length_ms = if duration_ms == 0 { USUAL_MS } else { duration_ms.clamp(40, 5_000) };
-            if s.config.trunks[core.trunk(to).0].dtmf.info {
-                self.pass_info(now, core, s, to, &digit, length_ms);
-            } else {
-                let digit = digit.clone();
-                s.out.media(Command::SendDigit { session: core.session, to, digit, duration_ms: length_ms });
-            }
+            self.pass_info(now, core, s, to, &digit, length(duration_ms));
         }
         s.out.media(Command::InfoDigit { session: core.session, from: leg, digit, duration_ms });
     }
@@ -77,6 +74,32 @@ impl Established {
         let dest = side.dest;
         s.send(now, info, dest, Some(Asked::Probe(core.id, to)));
     }
+}
+
+/// An INFO in an early dialog: a key for the announcement that plays before the answer. It goes on through media.
+pub(super) fn handle_early(now: Instant, core: &Core, s: &mut Shared, (leg, id, request): (Leg, ServerId, &Request)) {
+    match parse(request.headers.text(HeaderName::ContentType).unwrap_or_default(), &request.body) {
+        Ok(key) => {
+            s.respond(now, id, Response::for_request(request, 200, ""));
+            take_key_by_media(now, core, s, leg, key);
+        }
+        Err(InfoError::NotAKey) => s.respond(now, id, Response::for_request(request, 200, "")),
+        Err(InfoError::NoKey | InfoError::OtherType) => s.refuse(now, id, request, &Refused::body_type(TYPES)),
+    }
+}
+
+/// Passes a key on, where nothing masks, as the event or tone that the other leg takes.
+fn take_key_by_media(now: Instant, core: &Core, s: &mut Shared, leg: Leg, key: InfoDigit) {
+    let InfoDigit { digit, duration_ms } = key;
+    if core.protection.passes_info(now, leg) {
+        let (session, to, digit) = (core.session, leg.other(), digit.clone());
+        s.out.media(Command::SendDigit { session, to, digit, duration_ms: length(duration_ms) });
+    }
+    s.out.media(Command::InfoDigit { session: core.session, from: leg, digit, duration_ms });
+}
+
+fn length(duration_ms: u32) -> u32 {
+    if duration_ms == 0 { USUAL_MS } else { duration_ms.clamp(40, 5_000) }
 }
 
 /// Obeys the recording signal of a PBX in `request`; whether there was one. Only the PBX side may steer.

@@ -13,6 +13,7 @@ mod established;
 mod info;
 mod orders;
 mod outbox;
+mod policy;
 mod ports;
 mod protection;
 mod refused;

@@ -11,12 +11,13 @@
 //!                    not answered    answered, no pause hold    a pause hold
 //!   recorder tap         Off      ►        On         ◄──────►    Paused        (no recording: Off)
 //! ```
-//! [`guard_in_force`] and [`tap_in_force`] are the only places that decide; [`Protection::settle`] runs after every
+//! The `policy` module decides; [`Protection::settle`] runs after every
 //! change and orders the difference, masking before anything else.
 
 use std::time::{Duration, Instant};
 
 use super::outbox::Outbox;
+use super::policy::{Wishes, guard_in_force, star_guard, tap_in_force};
 use super::star::{Keys, Star};
 use super::{RecordOrder, RecorderReport};
 use crate::base::Random;
@@ -25,7 +26,7 @@ use crate::base::secret::Digit;
 use crate::base::time::soonest;
 use crate::capture::collect::Summary;
 use crate::capture::{Collection, Spec, Step};
-use crate::config::{GuardMode, MaskKind, RecordingPolicy, StarCodes, Trunk};
+use crate::config::{GuardMode, RecordingPolicy};
 use crate::guard::Holds;
 use crate::guard::holds::{Hold, HoldError, Owner};
 use crate::media::{Command, Guard, Tap};
@@ -46,37 +47,6 @@ const REPLAY_MS: u32 = 100;
 
 /// Ended collections remembered per call.
 const REMEMBERED: usize = 8;
-
-/// What the trunks of a call want.
-#[derive(Debug)]
-pub(super) struct Wishes {
-    pub(super) mode: GuardMode,
-    pub(super) mask: MaskKind,
-    pub(super) hold_default: Duration,
-    pub(super) hold_max: Duration,
-    pub(super) star: Option<StarCodes>,
-    pub(super) recording: RecordingPolicy,
-}
-
-impl Wishes {
-    /// The carrier trunk's guard, the PBX trunk's star codes, the stricter recording policy of both.
-    pub(super) fn of(carrier: &Trunk, pbx: &Trunk) -> Self {
-        let rank = |policy: RecordingPolicy| match policy {
-            RecordingPolicy::Off => 0,
-            RecordingPolicy::BestEffort => 1,
-            RecordingPolicy::Required => 2,
-        };
-        let stricter = rank(carrier.recording) >= rank(pbx.recording);
-        Self {
-            mode: carrier.guard,
-            mask: carrier.mask,
-            hold_default: carrier.hold_default,
-            hold_max: carrier.hold_max,
-            star: pbx.star_codes.clone(),
-            recording: if stricter { carrier.recording } else { pbx.recording },
-        }
-    }
-}
 
 /// Where the recording is.
 #[derive(Debug)]
@@ -139,33 +109,6 @@ pub(super) struct Protection {
     info_until: Option<Instant>,
 }
 
-/// The customer→agent guard that policy and holds demand. Anything but a plain "pass" masks.
-fn guard_in_force(mode: GuardMode, mask_held: bool, mask: MaskKind) -> Guard {
-    match (mode, mask_held) {
-        (GuardMode::Always, _) | (GuardMode::Off | GuardMode::Signal, true) => Guard::Masked(mask),
-        (GuardMode::Signal, false) => Guard::Listen,
-        (GuardMode::Off, false) => Guard::Open,
-    }
-}
-
-/// The agent→customer guard: keys of star codes never reach the customer unasked.
-fn star_guard(star: Option<&StarCodes>) -> Guard {
-    match star {
-        None => Guard::Open,
-        Some(codes) if codes.in_band => Guard::Masked(MaskKind::Silence),
-        Some(_) => Guard::Withhold,
-    }
-}
-
-/// What the recorder tap must do.
-fn tap_in_force(recording: &Recording, paused: bool) -> Tap {
-    match (recording, paused) {
-        (Recording::None | Recording::Ended { .. }, _) => Tap::Off,
-        (Recording::Open { .. }, true) => Tap::Paused,
-        (Recording::Open { .. }, false) => Tap::On,
-    }
-}
-
 impl Protection {
     /// The protection of a call whose media session is about to be created with [`Protection::guards`].
     pub(super) fn new(call: CallId, session: SessionId, wishes: Wishes) -> Self {
@@ -189,6 +132,19 @@ impl Protection {
     /// The guards of a new session: toward the agent, toward the customer.
     pub(super) fn guards(&self) -> (Guard, Guard) {
         (self.ordered.toward_agent, star_guard(self.wishes.star.as_ref()))
+    }
+
+    /// The call goes to other trunks than thought: from now on theirs is the policy.
+    pub(super) fn follow(&mut self, now: Instant, wishes: Wishes, out: &mut Outbox) {
+        let (_, before) = self.guards();
+        self.star = wishes.star.clone().map(Star::new);
+        self.holds.set_leases(wishes.hold_default, wishes.hold_max);
+        self.wishes = wishes;
+        let (_, guard) = self.guards();
+        if guard != before {
+            out.media(Command::SetGuard { session: self.session, from: Leg::Agent, guard });
+        }
+        self.settle(now, out);
     }
 
     /// Guard policy.
@@ -508,7 +464,8 @@ impl Protection {
     fn settle(&mut self, now: Instant, out: &mut Outbox) {
         let mask_held = self.holds.in_force(HoldKind::Mask);
         let toward_agent = guard_in_force(self.wishes.mode, mask_held, self.wishes.mask);
-        let tap = tap_in_force(&self.recording, self.holds.in_force(HoldKind::Pause));
+        let recording = matches!(self.recording, Recording::Open { .. });
+        let tap = tap_in_force(recording, self.holds.in_force(HoldKind::Pause));
         let before = std::mem::replace(&mut self.ordered, Ordered { toward_agent, tap });
         let session = self.session;
         let was_masked = matches!(before.toward_agent, Guard::Masked(_));

@@ -124,7 +124,7 @@ impl SettingUp {
             return Err(Refused::busy("Trunk Full"));
         }
         let callee = core.caller_leg.other();
-        core.goes_to(s, target.trunk);
+        core.goes_to(now, s, target.trunk);
         let mut sdp = core.leg_session(s, callee);
         let body = match &caller.offer {
             Some(offer) => {
@@ -249,7 +249,7 @@ impl SettingUp {
     fn handle_answer(mut self, now: Instant, core: &mut Core, s: &mut Shared, response: &Response) -> Phase {
         let client = self.attempt.client;
         let Ok(dialog) = Dialog::uac(&self.attempt.invite, response) else {
-            s.abandon(now, client);
+            s.abandon(now, client, None);
             let why = Refused::because(500, "Malformed Answer");
             return Self::refuse_caller(now, core, s, &self.caller, &why, EndCause::Failure);
         };
@@ -363,19 +363,26 @@ impl SettingUp {
     }
 
     /// Ends the set-up: the target is cancelled, the caller gets `status`.
-    pub(super) fn give_up(self, now: Instant, core: &mut Core, s: &mut Shared, status: u16, cause: EndCause) -> Phase {
-        s.abandon(now, self.attempt.client);
+    pub(super) fn give_up(
+        self,
+        now: Instant,
+        core: &mut Core,
+        s: &mut Shared,
+        (status, cause): (u16, EndCause),
+        reason: Option<&str>,
+    ) -> Phase {
+        s.abandon(now, self.attempt.client, reason);
         Self::refuse_caller(now, core, s, &self.caller, &Refused::new(status), cause)
     }
 
     /// Time passed.
     pub(super) fn handle_timeout(mut self, now: Instant, core: &mut Core, s: &mut Shared) -> Phase {
         if now >= self.deadline {
-            return self.give_up(now, core, s, 480, EndCause::Timeout);
+            return self.give_up(now, core, s, (480, EndCause::Timeout), None);
         }
         if self.attempt.silence.is_some_and(|at| now >= at) {
             self.attempt.silence = None;
-            s.abandon(now, self.attempt.client);
+            s.abandon(now, self.attempt.client, None);
             return self.try_next(now, core, s, 408);
         }
         Phase::SettingUp(Box::new(self))

@@ -150,10 +150,13 @@ impl Shared {
     }
 
     /// Gives up an INVITE: cancels it, and whatever 2xx still comes is acknowledged and ended.
-    pub(super) fn abandon(&mut self, now: Instant, id: ClientId) {
+    pub(super) fn abandon(&mut self, now: Instant, id: ClientId, reason: Option<&str>) {
         if let Some(invite) = self.invites.get_mut(&id) {
             invite.owner = None;
-            self.endpoint.cancel(now, id, &[]);
+            match reason {
+                Some(reason) => self.endpoint.cancel(now, id, &[(HeaderName::Reason, reason)]),
+                None => self.endpoint.cancel(now, id, &[]),
+            }
         }
     }
 

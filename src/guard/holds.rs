@@ -113,6 +113,12 @@ impl Holds {
         Self { held: Vec::new(), default: default.clamp(SHORTEST, max), max }
     }
 
+    /// Changes the leases of holds taken from now on, as [`Holds::new`] has them.
+    pub fn set_leases(&mut self, default: Duration, max: Duration) {
+        self.max = max.max(SHORTEST);
+        self.default = default.clamp(SHORTEST, self.max);
+    }
+
     /// Takes a hold of `kind` for `owner`. A lease longer than the maximum is shortened to it, a missing one is the
     /// default: a wish to mask is not turned down for its length. Only a collection's own hold may outlast the
     /// maximum. Fails when [`MAX_HOLDS`] are held, but never for a collection or the agent's first hold.

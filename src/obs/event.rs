@@ -85,6 +85,21 @@ pub enum RecordingState {
     Failed,
 }
 
+/// RTP packets of one leg over its call.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct LegTotals {
+    /// Accepted from the peer.
+    pub received: u64,
+    /// Sent to the peer.
+    pub sent: u64,
+    /// Dropped: not from the signalled source.
+    pub foreign: u64,
+    /// Dropped: malformed or of an unknown payload type.
+    pub malformed: u64,
+    /// Missing by sequence number.
+    pub lost: u64,
+}
+
 /// What happened.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "kebab-case")]
@@ -110,6 +125,13 @@ pub enum EventKind {
         status: Option<u16>,
         /// Milliseconds from answer to end; 0 when never answered.
         talk_ms: u64,
+    },
+    /// What the media of a call came to; follows its end.
+    CallMedia {
+        /// The customer's leg.
+        customer: LegTotals,
+        /// The agent's leg.
+        agent: LegTotals,
     },
     /// A hold was taken.
     HoldTaken {

@@ -245,7 +245,8 @@ impl Metrics {
             EventKind::StarCode { .. } => {
                 self.star_codes.inc();
             }
-            EventKind::Mask { .. }
+            EventKind::CallMedia { .. }
+            | EventKind::Mask { .. }
             | EventKind::HoldRenewed { .. }
             | EventKind::CollectionProgress { .. }
             | EventKind::LegHeld { .. } => {}

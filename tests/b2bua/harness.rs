@@ -274,8 +274,8 @@ impl World {
                 match &event {
                     EventKind::CallStarted { .. } => assert!(self.live.insert(call.expect("a call"))),
                     EventKind::CallEnded { .. } => assert!(self.live.remove(&call.expect("a call")), "ended twice"),
-                    // A recorder may report after its call.
-                    EventKind::Recording { .. } => {}
+                    // Recorder and media report after their call.
+                    EventKind::Recording { .. } | EventKind::CallMedia { .. } => {}
                     _ => assert!(self.live.contains(&call.expect("a call")), "{event:?} of a call that is over"),
                 }
                 self.events.push(event);

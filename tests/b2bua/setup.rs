@@ -542,6 +542,67 @@ fn an_invite_repeated_a_thousand_times_is_one_call() {
 }
 
 #[test]
+fn when_another_trunk_is_tried_its_guard_and_star_codes_rule() {
+    let codes = |begin: &str| {
+        let keys = |text: &str| text.chars().filter_map(tonewall::base::secret::Digit::from_char).collect();
+        Some(tonewall::config::StarCodes { begin: keys(begin), end: keys("*9"), in_band: true })
+    };
+    // The agent calls out; the first carrier is unguarded, the second one's policy is to mask for the whole call.
+    let mut w = World::with(|config| {
+        let mut second = config.trunks[0].clone();
+        config.trunks[0].guard = tonewall::config::GuardMode::Off;
+        second.guard = tonewall::config::GuardMode::Always;
+        second.name = "second".into();
+        config.trunks.push(second);
+        config.routes[1].to.push(TrunkId(2));
+    });
+    let mut caller = Line::new(&mut w, Who::Pbx, "1001");
+    let invite = caller.offer(&mut w, "INVITE", &sdp(Who::Pbx, 1, BOTH, "sendrecv"));
+    w.send(Who::Pbx, &invite);
+    assert!(!w.masked());
+    let theirs = w.expect(Who::Carrier, "INVITE");
+    w.send(Who::Carrier, &reply(Who::Carrier, &theirs, 503, "t"));
+    assert!(w.masked());
+    // The customer calls in; the second PBX has star codes.
+    let mut w = World::with(|config| {
+        let mut second = config.trunks[1].clone();
+        second.remotes = vec![Who::Standby.at()];
+        second.star_codes = codes("*1");
+        config.trunks.push(second);
+        config.routes[0].to.push(TrunkId(2));
+    });
+    let mut caller = Line::new(&mut w, Who::Carrier, "1001");
+    let invite = caller.offer(&mut w, "INVITE", &sdp(Who::Carrier, 1, BOTH, "sendrecv"));
+    w.send(Who::Carrier, &invite);
+    let theirs = w.expect(Who::Pbx, "INVITE");
+    assert_eq!(w.session().toward_customer, tonewall::media::Guard::Open);
+    w.send(Who::Pbx, &reply(Who::Pbx, &theirs, 503, "t"));
+    assert!(matches!(w.session().toward_customer, tonewall::media::Guard::Masked(_)));
+    w.press(tonewall::base::ids::Leg::Agent, "*1");
+    assert!(w.masked());
+}
+
+#[test]
+fn a_key_by_info_before_the_answer_reaches_the_announcement_unless_masked() {
+    for guard in [tonewall::config::GuardMode::Signal, tonewall::config::GuardMode::Always] {
+        let mut w = World::with(|config| config.trunks[0].guard = guard);
+        let mut caller = Line::new(&mut w, Who::Carrier, "1001");
+        let invite = caller.offer(&mut w, "INVITE", &sdp(Who::Carrier, 1, BOTH, "sendrecv"));
+        w.send(Who::Carrier, &invite);
+        let theirs = w.expect(Who::Pbx, "INVITE");
+        let early = reply(Who::Pbx, &theirs, 183, "t");
+        w.send(Who::Pbx, &early.with_body("application/sdp", sdp(Who::Pbx, 1, BOTH, "sendrecv")));
+        let progress = w.expect(Who::Carrier, "183");
+        caller.follow(&progress);
+        let key = caller.request(&mut w, "INFO").with_body("application/dtmf-relay", "Signal=3\r\nDuration=90\r\n");
+        w.send(Who::Carrier, &key);
+        w.expect(Who::Carrier, "200");
+        let sent = usize::from(guard == tonewall::config::GuardMode::Signal);
+        assert_eq!((w.ledger.sent_digits.len(), w.ledger.info_digits.len()), (sent, 1));
+    }
+}
+
+#[test]
 fn a_route_may_lead_to_several_trunks() {
     let mut w = World::with(|config| {
         let mut second = config.trunks[1].clone();

@@ -1,0 +1,103 @@
+//! What a call's trunks ask for, and what follows from it for guard and recorder: the only place that decides whether
+//! a direction is masked. Pure functions of policy and holds.
+
+use std::time::Duration;
+
+use crate::config::{GuardMode, MaskKind, RecordingPolicy, StarCodes, Trunk};
+use crate::media::{Guard, Tap};
+
+/// What the trunks of a call want.
+#[derive(Debug)]
+pub(super) struct Wishes {
+    pub(super) mode: GuardMode,
+    pub(super) mask: MaskKind,
+    pub(super) hold_default: Duration,
+    pub(super) hold_max: Duration,
+    pub(super) star: Option<StarCodes>,
+    pub(super) recording: RecordingPolicy,
+}
+
+impl Wishes {
+    /// The carrier trunk's guard, the PBX trunk's star codes, the stricter recording policy of both.
+    pub(super) fn of(carrier: &Trunk, pbx: &Trunk) -> Self {
+        let rank = |policy: RecordingPolicy| match policy {
+            RecordingPolicy::Off => 0,
+            RecordingPolicy::BestEffort => 1,
+            RecordingPolicy::Required => 2,
+        };
+        let stricter = rank(carrier.recording) >= rank(pbx.recording);
+        Self {
+            mode: carrier.guard,
+            mask: carrier.mask,
+            hold_default: carrier.hold_default,
+            hold_max: carrier.hold_max,
+            star: pbx.star_codes.clone(),
+            recording: if stricter { carrier.recording } else { pbx.recording },
+        }
+    }
+}
+
+/// The customer→agent guard that policy and holds demand. Anything but a plain "pass" masks.
+pub(super) fn guard_in_force(mode: GuardMode, mask_held: bool, mask: MaskKind) -> Guard {
+    match (mode, mask_held) {
+        (GuardMode::Always, _) | (GuardMode::Off | GuardMode::Signal, true) => Guard::Masked(mask),
+        (GuardMode::Signal, false) => Guard::Listen,
+        (GuardMode::Off, false) => Guard::Open,
+    }
+}
+
+/// The agent→customer guard: keys of star codes never reach the customer unasked.
+pub(super) fn star_guard(star: Option<&StarCodes>) -> Guard {
+    match star {
+        None => Guard::Open,
+        Some(codes) if codes.in_band => Guard::Masked(MaskKind::Silence),
+        Some(_) => Guard::Withhold,
+    }
+}
+
+/// What the recorder tap must do.
+pub(super) fn tap_in_force(recording: bool, paused: bool) -> Tap {
+    match (recording, paused) {
+        (false, _) => Tap::Off,
+        (true, true) => Tap::Paused,
+        (true, false) => Tap::On,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::secret::Digit;
+
+    const TONE: MaskKind = MaskKind::Tone;
+
+    #[test]
+    fn only_an_unheld_off_or_signal_lets_digits_pass() {
+        assert_eq!(guard_in_force(GuardMode::Off, false, TONE), Guard::Open);
+        assert_eq!(guard_in_force(GuardMode::Signal, false, TONE), Guard::Listen);
+        for mode in [GuardMode::Off, GuardMode::Signal, GuardMode::Always] {
+            assert_eq!(guard_in_force(mode, true, TONE), Guard::Masked(TONE));
+        }
+        assert_eq!(guard_in_force(GuardMode::Always, false, TONE), Guard::Masked(TONE));
+    }
+
+    #[test]
+    fn star_codes_withhold_the_agents_keys_from_the_customer() {
+        let codes = |in_band| StarCodes {
+            begin: "*71".chars().filter_map(Digit::from_char).collect(),
+            end: "*72".chars().filter_map(Digit::from_char).collect(),
+            in_band,
+        };
+        assert_eq!(star_guard(None), Guard::Open);
+        assert_eq!(star_guard(Some(&codes(false))), Guard::Withhold);
+        assert_eq!(star_guard(Some(&codes(true))), Guard::Masked(MaskKind::Silence));
+    }
+
+    #[test]
+    fn a_pause_is_a_gap_and_no_recording_is_nothing() {
+        assert_eq!(tap_in_force(true, true), Tap::Paused);
+        assert_eq!(tap_in_force(true, false), Tap::On);
+        assert_eq!(tap_in_force(false, true), Tap::Off);
+        assert_eq!(tap_in_force(false, false), Tap::Off);
+    }
+}
