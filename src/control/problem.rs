@@ -124,7 +124,7 @@ impl Problem {
         let detail = "the request carries no API key that this node knows";
         Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", "Not authenticated", detail)
             .at(Blame::field(Part::Header, "Authorization"))
-            .hint("send `Authorization: Bearer <key>` with a key configured under [[control.keys]]")
+            .hint("send `Authorization: Bearer <key>` with a key configured under [[control.key]]")
             .with_header(header::WWW_AUTHENTICATE, "Bearer realm=\"tonewall\"")
     }
 
