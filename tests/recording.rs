@@ -161,8 +161,8 @@ fn record(recorder: &Recorder, seed: u64, seconds: usize) -> (RecordingId, [Vec<
             for leg in [Leg::Customer, Leg::Agent] {
                 let at = ms as usize / 20 * PACKET;
                 let payload: Vec<u8> = said[leg.index()][at..at + PACKET].iter().map(|s| ulaw_encode(*s)).collect();
-                let mut packet = rtp(leg, (ms / 20) as u16, &payload);
-                worker.handle_rtp(now, SESSION, leg, peer(leg), &mut packet, &mut out);
+                let packet = rtp(leg, (ms / 20) as u16, &payload);
+                worker.handle_rtp(now, SESSION, leg, peer(leg), &packet, &mut out);
             }
         }
         worker.handle_timeout(now, &mut out);
