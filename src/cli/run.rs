@@ -13,7 +13,8 @@ use crate::rt::{harden, logging};
 
 /// Runs a node until it is told to end. Faults of the configuration or of the start go to standard error.
 pub fn run(file: &Path) -> ExitCode {
-    let config = match Config::load(file) {
+    // What `tonewall check` finds wrong is told here in the same words, with line and key.
+    let config = match super::check::check(file).and_then(|_| Config::load(file)) {
         Ok(config) => config,
         Err(faults) => return failed(&faults),
     };

@@ -172,7 +172,7 @@ impl Drop for Running {
 }
 
 #[cfg(unix)]
-fn restrict(path: &Path) {
+pub fn restrict(path: &Path) {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("permissions");
 }
