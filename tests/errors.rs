@@ -150,7 +150,8 @@ fn each_api_error_has_its_problem_document() {
     let hold = format!("{holds}/hold_00000000000000000000000000000001");
     let collections = format!("{CALL}/collections");
     // Method, path, key, body; status, problem, what it blames.
-    let table: Vec<(&str, &str, Option<&str>, Option<(&str, &str)>, u16, &str, &str)> = vec![
+    type Row<'a> = (&'a str, &'a str, Option<&'a str>, Option<(&'a str, &'a str)>, u16, &'a str, &'a str);
+    let table: Vec<Row<'_>> = vec![
         ("GET", CALL, Some(boss), None, 404, "no-such-call", "call"),
         ("DELETE", CALL, Some(boss), None, 404, "no-such-call", "call"),
         ("GET", "/v1/calls/4", Some(boss), None, 404, "no-such-call", "call"),

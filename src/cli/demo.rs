@@ -76,7 +76,7 @@ async fn demo(arguments: &Arguments, out: &mut dyn Write) -> Result<bool, Proble
     screen.line("")?;
     if screen.live || arguments.stay {
         screen.line(&format!("  Open the page to watch; the call begins in {} s.\n", HEAD_START.as_secs()))?;
-        tokio::time::sleep(HEAD_START).await;
+        demo.hold_back(HEAD_START).await;
     }
     let played = demo.play(&mut |told| screen.tell(told)).await?;
     screen.line("\nListening in: decoders, and an attacker who knows when each key was pressed …")?;
@@ -122,7 +122,7 @@ impl Screen<'_> {
             write!(self.out, "\r{line}")?;
             self.open = true;
             self.out.flush()
-        } else if count % 4 == 0 {
+        } else if count.is_multiple_of(4) {
             writeln!(self.out, "{line}")
         } else {
             Ok(())

@@ -194,6 +194,11 @@ impl Demo {
         format!("http://{}/#key={}", self.control, self.key)
     }
 
+    /// Leaves the viewer time to open the page before the call begins.
+    pub async fn hold_back(&self, time: Duration) {
+        sleep(time).await;
+    }
+
     /// Plays one call from ringing to the sealed recording.
     pub async fn play(&mut self, tell: &mut dyn FnMut(Told)) -> Result<Played, Failure> {
         let began = Instant::now();
