@@ -244,7 +244,7 @@ fn d4_digits_over_speech() {
         let (strong, leaked) = d4("D4 over recorded speech", &voice, 10.0, 100, &attacker);
         let (weak, leaked_weak) = d4("D4 over recorded speech", &voice, 6.0, 100, &attacker);
         assert!(strong.right_percent() >= 99.8 && weak.right_percent() >= 98.0, "{strong}, {weak}");
-        assert!(leaked <= 12.0 && leaked_weak <= 13.0);
+        assert!(leaked <= 12.0 && leaked_weak <= 12.0);
     }
 }
 
@@ -328,11 +328,10 @@ fn t1_talk_off() {
                 "T1 {name} {point:?}: {told} false digits and {stretches} suspicions in {:.1} min ({part:.2} % of it)",
                 hours * 60.0
             );
-            match point {
-                Point::Unarmed => assert_eq!(told, 0),
-                // Armed is for the minute of a payment: a false digit there needs a caller who sings.
-                Point::Armed => assert!(told as f64 / hours <= 40.0 && part < 6.0),
-            }
+            // Unarmed the bar is 0.02 per hour; no corpus at hand is long enough to show more than none.
+            let most = if point == Point::Unarmed { 0.0 } else { 1.0 };
+            assert!(told as f64 <= most * hours.max(1.0), "{told}");
+            assert!(part < 6.0, "too much of the talker is muted");
         }
         if let Some(other) = &other {
             let told: usize = clips.iter().map(|clip| other.decode(clip).len()).sum();

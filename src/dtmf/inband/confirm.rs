@@ -19,6 +19,11 @@ const MOST_NOISE: f32 = 0.05;
 /// How far apart two fits of one tone may find its frequencies: a voice's harmonics move, a telephone's do not.
 const STILL: f32 = 0.005;
 
+/// What is asked of a tone under speech besides: nearer to its nominal frequency, and a column not much weaker than the
+/// row. Voices' formants look like keys with a weak column and neighbouring harmonics 2:1.
+const PLAIN: f32 = 0.013;
+const PLAIN_TWIST: f32 = 0.2;
+
 /// A key with its place on the keypad and the frequencies it was found at.
 #[derive(Clone, Copy)]
 pub(super) struct Named {
@@ -112,13 +117,19 @@ pub(super) fn name(recent: (&[f32], &[f32]), look: &Look, point: Point) -> Optio
         Point::Unarmed => (0.94, 0.94),
     };
     let allowed = look.noise.min(MOST_NOISE);
-    (sound && explained >= likely - allowed).then(|| Named {
-        place,
-        hz: (to_hz(row), to_hz(column)),
-        sure: explained >= sure - allowed,
-    })
+    let sure = explained >= sure - allowed;
+    let plain = twist >= PLAIN_TWIST
+        && off(to_hz(row), ROWS[usize::from(place.0)]) <= PLAIN
+        && off(to_hz(column), COLUMNS[usize::from(place.1)]) <= PLAIN;
+    let found = sound && (sure || (plain && explained >= likely - allowed));
+    found.then(|| Named { place, hz: (to_hz(row), to_hz(column)), sure })
+}
+
+/// How far a frequency is from its nominal one, as a part of it.
+fn off(hz: f32, nominal: f32) -> f32 {
+    (hz / nominal - 1.0).abs()
 }
 
 fn nearest(group: &[f32; 4], hz: f32) -> Option<u8> {
-    group.iter().position(|nominal| (hz / nominal - 1.0).abs() <= TOLERANCE).map(|n| n as u8)
+    group.iter().position(|nominal| off(hz, *nominal) <= TOLERANCE).map(|n| n as u8)
 }
