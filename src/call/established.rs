@@ -145,7 +145,8 @@ impl Established {
                 }
             }
             Method::Update if request.body.is_empty() => {
-                // A session refresh, or a new target: nothing to negotiate.
+                // A session refresh, a new target or a signal: nothing to negotiate.
+                super::info::signal_header(now, core, s, leg, &request);
                 let mut ok = Response::for_request(&request, 200, "");
                 crossing::describe_us(&mut ok.headers, s.listener(core.trunk(leg)));
                 s.respond(now, id, ok);

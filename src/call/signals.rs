@@ -33,11 +33,20 @@ impl Engine {
                 }
                 self.signal(call, now, |call, s| {
                     let protection = &mut call.core.protection;
+                    let owner = Owner::Key(actor.name.clone());
                     let mut taken = Vec::new();
                     for kind in kinds {
-                        let owner = Owner::Key(actor.name.clone());
-                        let hold = protection.take(now, &mut s.random, (kind, owner), &reason, ttl, &mut s.out)?;
-                        taken.push(hold_view(now, &hold));
+                        let what = (kind, owner.clone());
+                        match protection.take(now, &mut s.random, what, &reason, ttl, &mut s.out) {
+                            Ok(hold) => taken.push(hold_view(now, &hold)),
+                            Err(why) => {
+                                // All or none: the asker would not learn of the ones it got.
+                                for hold in taken {
+                                    protection.release(now, hold.id, (&owner, false), &mut s.out)?;
+                                }
+                                return Err(why.into());
+                            }
+                        }
                     }
                     Ok(Reply::Holds(taken))
                 })

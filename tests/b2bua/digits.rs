@@ -181,6 +181,24 @@ fn bad_wishes_are_refused_and_change_nothing() {
 }
 
 #[test]
+fn holds_of_both_kinds_are_taken_together_or_not_at_all() {
+    let mut w = World::new();
+    w.call();
+    for _ in 0..31 {
+        take(&mut w, &[HoldKind::Mask]);
+    }
+    let call = w.view().id;
+    let kinds = vec![HoldKind::Pause, HoldKind::Mask];
+    let both = Signal::TakeHolds { call, kinds, reason: String::new(), ttl: None, actor: actor() };
+    assert_eq!(w.signal(both), Err(SignalError::TooManyHolds));
+    let view = w.view();
+    assert_eq!((view.holds.len(), view.paused), (31, false));
+    // A collection still gets its own.
+    collect(&mut w, 4);
+    assert!(w.view().paused);
+}
+
+#[test]
 fn a_collection_masks_pauses_hands_over_once_and_gives_back() {
     let mut w = World::with(|config| config.trunks[0].recording = RecordingPolicy::BestEffort);
     w.call();
@@ -377,6 +395,11 @@ fn the_pbx_steers_its_recording_by_header_and_the_carrier_cannot() {
     steer(&mut w, &mut up.callee, "unmask");
     assert!(!w.masked());
     w.expect_silence(Who::Carrier);
+    let update = up.callee.request(&mut w, "UPDATE").with("X-AC-Action", "pause");
+    w.send(Who::Pbx, &update);
+    w.expect(Who::Pbx, "200");
+    assert_eq!(w.session().tap, Tap::Paused);
+    steer(&mut w, &mut up.callee, "resume");
     let request = up
         .callee
         .offer(&mut w, "INVITE", &sdp(Who::Pbx, 2, BOTH, "sendrecv"))

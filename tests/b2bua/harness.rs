@@ -16,7 +16,7 @@ use tonewall::capture::Handover;
 use tonewall::config::*;
 use tonewall::media::{self, Command, Guard, LegMedia, Tap};
 use tonewall::obs::event::EventKind;
-use tonewall::sip::Flow;
+use tonewall::sip::{Dest, Flow};
 use tonewall::testkit::simple_sip::{Message, tag, uri};
 
 pub const SEC: Duration = Duration::from_secs(1);
@@ -183,6 +183,10 @@ pub struct World {
     pub engine: Engine,
     pub ledger: Ledger,
     pub inbox: HashMap<Who, VecDeque<Message>>,
+    /// The carrier has one TCP connection to us, by this name.
+    pub carrier_tcp: Option<u64>,
+    /// Where the last message to each peer went.
+    pub dests: HashMap<Who, Dest>,
     /// Every byte sent to each peer.
     pub wire: HashMap<Who, Vec<u8>>,
     pub events: Vec<EventKind>,
@@ -206,6 +210,8 @@ impl World {
             engine: Engine::new(Arc::new(config), Random::seed_from_u64(7)),
             ledger: Ledger::default(),
             inbox: HashMap::new(),
+            carrier_tcp: None,
+            dests: HashMap::new(),
             wire: HashMap::new(),
             events: Vec::new(),
             handovers: Vec::new(),
@@ -236,7 +242,12 @@ impl World {
     }
 
     pub fn send_bytes(&mut self, who: Who, bytes: &[u8]) {
-        self.engine.handle_datagram(self.now, &Self::flow(who), bytes);
+        let mut flow = Self::flow(who);
+        if let (Who::Carrier, Some(name)) = (who, self.carrier_tcp) {
+            let remote = SocketAddr::new(who.at().ip(), 40_000);
+            flow = Flow { transport: Transport::Tcp, connection: Some(name), remote, ..flow };
+        }
+        self.engine.handle_datagram(self.now, &flow, bytes);
         self.drain();
     }
 
@@ -263,7 +274,14 @@ impl World {
             }
             while let Some(transmit) = self.engine.poll_transmit() {
                 busy = true;
-                let who = Who::of(transmit.flow.remote).expect("sent to nobody we know");
+                let who = match transmit.flow.connection {
+                    Some(name) => {
+                        assert_eq!(Some(name), self.carrier_tcp);
+                        Who::Carrier
+                    }
+                    None => Who::of(transmit.flow.remote).expect("sent to nobody we know"),
+                };
+                self.dests.insert(who, transmit.flow);
                 assert_eq!(transmit.flow.listener, ListenerId(who.listener()));
                 let message = Message::parse(&transmit.bytes).expect("a readable message");
                 self.wire.entry(who).or_default().extend_from_slice(&transmit.bytes);

@@ -542,6 +542,32 @@ fn an_invite_repeated_a_thousand_times_is_one_call() {
 }
 
 #[test]
+fn a_tcp_peer_is_answered_and_called_back_on_its_own_connection() {
+    let mut w = World::with(|config| config.listeners[0].transport = tonewall::config::Transport::Tcp);
+    w.carrier_tcp = Some(7);
+    let mut up = w.call();
+    assert!(up.caller.target.ends_with(";transport=tcp"), "{}", up.caller.target);
+    w.hang_up(&mut up.callee, Who::Carrier);
+    assert_eq!(w.dests[&Who::Carrier].connection, Some(7));
+    assert_eq!(w.dests[&Who::Pbx].connection, None);
+    w.expect_clean();
+    // Its connection breaks while the other side rings: nobody is there to hear the answer.
+    let mut caller = Line::new(&mut w, Who::Carrier, "1001");
+    let invite = caller.offer(&mut w, "INVITE", &sdp(Who::Carrier, 1, BOTH, "sendrecv"));
+    w.send(Who::Carrier, &invite);
+    let theirs = w.expect(Who::Pbx, "INVITE");
+    w.send(Who::Pbx, &reply(Who::Pbx, &theirs, 180, "t"));
+    let dest = w.dests[&Who::Carrier];
+    w.engine.handle_flow_failed(w.now, &dest);
+    w.drain();
+    let ok = reply(Who::Pbx, &theirs, 200, "t").with_body("application/sdp", sdp(Who::Pbx, 1, BOTH, "sendrecv"));
+    w.send(Who::Pbx, &ok);
+    w.advance(35 * SEC);
+    assert_eq!(w.engine.calls(), 0);
+    w.expect_clean();
+}
+
+#[test]
 fn when_another_trunk_is_tried_its_guard_and_star_codes_rule() {
     let codes = |begin: &str| {
         let keys = |text: &str| text.chars().filter_map(tonewall::base::secret::Digit::from_char).collect();
