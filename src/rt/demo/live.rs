@@ -34,6 +34,8 @@ struct State {
     caller: Option<Phone>,
     agent: Option<Phone>,
     verdict: Option<Verdict>,
+    /// When the verdict was given: the time shown stands still from there.
+    ended: Option<Instant>,
 }
 
 impl Live {
@@ -47,6 +49,7 @@ impl Live {
             caller: None,
             agent: None,
             verdict: None,
+            ended: None,
         })))
     }
 
@@ -88,6 +91,7 @@ impl Live {
         state.phase = Phase::Done;
         verdict.summary.clone_into(&mut state.note);
         state.verdict = Some(verdict);
+        state.ended = Some(Instant::now());
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -101,7 +105,7 @@ impl State {
             phase: self.phase,
             note: self.note.clone(),
             call: self.call,
-            now_ms: self.since(Instant::now()),
+            now_ms: self.since(self.ended.unwrap_or_else(Instant::now)),
             keyed: self.keyed(),
             level_ms: SLOT_MS,
             heard: self.heard(),
