@@ -12,7 +12,7 @@
 //! the wire; the seed is added to the name.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -99,6 +99,7 @@ pub struct Sim {
     tapes: HashMap<RecordingId, (SessionId, Tape)>,
     media_out: Outbox,
     pcap: Option<(PathBuf, Pcap)>,
+    wire: Option<Vec<Datagram>>,
 }
 
 /// What the media worker let out in one turn.
@@ -157,12 +158,28 @@ impl Sim {
             tapes: HashMap::new(),
             media_out: Outbox::default(),
             pcap,
+            wire: None,
         }
     }
 
     /// The seed, to be printed when a story goes wrong.
     pub fn seed(&self) -> u64 {
         self.seed
+    }
+
+    /// Keeps every datagram sent from now on, for [`Sim::wire`].
+    pub fn keep_wire(&mut self) {
+        self.wire.get_or_insert_default();
+    }
+
+    /// The datagrams sent by anyone since [`Sim::keep_wire`], in order, lost ones too.
+    pub fn wire(&self) -> &[Datagram] {
+        self.wire.as_deref().unwrap_or_default()
+    }
+
+    /// Tonewall's address.
+    pub fn proxy() -> IpAddr {
+        address(PBX_LISTENER).ip()
     }
 
     /// Time since the start.
@@ -437,6 +454,9 @@ impl Sim {
     fn put(&mut self, datagram: Datagram, path: Conditions) {
         if let Some((_, pcap)) = &mut self.pcap {
             pcap.add(self.now - self.start, datagram.from, datagram.to, &datagram.bytes);
+        }
+        if let Some(wire) = &mut self.wire {
+            wire.push(datagram.clone());
         }
         self.net.send(self.now, datagram, &path);
     }
