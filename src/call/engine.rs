@@ -93,10 +93,10 @@ impl Engine {
     pub fn handle_media(&mut self, now: Instant, event: media::Event) {
         match event {
             media::Event::Digit { session, from, digit, masked } => {
-                self.with_session(now, session, |call, s| call.handle_digit(now, s, from, digit, masked));
+                self.with_session(session, |call, s| call.handle_digit(now, s, from, digit, masked));
             }
             media::Event::Inactive { session } => {
-                self.with_session(now, session, |call, s| call.handle_inactivity(now, s));
+                self.with_session(session, |call, s| call.handle_inactivity(now, s));
             }
             media::Event::Closed { session, stats } => {
                 let out = &mut self.shared.out;
@@ -111,7 +111,7 @@ impl Engine {
 
     /// A media session could not be made or broke down: its call ends, because nothing guards it any more.
     pub fn handle_media_failed(&mut self, now: Instant, session: SessionId) {
-        self.with_session(now, session, |call, s| call.end(now, s, EndCause::Failure, 503));
+        self.with_session(session, |call, s| call.end(now, s, EndCause::Failure, 503));
         self.pump(now);
     }
 
@@ -129,7 +129,7 @@ impl Engine {
         let is_of = |call: &Call| call.core.protection.recording().is_some_and(|(id, _)| id == recording);
         let live = self.calls.iter().find(|(_, slot)| is_of(&slot.call)).map(|(id, _)| *id);
         if let Some(id) = live {
-            self.with_call(now, id, |call, s| call.handle_recorder(now, s, recording, report));
+            self.with_call(id, |call, s| call.handle_recorder(now, s, recording, report));
             self.pump(now);
         }
     }
@@ -142,7 +142,7 @@ impl Engine {
             if at > now {
                 break;
             }
-            self.with_call(now, id, |call, s| call.handle_timeout(now, s));
+            self.with_call(id, |call, s| call.handle_timeout(now, s));
         }
         self.shared.remains.handle_timeout(now, &mut self.shared.out);
         self.shared.forget_old(now);
@@ -158,7 +158,7 @@ impl Engine {
     pub fn hang_up_all(&mut self, now: Instant) {
         let calls: Vec<CallId> = self.sessions.values().copied().collect();
         for id in calls {
-            self.with_call(now, id, |call, s| call.end(now, s, EndCause::Operator, 503));
+            self.with_call(id, |call, s| call.end(now, s, EndCause::Operator, 503));
         }
         self.pump(now);
     }
@@ -223,12 +223,7 @@ impl Engine {
     }
 
     /// Lets a call act, and puts its next wish to be woken in order; `None` when there is no such call.
-    pub(super) fn with_call<R>(
-        &mut self,
-        now: Instant,
-        id: CallId,
-        act: impl FnOnce(&mut Call, &mut Shared) -> R,
-    ) -> Option<R> {
+    pub(super) fn with_call<R>(&mut self, id: CallId, act: impl FnOnce(&mut Call, &mut Shared) -> R) -> Option<R> {
         let slot = self.calls.get_mut(&id)?;
         let result = act(&mut slot.call, &mut self.shared);
         let due = if slot.call.is_over() { None } else { slot.call.poll_timeout() };
@@ -248,9 +243,9 @@ impl Engine {
         Some(result)
     }
 
-    fn with_session(&mut self, now: Instant, session: SessionId, act: impl FnOnce(&mut Call, &mut Shared)) {
+    fn with_session(&mut self, session: SessionId, act: impl FnOnce(&mut Call, &mut Shared)) {
         if let Some(id) = self.sessions.get(&session).copied() {
-            self.with_call(now, id, act);
+            self.with_call(id, act);
         }
     }
 
@@ -262,7 +257,7 @@ impl Engine {
                 Event::Ack { invite, request, .. } => self.handle_ack(now, invite, &request),
                 Event::Cancelled { invite, cancel } => {
                     if let Some(call) = self.shared.servers.get(&invite).copied() {
-                        self.with_call(now, call, |call, s| call.handle_cancelled(now, s, invite, &cancel));
+                        self.with_call(call, |call, s| call.handle_cancelled(now, s, invite, &cancel));
                     }
                 }
                 Event::Response { id, response } => self.handle_response(now, id, &response),
@@ -283,7 +278,7 @@ impl Engine {
             if let Err(why) = admission::extensions(&request) {
                 return self.shared.refuse(now, id, &request, &why);
             }
-            self.with_call(now, call, |call, s| call.handle_request(now, s, leg, (id, flow, request)));
+            self.with_call(call, |call, s| call.handle_request(now, s, leg, (id, flow, request)));
             return;
         }
         let Some(trunk) = routing::trunk_of(&self.shared.config, flow.listener, flow.remote) else { return };
@@ -312,7 +307,7 @@ impl Engine {
                 let id = call.core.id;
                 self.sessions.insert(call.core.session, id);
                 self.calls.insert(id, Slot { call, due: None });
-                self.with_call(now, id, |_, _| ());
+                self.with_call(id, |_, _| ());
             }
             Err(why) => {
                 let mut refusal = why.response(invite.2);
@@ -325,7 +320,7 @@ impl Engine {
     fn handle_ack(&mut self, now: Instant, invite: ServerId, ack: &Request) {
         match self.shared.servers.get(&invite).copied() {
             Some(call) => {
-                self.with_call(now, call, |call, s| call.handle_ack(now, s, invite, ack));
+                self.with_call(call, |call, s| call.handle_ack(now, s, invite, ack));
             }
             None => self.bid_farewell(now, invite),
         }
@@ -334,7 +329,7 @@ impl Engine {
     fn handle_lost_ack(&mut self, now: Instant, invite: ServerId) {
         match self.shared.servers.get(&invite).copied() {
             Some(call) => {
-                self.with_call(now, call, |call, s| call.handle_lost_ack(now, s, invite));
+                self.with_call(call, |call, s| call.handle_lost_ack(now, s, invite));
             }
             None => self.bid_farewell(now, invite),
         }
@@ -353,8 +348,7 @@ impl Engine {
             if response.is_final() {
                 self.shared.invite_answered(now, id, response.status);
             }
-            let waited =
-                owner.and_then(|call| self.with_call(now, call, |c, s| c.handle_response(now, s, id, response)));
+            let waited = owner.and_then(|call| self.with_call(call, |c, s| c.handle_response(now, s, id, response)));
             if waited != Some(true) && response.class() == 2 {
                 self.shared.stray_answer(now, id, response);
             }
@@ -365,10 +359,10 @@ impl Engine {
         }
         match self.shared.asked.remove(&id) {
             Some(Asked::Update(call)) => {
-                self.with_call(now, call, |call, s| call.handle_response(now, s, id, response));
+                self.with_call(call, |call, s| call.handle_response(now, s, id, response));
             }
             Some(Asked::Probe(call, leg)) => {
-                self.with_call(now, call, |call, s| call.handle_probe(now, s, leg, response.status));
+                self.with_call(call, |call, s| call.handle_probe(now, s, leg, response.status));
             }
             None => {}
         }
@@ -379,13 +373,13 @@ impl Engine {
             (Some(invite), _) => invite.owner,
             (None, Some(Asked::Update(call))) => Some(call),
             (None, Some(Asked::Probe(call, leg))) => {
-                self.with_call(now, call, |call, s| call.handle_probe(now, s, leg, 408));
+                self.with_call(call, |call, s| call.handle_probe(now, s, leg, 408));
                 None
             }
             (None, None) => None,
         };
         if let Some(call) = owner {
-            self.with_call(now, call, |call, s| call.handle_failure(now, s, id, status));
+            self.with_call(call, |call, s| call.handle_failure(now, s, id, status));
         }
     }
 }

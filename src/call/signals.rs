@@ -17,7 +17,7 @@ impl Engine {
         match signal {
             Signal::Find { find, limit } => Ok(Reply::Calls(self.find(now, &find, limit))),
             Signal::Get { call } => {
-                self.signal(call, now, |call, engine| Ok(Reply::Call(Box::new(call.view(now, &engine.config)))))
+                self.signal(call, |call, engine| Ok(Reply::Call(Box::new(call.view(now, &engine.config)))))
             }
             Signal::TakeHolds { call, kinds, reason, ttl, actor } => {
                 may_steer(&actor)?;
@@ -31,7 +31,7 @@ impl Engine {
                 if distinct.is_empty() {
                     return Err(SignalError::BadKinds);
                 }
-                self.signal(call, now, |call, s| {
+                self.signal(call, |call, s| {
                     let protection = &mut call.core.protection;
                     let owner = Owner::Key(actor.name.clone());
                     let mut taken = Vec::new();
@@ -53,7 +53,7 @@ impl Engine {
             }
             Signal::RenewHold { call, hold, ttl, actor } => {
                 may_steer(&actor)?;
-                self.signal(call, now, |call, s| {
+                self.signal(call, |call, s| {
                     let by = (&Owner::Key(actor.name.clone()), actor.may_override());
                     let hold = call.core.protection.renew(now, hold, by, ttl, &mut s.out)?;
                     Ok(Reply::Holds(vec![hold_view(now, &hold)]))
@@ -61,7 +61,7 @@ impl Engine {
             }
             Signal::ReleaseHold { call, hold, actor } => {
                 may_steer(&actor)?;
-                self.signal(call, now, |call, s| {
+                self.signal(call, |call, s| {
                     let by = (&Owner::Key(actor.name.clone()), actor.may_override());
                     call.core.protection.release(now, hold, by, &mut s.out)?;
                     Ok(Reply::Done)
@@ -70,7 +70,7 @@ impl Engine {
             Signal::StartCollection { call, request, actor } => {
                 may_collect(&actor)?;
                 let spec = request.spec()?;
-                self.signal(call, now, |call, s| {
+                self.signal(call, |call, s| {
                     if !matches!(call.phase, Phase::Established(_)) {
                         return Err(SignalError::NotAnswered);
                     }
@@ -82,13 +82,13 @@ impl Engine {
                     collection_view(protection, id).map(Reply::Collection).ok_or(SignalError::NoSuchCollection)
                 })
             }
-            Signal::GetCollection { call, collection } => self.signal(call, now, |call, _| {
+            Signal::GetCollection { call, collection } => self.signal(call, |call, _| {
                 let view = collection_view(&call.core.protection, collection);
                 view.map(Reply::Collection).ok_or(SignalError::NoSuchCollection)
             }),
             Signal::CancelCollection { call, collection, actor } => {
                 may_collect(&actor)?;
-                self.signal(call, now, |call, s| {
+                self.signal(call, |call, s| {
                     let protection = &mut call.core.protection;
                     if protection.collection().is_some_and(|open| open.id() == collection) {
                         protection.end_collection(now, CollectionEnd::Cancelled, &mut s.out);
@@ -99,7 +99,7 @@ impl Engine {
             }
             Signal::HangUp { call, actor } => {
                 may_collect(&actor)?;
-                self.signal(call, now, |call, s| {
+                self.signal(call, |call, s| {
                     call.end(now, s, EndCause::Operator, 480);
                     Ok(Reply::Done)
                 })
@@ -110,10 +110,9 @@ impl Engine {
     fn signal<R>(
         &mut self,
         id: CallId,
-        now: Instant,
         obey: impl FnOnce(&mut Call, &mut super::shared::Shared) -> Result<R, SignalError>,
     ) -> Result<R, SignalError> {
-        self.with_call(now, id, obey).unwrap_or(Err(SignalError::NoSuchCall))
+        self.with_call(id, obey).unwrap_or(Err(SignalError::NoSuchCall))
     }
 }
 
