@@ -2,7 +2,8 @@
 //! above should ever put one there (digits are a secret type); this catches what a peer wrote into a header we quote.
 //!
 //! A run is 13–19 digits, single spaces or dashes between them allowed, that has a card brand's leading digits and
-//! length and passes the Luhn check (ISO/IEC 7812-1 annex B). It cannot be switched off.
+//! length and passes the Luhn check (ISO/IEC 7812-1 annex B), and is not a telephone number written with a plus sign.
+//! It cannot be switched off.
 
 /// Blanks every card-like run in `line` in place, keeping its first and last characters' places and its length.
 /// Returns how many runs were blanked.
@@ -15,7 +16,9 @@ pub fn redact(line: &mut [u8]) -> usize {
             continue;
         }
         let (end, digits, count) = run(&line[at..]);
-        if let Some(hit) = card_in(&digits[..count]) {
+        // E.164 allows 15 digits after the plus sign; many have a card brand's first digits.
+        let telephone = at > 0 && line[at - 1] == b'+' && count <= 15;
+        if let Some(hit) = card_in(&digits[..count]).filter(|_| !telephone) {
             blank(&mut line[at..at + end], hit);
             found += 1;
         }
@@ -113,6 +116,11 @@ mod tests {
     #[test]
     fn a_card_inside_a_longer_run_is_blanked() {
         assert_eq!(redacted("99424242424242424200"), "99xxxxxxxxxxxxxxxx00");
+    }
+
+    #[test]
+    fn a_plus_sign_hides_no_card() {
+        assert_eq!(redacted("+4242424242424242"), "+xxxxxxxxxxxxxxxx");
     }
 
     #[test]
