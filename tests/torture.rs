@@ -53,7 +53,7 @@ const EXPECTED: [(&str, Outcome); 49] = [
     ("badinv01", Refused(400, "parameter without a name")),
     ("clerr", Refused(400, "Content-Length beyond the message")),
     ("ncl", Refused(400, "Content-Length is not a number")),
-    ("scalar02", Refused(400, "Max-Forwards is not 0 to 255")),
+    ("scalar02", Refused(400, "CSeq number is not below 2^31")),
     ("scalarlg", Dropped("CSeq number is not below 2^31")),
     ("quotbal", Refused(400, "unterminated quoted string")),
     ("ltgtruri", Refused(400, "Request-URI in angle brackets")),
@@ -79,7 +79,7 @@ const EXPECTED: [(&str, Outcome); 49] = [
     ("bext01", Faithful(420, "Bad Extension")),
     ("invut", Request),
     ("regaut01", Request),
-    ("multi01", Refused(400, "More than one From")),
+    ("multi01", Refused(400, "More than one CSeq")),
     ("mcl01", Refused(400, "More than one Content-Length")),
     ("bcast", StrayResponse),
     // An endpoint answers OPTIONS whatever its Max-Forwards.

@@ -257,6 +257,7 @@ impl Dialog {
         let uri = strict.map_or(self.remote_target.as_str(), |route| route.raw_uri);
         let cseq = format!("{cseq} {method}");
         let mut request = Request::new(method, uri);
+        request.headers.reserve(12, 768);
         request.headers.push(HeaderName::MaxForwards, "70");
         for route in self.routes.iter().skip(usize::from(strict.is_some())) {
             request.headers.push(HeaderName::Route, route);

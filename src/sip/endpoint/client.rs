@@ -356,6 +356,7 @@ impl Endpoint {
 /// Route (sections 9.1 and 17.1.1.3).
 fn sibling(invite: &Request, method: Method) -> Request {
     let mut request = Request::new(method, &invite.raw_uri);
+    request.headers.reserve(10, 512);
     if let Some(via) = invite.headers.get(HeaderName::Via) {
         request.headers.push(HeaderName::Via, via);
     }

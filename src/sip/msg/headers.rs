@@ -55,6 +55,12 @@ impl Headers {
         Self { wire, own: Vec::new(), entries: Vec::with_capacity(24), changed: false }
     }
 
+    /// Makes room for so many lines and bytes of our own.
+    pub(crate) fn reserve(&mut self, lines: usize, bytes: usize) {
+        self.entries.reserve(lines);
+        self.own.reserve(bytes);
+    }
+
     /// Adds a line of the wire; ranges must lie in it. `folded` values are unfolded into our own bytes.
     pub(super) fn push_wire(&mut self, line: (usize, usize), name_len: usize, value: (usize, usize), folded: bool) {
         let name = HeaderName::parse(&self.wire[line.0..line.0 + name_len]);
@@ -94,6 +100,11 @@ impl Headers {
     /// Every header in order.
     pub fn iter(&self) -> impl Iterator<Item = Header<'_>> {
         self.entries.iter().map(|e| self.read(e))
+    }
+
+    /// The known headers in order: name, value, and where the line starts in the bytes it came in.
+    pub(super) fn known(&self) -> impl Iterator<Item = (HeaderName, &[u8], usize)> {
+        self.entries.iter().filter_map(|e| Some((e.name?, self.bytes(e.value_own, e.value), e.line.0 as usize)))
     }
 
     /// How many header lines there are.

@@ -136,6 +136,7 @@ impl Response {
     /// for dialog-making answers (section 12.1.1). The To tag is not added: [`Response::set_to_tag`].
     pub fn for_request(request: &Request, status: u16, reason: &str) -> Self {
         let mut response = Self::new(status, reason);
+        response.headers.reserve(12, 768);
         for name in [HeaderName::Via, HeaderName::From, HeaderName::To, HeaderName::CallId, HeaderName::CSeq] {
             response.headers.copy_from(&request.headers, name);
         }
@@ -169,8 +170,9 @@ impl Response {
     /// Adds a tag to To unless it has one.
     pub fn set_to_tag(&mut self, tag: &str) {
         let Some(to) = self.headers.get(HeaderName::To) else { return };
-        if NameAddr::parse(to).is_ok_and(|to| to.tag().is_none()) {
-            let mut value = to.to_vec();
+        if NameAddr::tag_of(to).is_none() && NameAddr::parse(to).is_ok() {
+            let mut value = Vec::with_capacity(to.len() + 5 + tag.len());
+            value.extend_from_slice(to);
             value.extend_from_slice(b";tag=");
             value.extend_from_slice(tag.as_bytes());
             self.headers.set(HeaderName::To, value);
@@ -203,7 +205,7 @@ impl Response {
         let mut out =
             Vec::with_capacity(self.reason.len() + self.headers.printed_len() + self.body.len() + START_AND_LENGTH);
         out.extend_from_slice(b"SIP/2.0 ");
-        out.extend_from_slice(self.status.to_string().as_bytes());
+        push_number(&mut out, usize::from(self.status));
         out.push(b' ');
         out.extend_from_slice(&self.reason);
         out.extend_from_slice(b"\r\n");
@@ -262,12 +264,12 @@ macro_rules! accessors {
 
             /// The tag of From.
             pub fn from_tag(&self) -> Option<&str> {
-                self.from().ok()?.tag()
+                NameAddr::tag_of(self.headers.get(HeaderName::From)?)
             }
 
             /// The tag of To.
             pub fn to_tag(&self) -> Option<&str> {
-                self.to().ok()?.tag()
+                NameAddr::tag_of(self.headers.get(HeaderName::To)?)
             }
         }
 
@@ -295,6 +297,20 @@ impl Response {
     }
 }
 
+fn push_number(out: &mut Vec<u8>, mut number: usize) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
 fn set_type(headers: &mut Headers, content_type: &str, body: &Bytes) {
     if body.is_empty() {
         headers.remove(HeaderName::ContentType);
@@ -313,7 +329,7 @@ fn print_rest(headers: &Headers, body: &Bytes, out: &mut Vec<u8>) {
     } else {
         headers.print_without(HeaderName::ContentLength, out);
         out.extend_from_slice(b"Content-Length: ");
-        out.extend_from_slice(body.len().to_string().as_bytes());
+        push_number(out, body.len());
         out.extend_from_slice(b"\r\n");
     }
     out.extend_from_slice(b"\r\n");

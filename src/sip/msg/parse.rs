@@ -12,7 +12,7 @@
 use bytes::Bytes;
 
 use super::header::{self, CSeq, NameAddr, Via};
-use super::{HeaderName, Headers, Message, Method, ParseError, Request, Response, Uri, scan};
+use super::{HeaderFault, HeaderName, Headers, Message, Method, ParseError, Request, Response, Uri, scan};
 
 /// Reads one message out of a datagram, or out of a frame of a stream ([`super::Framer`]). Copies the bytes once.
 ///
@@ -89,7 +89,7 @@ fn line_end(bytes: &[u8], from: usize, fault: &mut FirstFault) -> Option<(usize,
 /// them (RFC 3261 section 25.1), and never CR or LF; the CRLF of a fold is none.
 fn control(line: &[u8]) -> Option<(usize, &'static str)> {
     // The common case first: no control character at all.
-    if !line.iter().any(|b| (*b < 0x20 && *b != b'\t') || *b == 0x7f) {
+    if !scan::has_control(line) {
         return None;
     }
     let mut quoted = false;
@@ -270,68 +270,61 @@ impl StartLine {
     }
 }
 
-/// What every message must have, well formed and once (RFC 3261 sections 8.1.1 and 20).
+/// What every message must have, well formed and once (RFC 3261 sections 8.1.1 and 20), in one pass over the headers.
 fn check(line: &StartLine, headers: &Headers, at: usize, fault: &mut FirstFault) {
-    use HeaderName::{CSeq as Seq, CallId, From, MaxForwards, To};
-    for (name, missing, twice) in [
-        (From, "From is missing", "More than one From"),
-        (To, "To is missing", "More than one To"),
-        (CallId, "Call-ID is missing", "More than one Call-ID"),
-        (Seq, "CSeq is missing", "More than one CSeq"),
-    ] {
-        match headers.count(name) {
-            1 => {}
-            0 => fault.bad(missing, at),
-            _ => fault.bad(twice, at),
+    use HeaderName::{CSeq as Seq, CallId, Contact, ContentType, From, MaxForwards, RecordRoute, Route, To};
+    let mut once = [
+        (From, false, "From is missing", "More than one From"),
+        (To, false, "To is missing", "More than one To"),
+        (CallId, false, "Call-ID is missing", "More than one Call-ID"),
+        (Seq, false, "CSeq is missing", "More than one CSeq"),
+        (MaxForwards, false, "", "More than one Max-Forwards"),
+    ];
+    let mut has_via = false;
+    for (name, value, offset) in headers.known() {
+        if let Some((_, seen, _, twice)) = once.iter_mut().find(|(one, ..)| *one == name)
+            && std::mem::replace(seen, true)
+        {
+            fault.bad(twice, offset);
         }
-    }
-    if headers.count(MaxForwards) > 1 {
-        fault.bad("More than one Max-Forwards", at);
-    }
-    let mut vias = headers.get_all(HeaderName::Via).flat_map(scan::List::new).peekable();
-    if vias.peek().is_none() {
-        fault.bad("Via is missing", at);
-    }
-    for via in vias {
-        match Via::parse(via) {
-            Ok(via) if via.version == "2.0" => {}
-            Ok(_) => fault.bad("Via of another version", at),
-            Err(header) => fault.bad(header.0, at),
-        }
-    }
-    for name in [From, To] {
-        if let Some(Err(header)) = headers.get(name).map(NameAddr::parse) {
-            fault.bad(header.0, at);
-        }
-    }
-    for name in [HeaderName::Contact, HeaderName::Route, HeaderName::RecordRoute] {
-        for item in headers.get_all(name).flat_map(scan::List::new) {
-            let star = name == HeaderName::Contact && item == b"*";
-            match NameAddr::parse(item) {
-                Ok(address) if name == HeaderName::Contact || address.bracketed => {}
-                Ok(_) => fault.bad("Route without angle brackets", at),
-                Err(header) if !star => fault.bad(header.0, at),
-                Err(_) => {}
+        let verdict = match name {
+            HeaderName::Via => {
+                has_via = true;
+                scan::List::new(value).try_for_each(|via| match Via::parse(via)?.version {
+                    "2.0" => Ok(()),
+                    _ => Err(HeaderFault("Via of another version")),
+                })
             }
+            From | To => NameAddr::parse(value).map(|_| ()),
+            Contact if value == b"*" => Ok(()),
+            Contact => scan::List::new(value).try_for_each(|item| NameAddr::parse(item).map(|_| ())),
+            Route | RecordRoute => scan::List::new(value).try_for_each(|item| match NameAddr::parse(item)?.bracketed {
+                true => Ok(()),
+                false => Err(HeaderFault("Route without angle brackets")),
+            }),
+            CallId if header::is_call_id(value) => Ok(()),
+            CallId => Err(HeaderFault("Call-ID is not a word")),
+            MaxForwards => header::max_forwards(value).map(|_| ()),
+            Seq => match (CSeq::parse(value), line) {
+                (Ok(cseq), StartLine::Request { method, .. }) if cseq.method != method.as_str() => {
+                    Err(HeaderFault("CSeq names another method"))
+                }
+                (cseq, _) => cseq.map(|_| ()),
+            },
+            ContentType => header::ContentType::parse(value).map(|_| ()),
+            _ => Ok(()),
+        };
+        if let Err(header) = verdict {
+            fault.bad(header.0, offset);
         }
     }
-    if let Some(value) = headers.get(CallId)
-        && !header::is_call_id(value)
-    {
-        fault.bad("Call-ID is not a word", at);
-    }
-    if let Some(Err(header)) = headers.get(MaxForwards).map(header::max_forwards) {
-        fault.bad(header.0, at);
-    }
-    match (headers.get(Seq).map(CSeq::parse), line) {
-        (Some(Ok(cseq)), StartLine::Request { method, .. }) if cseq.method != method.as_str() => {
-            fault.bad("CSeq names another method", at);
+    for (name, seen, missing, _) in once {
+        if !seen && name != MaxForwards {
+            fault.bad(missing, at);
         }
-        (Some(Err(header)), _) => fault.bad(header.0, at),
-        _ => {}
     }
-    if let Some(Err(header)) = headers.get(HeaderName::ContentType).map(header::ContentType::parse) {
-        fault.bad(header.0, at);
+    if !has_via {
+        fault.bad("Via is missing", at);
     }
 }
 

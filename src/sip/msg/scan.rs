@@ -3,14 +3,104 @@
 
 use super::HeaderFault;
 
+/// Classes of bytes (RFC 3261 section 25.1), looked up in one table.
+#[derive(Clone, Copy)]
+pub(super) struct Class(u8);
+
+impl Class {
+    /// `token`.
+    pub(super) const TOKEN: Class = Class(1);
+    /// `word`, what a Call-ID is made of.
+    pub(super) const WORD: Class = Class(2);
+    /// `user`, escapes included.
+    pub(super) const USER: Class = Class(4);
+    /// `password`, escapes included.
+    pub(super) const PASSWORD: Class = Class(8);
+    /// `pname` and `pvalue` of a URI parameter, escapes included.
+    pub(super) const URI_PARAM: Class = Class(16);
+    /// `hname`, `hvalue` and what joins them, escapes included.
+    pub(super) const URI_HEADER: Class = Class(32);
+    /// Host name.
+    pub(super) const HOST: Class = Class(64);
+    /// Whatever may stand in a URI at all.
+    pub(super) const URI: Class = Class(128);
+
+    /// Whether `b` is of the class.
+    pub(super) const fn has(self, b: u8) -> bool {
+        CLASSES[b as usize] & self.0 != 0
+    }
+
+    /// Whether every byte of `text` is of the class; so it is for no bytes.
+    pub(super) fn all(self, text: &[u8]) -> bool {
+        text.iter().all(|b| self.has(*b))
+    }
+}
+
+static CLASSES: [u8; 256] = classes();
+
+const fn classes() -> [u8; 256] {
+    const fn within(b: u8, set: &[u8]) -> bool {
+        let mut at = 0;
+        while at < set.len() {
+            if set[at] == b {
+                return true;
+            }
+            at += 1;
+        }
+        false
+    }
+    let mut out = [0; 256];
+    let mut b = 0u8;
+    while b < 0x80 {
+        let alphanumeric = b.is_ascii_alphanumeric();
+        let token = alphanumeric || within(b, b"-.!%*_+`'~");
+        let unreserved = alphanumeric || within(b, b"-_.!~*'()");
+        let mut class = 0;
+        if token {
+            class |= Class::TOKEN.0;
+        }
+        if token || within(b, b"()<>:\\\"/[]?{}") {
+            class |= Class::WORD.0;
+        }
+        // '#' is not in the grammar but stands in dialled numbers.
+        if unreserved || within(b, b"%&=+$,;?/#") {
+            class |= Class::USER.0;
+        }
+        if unreserved || within(b, b"%&=+$,") {
+            class |= Class::PASSWORD.0;
+        }
+        if unreserved || within(b, b"%[]/:&+$") {
+            class |= Class::URI_PARAM.0;
+        }
+        if unreserved || within(b, b"%[]/?:+$=&") {
+            class |= Class::URI_HEADER.0;
+        }
+        if alphanumeric || within(b, b"-._") {
+            class |= Class::HOST.0;
+        }
+        if b.is_ascii_graphic() && !within(b, b"<>\"") {
+            class |= Class::URI.0;
+        }
+        out[b as usize] = class;
+        b += 1;
+    }
+    out
+}
+
 /// Whether `b` may stand in a token.
 pub const fn is_token_byte(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~')
+    Class::TOKEN.has(b)
 }
 
 /// Whether `text` is a token: one or more token bytes.
 pub fn is_token(text: &[u8]) -> bool {
-    !text.is_empty() && text.iter().all(|b| is_token_byte(*b))
+    !text.is_empty() && Class::TOKEN.all(text)
+}
+
+/// Whether a control character other than tab stands in `text`. Looks at every byte, so that it can look at many at
+/// once.
+pub fn has_control(text: &[u8]) -> bool {
+    text.iter().fold(false, |found, b| found | ((*b < 0x20) & (*b != b'\t')) | (*b == 0x7f))
 }
 
 /// A token as text.
@@ -116,6 +206,9 @@ impl<'a> Iterator for List<'a> {
     /// A value whose quotes do not balance comes out as one item: its own parser refuses it.
     fn next(&mut self) -> Option<&'a [u8]> {
         let rest = self.rest.take()?;
+        if memchr::memchr(b',', rest).is_none() {
+            return Some(trim(rest));
+        }
         match find_outside(rest, |b| b == b',') {
             Ok(Some(comma)) => {
                 self.rest = Some(&rest[comma + 1..]);
@@ -171,6 +264,11 @@ impl<'a> Params<'a> {
         }
     }
 
+    /// Parameters of a value that has been read before: the text after its first semicolon.
+    pub(super) fn unchecked(text: &'a [u8]) -> Self {
+        Self { text: Some(text) }
+    }
+
     /// Every parameter in order: name, and value if there is one (quotes kept).
     pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + use<'a> {
         let mut rest = self.text;
@@ -207,6 +305,10 @@ impl<'a> Params<'a> {
 }
 
 fn find_quoted_aware(text: &[u8], stop: u8) -> Option<usize> {
+    let stands = memchr::memchr(stop, text)?;
+    if memchr::memchr(b'"', &text[..stands]).is_none() {
+        return Some(stands);
+    }
     let mut at = 0;
     while at < text.len() {
         match text[at] {

@@ -9,7 +9,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use bytes::Bytes;
 
-use super::{HeaderFault, scan};
+use super::HeaderFault;
+use super::scan::{self, Class};
 
 /// A URI, read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,8 +77,7 @@ impl<'a> Host<'a> {
         {
             return Some(Host::Ip(IpAddr::V4(address)));
         }
-        let name_byte = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
-        let good = !text.is_empty() && text.bytes().all(name_byte) && !text.starts_with(['.', '-']);
+        let good = !text.is_empty() && Class::HOST.all(text.as_bytes()) && !matches!(text.as_bytes()[0], b'.' | b'-');
         good.then_some(Host::Name(text))
     }
 
@@ -120,10 +120,10 @@ impl<'a> Uri<'a> {
     /// # Errors
     /// When it holds a space, control or non-ASCII byte, has no scheme, or is not what its scheme's grammar allows.
     pub fn parse(text: &'a [u8]) -> Result<Uri<'a>, HeaderFault> {
-        let text = std::str::from_utf8(text).map_err(|_| BAD)?;
-        if !text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'<' | b'>' | b'"')) {
+        if !Class::URI.all(text) {
             return Err(BAD);
         }
+        let text = std::str::from_utf8(text).map_err(|_| BAD)?;
         let (scheme, rest) = text.split_once(':').ok_or(HeaderFault("URI without a scheme"))?;
         if scheme.eq_ignore_ascii_case("sip") || scheme.eq_ignore_ascii_case("sips") {
             let secure = scheme.len() == 4;
@@ -216,11 +216,9 @@ impl<'a> SipUri<'a> {
                     Some((user, password)) => (user, Some(password)),
                     None => (info, None),
                 };
-                let user_byte = |b: u8| unreserved(b) || b"%&=+$,;?/#".contains(&b);
-                let password_byte = |b: u8| unreserved(b) || b"%&=+$,".contains(&b);
                 if user.is_empty()
-                    || !user.bytes().all(user_byte)
-                    || !password.is_none_or(|p| p.bytes().all(password_byte))
+                    || !Class::USER.all(user.as_bytes())
+                    || !password.is_none_or(|p| Class::PASSWORD.all(p.as_bytes()))
                 {
                     return None;
                 }
@@ -234,9 +232,8 @@ impl<'a> SipUri<'a> {
         };
         let (host, params) = before.split_once(';').unwrap_or((before, ""));
         let (host, port) = host_port(host)?;
-        let header_byte = |b: u8| unreserved(b) || b"%[]/?:+$=&".contains(&b);
         if !params_sound(params, before.contains(';'))
-            || !headers.is_none_or(|h| !h.is_empty() && h.bytes().all(header_byte))
+            || !headers.is_none_or(|h| !h.is_empty() && Class::URI_HEADER.all(h.as_bytes()))
         {
             return None;
         }
@@ -250,19 +247,15 @@ impl<'a> SipUri<'a> {
     }
 }
 
-fn unreserved(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || b"-_.!~*'()".contains(&b)
-}
-
 fn params_sound(params: &str, present: bool) -> bool {
-    let byte = |b: u8| unreserved(b) || b"%[]/:&+$".contains(&b);
+    let sound = |text: &str| !text.is_empty() && Class::URI_PARAM.all(text.as_bytes());
     !present
         || params.split(';').all(|param| {
             let (name, value) = match param.split_once('=') {
                 Some((name, value)) => (name, Some(value)),
                 None => (param, None),
             };
-            !name.is_empty() && name.bytes().all(byte) && value.is_none_or(|v| !v.is_empty() && v.bytes().all(byte))
+            sound(name) && value.is_none_or(sound)
         })
 }
 

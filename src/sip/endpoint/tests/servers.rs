@@ -274,3 +274,33 @@ fn a_user_that_never_answers_leaks_nothing_but_its_invites() {
     bench.pass(Duration::from_secs(33));
     assert_eq!(bench.endpoint.transactions(), 0);
 }
+
+#[test]
+fn no_changed_byte_upsets_an_endpoint_or_is_amplified() {
+    for (method, tag) in [("INVITE", None), ("CANCEL", None), ("ACK", Some("b2")), ("BYE", Some("b2"))] {
+        let text = request(method, BRANCH, tag);
+        for at in 0..text.len() {
+            for b in [0, b'\r', b'\n', b' ', b':', b';', b',', b'"', b'<', b'\\', b'9', b'z', 0x80, 0xff] {
+                let mut bench = Bench::new();
+                bench.take(&request("INVITE", BRANCH, None));
+                bench.request_event();
+                let mut bytes = text.clone().into_bytes();
+                bytes[at] = b;
+                bench.endpoint.handle_datagram(bench.now, &flow(), &bytes);
+                while let Some(transmit) = bench.endpoint.poll_transmit() {
+                    assert_eq!(transmit.flow, flow().back());
+                    assert!(transmit.bytes.len() <= 3 * bytes.len(), "{method}, byte {at} changed to {b}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_small_malformed_request_gets_no_larger_answer_than_three_times_itself() {
+    let mut bench = Bench::with(EndpointConfig { user_agent: "x".repeat(500), ..EndpointConfig::default() });
+    for message in ["A B C\r\nv:SIP/2.0/UDP a\r\n\r\n", "A\r\nv:x\r\n\r\n", "INVITE sip:a SIP/2.0\r\nv:\r\n\r\n"] {
+        bench.take(message);
+        assert!(bench.sent().iter().all(|answer| answer.len() <= 3 * message.len()), "{message:?}");
+    }
+}

@@ -24,7 +24,13 @@ impl<'a> NameAddr<'a> {
     /// Reads one address.
     pub fn parse(value: &'a [u8]) -> Result<Self, HeaderFault> {
         let value = scan::trim(value);
-        let open = scan::find_outside(value, |b| b == b'<')?;
+        let open = match memchr::memchr(b'<', value) {
+            // A quote before the bracket may hold it.
+            Some(open) if memchr::memchr(b'"', &value[..open]).is_some() => scan::find_outside(value, |b| b == b'<')?,
+            Some(open) => Some(open),
+            None if value.first() == Some(&b'"') => return Err(HeaderFault("display name without a URI")),
+            None => None,
+        };
         let (display, uri, params) = match open {
             Some(open) => {
                 let close = memchr::memchr(b'>', &value[open..]).ok_or(HeaderFault("unclosed angle bracket"))?;
@@ -52,6 +58,18 @@ impl<'a> NameAddr<'a> {
             return Err(HeaderFault("tag is not a token"));
         }
         Ok(Self { display, raw_uri, uri: read, bracketed: open.is_some(), params })
+    }
+
+    /// The tag of an address that is known to be well formed, without reading the rest: what transactions and dialogs
+    /// are matched by.
+    pub fn tag_of(value: &'a [u8]) -> Option<&'a str> {
+        let end = match memchr::memchr(b'<', value) {
+            Some(open) if memchr::memchr(b'"', &value[..open]).is_some() => return Self::parse(value).ok()?.tag(),
+            Some(open) => open + memchr::memchr(b'>', &value[open..])?,
+            None => 0,
+        };
+        let params = memchr::memchr(b';', &value[end..])?;
+        Params::unchecked(&value[end + params + 1..]).text("tag")
     }
 
     /// The tag.
@@ -139,6 +157,21 @@ mod tests {
         let value = NameAddr::parse(b"\"J \\\"R\\\\ NUL:\\\0\"  <sip:j@example.com> ; tag = 98asjd8").expect("good");
         assert_eq!(value.display_name().as_deref(), Some("J \"R\\ NUL:"));
         assert_eq!((value.raw_uri, value.tag()), ("sip:j@example.com", Some("98asjd8")));
+    }
+
+    #[test]
+    fn the_quick_tag_is_the_tag() {
+        for (value, tag) in [
+            ("<sip:a@b;tag=uri>;x=y;tag=1", Some("1")),
+            ("\"<;tag=quoted>\" <sip:a@b>;tag=2", Some("2")),
+            ("\";tag=quoted\" <sip:a@b>", None),
+            ("sip:a@b ; TAG = 3", Some("3")),
+            ("A B <sip:a@b>", None),
+            ("sip:a@b", None),
+        ] {
+            assert_eq!(NameAddr::tag_of(value.as_bytes()), tag, "{value}");
+            assert_eq!(NameAddr::parse(value.as_bytes()).expect("good").tag(), tag, "{value}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Content-Length, Max-Forwards, Retry-After and Call-ID: one plain value each (RFC 3261 sections 20.8, 20.14, 20.22
 //! and 20.33).
 
+use crate::sip::msg::scan::Class;
 use crate::sip::msg::{HeaderFault, scan};
 
 /// Reads Content-Length: a plain decimal number of bytes. Signs, hexadecimal, lists and overflow are refused.
@@ -22,9 +23,7 @@ pub fn retry_after(value: &[u8]) -> Option<u32> {
 
 /// Whether `value` is a Call-ID: `word` or `word@word` (RFC 3261 section 25.1).
 pub fn is_call_id(value: &[u8]) -> bool {
-    let word = |part: &[u8]| {
-        !part.is_empty() && part.iter().all(|b| scan::is_token_byte(*b) || b"()<>:\\\"/[]?{}".contains(b))
-    };
+    let word = |part: &[u8]| !part.is_empty() && Class::WORD.all(part);
     let mut parts = value.splitn(2, |b| *b == b'@');
     parts.next().is_some_and(word) && parts.next().is_none_or(word)
 }
