@@ -22,6 +22,8 @@ const PULL: i64 = 300;
 const STALL: Duration = Duration::from_millis(200);
 /// The most that jitter may add to the delay, in samples (160 ms).
 pub(super) const MOST: u64 = 1_280;
+/// The longest delay, packet time and look-ahead included, in samples (250 ms).
+const LONGEST_DELAY: u64 = 2_000;
 
 /// The clock of one guarded direction.
 pub(super) struct Clock {
@@ -34,15 +36,13 @@ pub(super) struct Clock {
     turned: Instant,
     /// What the least spare shall be, µs.
     target: i64,
-    /// Samples added to the delay because of late packets.
-    grown: u64,
 }
 
 impl Clock {
     /// A clock whose first packet is due at `due`, each `frame` samples long, to hold `target` samples to spare.
     pub(super) fn new(due: Instant, frame: usize, target: u64) -> Self {
         let target = (target * 125) as i64;
-        Self { due, frame: frame as u64, least: [None; 2], turned: due, target, grown: 0 }
+        Self { due, frame: frame as u64, least: [None; 2], turned: due, target }
     }
 
     /// When the next packet is due.
@@ -55,9 +55,10 @@ impl Clock {
         self.frame = frame as u64;
     }
 
-    /// Takes note that a packet laid at `position` has arrived, where `play` is the next sample to go out. Returns how
-    /// many samples of noise to put in so that the next one like it is in time.
-    pub(super) fn arrived(&mut self, now: Instant, position: u64, play: u64) -> u64 {
+    /// Takes note that a packet laid at `position` has arrived, where `play` is the next sample to go out and goes out
+    /// `delay` samples after it came, if the line is steady. Returns how many samples of noise to put in so that the
+    /// next packet like this one is in time.
+    pub(super) fn arrived(&mut self, now: Instant, position: u64, play: u64, delay: u64) -> u64 {
         // The packets from the next (0) on until one needs this arrival; negative when it went without.
         let beyond = position as i64 - (play + self.frame + Line::look_ahead()) as i64;
         let packets = beyond.div_euclid(self.frame as i64) + 1;
@@ -69,9 +70,8 @@ impl Clock {
         let mut grow = 0;
         if spare < TIGHT {
             let missing = ((2 * TIGHT - spare) / 125).unsigned_abs();
-            grow = missing.min(MOST.saturating_sub(self.grown));
+            grow = missing.min(LONGEST_DELAY.saturating_sub(delay));
             self.shift(grow as i64);
-            self.grown += grow;
         }
         let spare = spare + grow as i64 * 125;
         self.least[0] = Some(self.least[0].map_or(spare, |least| least.min(spare)));
@@ -85,13 +85,12 @@ impl Clock {
             // One window is not enough to know.
             _ => return 0,
         };
-        ((least - self.target) / 125).max(0).unsigned_abs()
+        ((least - self.target) / 125).max(0).unsigned_abs().min(LONGEST_DELAY)
     }
 
     /// Takes note that `samples` were left out.
     pub(super) fn skipped(&mut self, samples: u64) {
         self.shift(-(samples as i64));
-        self.grown = self.grown.saturating_sub(samples);
     }
 
     fn shift(&mut self, samples: i64) {

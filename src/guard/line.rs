@@ -108,6 +108,13 @@ impl Line {
         }
     }
 
+    /// Gives up what lies more than half the line before `position`, so that samples there have room.
+    pub(super) fn reach(&mut self, position: u64) {
+        if position > self.play + RING as u64 / 2 {
+            self.set_play(position);
+        }
+    }
+
     /// Lays samples. What the detector has passed, what is there already, and what lies too far ahead is left.
     pub(super) fn lay(&mut self, position: u64, samples: impl Iterator<Item = i16>) {
         let limit = self.play + RING as u64;
@@ -124,17 +131,18 @@ impl Line {
     /// Lets the detector hear what is there in order, up to a hole. Holes before `needed` are given up if something
     /// lies behind them, and holes before `play` in any case.
     pub(super) fn hear(&mut self, needed: u64, named: &mut impl FnMut(Named)) {
+        if self.fed < self.play {
+            // Given out already, as unknown.
+            self.lose(self.play - self.fed, named);
+        }
         loop {
             let run = (self.fed..self.edge).take_while(|at| self.state(*at) & PRESENT != 0).count();
             self.feed(run, named);
             // Now at the edge or at a hole.
-            let behind = (self.fed..self.edge).find(|at| self.state(*at) & PRESENT != 0);
-            let lost = match behind {
-                Some(next) if self.fed < needed => next - self.fed,
-                _ if self.fed < self.play => self.play.min(behind.unwrap_or(u64::MAX)) - self.fed,
+            match (self.fed..self.edge).find(|at| self.state(*at) & PRESENT != 0) {
+                Some(next) if self.fed < needed => self.lose(next - self.fed, named),
                 _ => return,
-            };
-            self.lose(lost, named);
+            }
         }
     }
 
@@ -202,7 +210,7 @@ impl Line {
 
     /// How many of the next samples are not there.
     pub(super) fn missing(&self, most: u64) -> u64 {
-        (self.play..self.play + most).take_while(|at| self.state(*at) & PRESENT == 0).count() as u64
+        (self.play..self.play + most.min(RING as u64)).take_while(|at| self.state(*at) & PRESENT == 0).count() as u64
     }
 
     /// The mean square of the next samples that are there, up to `most`.

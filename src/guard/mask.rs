@@ -17,11 +17,13 @@ pub(super) struct Mask {
     background: Background,
     /// Samples of the masked stretch so far; 0 outside of one.
     masked: usize,
+    /// Samples since the last that was masked.
+    calm: u64,
 }
 
 impl Mask {
     pub(super) fn new(seed: u64) -> Self {
-        Self { noise: Noise::new(seed), background: Background::new(), masked: 0 }
+        Self { noise: Noise::new(seed), background: Background::new(), masked: 0, calm: u64::MAX / 2 }
     }
 
     /// Learns the line's level from audio that is relayed or clean.
@@ -34,9 +36,9 @@ impl Mask {
         self.background.rms()
     }
 
-    /// Whether no masked stretch is under way.
-    pub(super) fn is_idle(&self) -> bool {
-        self.masked == 0
+    /// How many samples ago the last masked stretch ended; 0 within one.
+    pub(super) fn calm(&self) -> u64 {
+        if self.masked == 0 { self.calm } else { 0 }
     }
 
     /// Replaces in `frame` all that is not known clean.
@@ -44,6 +46,7 @@ impl Mask {
         let touched = known.contains(&Known::Digit);
         if touched || !self.masked.is_multiple_of(STEP) {
             self.masked += frame.len();
+            self.calm = 0;
             // Steps are whole packets: round up where packets do not divide them.
             if !touched && self.masked % STEP < frame.len() {
                 self.masked = 0;
@@ -55,6 +58,7 @@ impl Mask {
             return;
         }
         self.masked = 0;
+        self.calm += frame.len() as u64;
         if known.iter().all(|known| *known == Known::Clean) {
             self.learn(frame);
             return;

@@ -129,6 +129,12 @@ impl Timeline {
         self.range().map_or(0, |range| range.most.abs_diff(range.least))
     }
 
+    /// How long after `position` has come, in samples, is `at`, if the line is steady; 0 when it is before.
+    pub(super) fn delay(&self, position: u64, at: Instant) -> u64 {
+        let since = self.arrives(position).map(|there| samples_in(at.saturating_duration_since(there)));
+        u64::from(since.unwrap_or(0))
+    }
+
     /// When the samples before `position` are there if the line is steady.
     pub(super) fn arrives(&self, position: u64) -> Option<Instant> {
         let epoch = self.epoch?;

@@ -11,12 +11,17 @@ use crate::dtmf::inband::Point;
 use crate::guard::clock::{Clock, MOST};
 use crate::guard::line::{Known, Line};
 use crate::guard::relay::Arrival;
-use crate::guard::stream::{Sent, span_of};
+use crate::guard::stream::{Sent, samples_in, span_of};
 
-/// The guard stays at least this long after an order to open: a digit begun before the order is known by then.
-const STAY: Duration = Duration::from_millis(40);
+/// The guard stays at least this long after an order to open: a digit begun before the order is known by then, though
+/// its event lag.
+const STAY: Duration = Duration::from_millis(120);
 /// Quiet is within this factor of the background's rms; ten times more for each second of waiting.
 const QUIET: f32 = 2.0;
+/// Samples this far beyond the next one to go out are not waited for (350 ms).
+const TOO_FAR: u64 = 2_800;
+/// The guard stays this long after the last masked sample, in samples: an event may lag behind its tone by 100 ms.
+const CALM: u64 = 1_200;
 /// The line's steady delay beyond the look-ahead, in samples: what is left of one packet time, 3–8 ms.
 const SPARE: std::ops::RangeInclusive<u64> = 24..=64;
 /// The most of quiet that is left out from one packet to shorten the delay, in samples.
@@ -47,21 +52,16 @@ impl Path {
         let late = self.timeline.unsteady().min(MOST) + spare;
         let earliest = self.next_slot(now);
         // The first packet that comes no sooner than our next one is due.
-        let mut needed = self.timeline.edge();
-        let mut due = earliest;
-        for _ in 0..1_000 {
-            let Some(there) = self.timeline.arrives(needed).map(|at| at + span_of(late)) else { break };
-            if there >= earliest {
-                due = there;
-                break;
-            }
-            needed += length;
+        let (mut needed, mut due) = (self.timeline.edge(), earliest);
+        if let Some(there) = self.timeline.arrives(needed) {
+            let there = there + span_of(late);
+            let packets = u64::from(samples_in(earliest.saturating_duration_since(there))).div_ceil(length);
+            needed += packets * length;
+            due = (there + span_of(packets * length)).min(earliest + span_of(length + late));
         }
-        let due = due.min(earliest + span_of(length + late));
         // Packet lengths that do not divide one another meet at worst this much apart.
         let uneven = length - gcd(length, frame as u64);
-        let play = needed - Line::look_ahead() - frame as u64 - uneven;
-        self.line.set_play(play);
+        self.line.set_play(needed - Line::look_ahead() - frame as u64 - uneven);
         if let Mode::Guarded(guarded) = &mut self.mode {
             guarded.clock = Some(Clock::new(due, frame, spare));
         }
@@ -79,7 +79,15 @@ impl Path {
         match &mut guarded.clock {
             None => self.start_clock(now),
             Some(clock) if primary => {
-                guarded.insert += clock.arrived(now, position, self.line.play() - guarded.insert);
+                let play = self.line.play() - guarded.insert;
+                let delay = self.timeline.delay(play, clock.due());
+                guarded.insert += clock.arrived(now, position, play, delay);
+                let end = position + payload.len() as u64;
+                if end > play + TOO_FAR {
+                    // We are behind by more than any jitter: what lies between is not worth the delay.
+                    self.line.set_play(end - Line::look_ahead() - self.sink.frame() as u64);
+                    guarded.insert = 0;
+                }
             }
             Some(_) => {}
         }
@@ -163,7 +171,7 @@ impl Path {
     fn may_leave(&self, now: Instant) -> bool {
         let Mode::Guarded(Guarded { leaving: Some(since), .. }) = &self.mode else { return false };
         let waited = now.saturating_duration_since(*since);
-        let clear = self.line.is_clear() && self.mask.is_idle() && self.keyer.is_idle();
+        let clear = self.line.is_clear() && self.mask.calm() >= CALM && self.keyer.is_idle();
         if waited < STAY || !clear {
             return false;
         }

@@ -31,6 +31,7 @@ impl Path {
         }
         self.mask.learn(&frame[..payload.len().min(LONGEST)]);
         if self.order == Order::Listen {
+            self.line.reach(position);
             self.line.lay(position, linear);
             self.hear(now, self.timeline.edge());
             self.line.pass();
@@ -172,6 +173,7 @@ impl Path {
             codec.and_then(|codec| Some((codec, self.sink.payload_type(codec)?))).filter(|_| self.sink.open)
         else {
             // Time goes on for a sink that takes nothing now.
+            self.keyer.forget();
             return self.stream.skip(now, length);
         };
         self.codec = Some(codec);
