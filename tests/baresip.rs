@@ -21,6 +21,8 @@ use tonewall::testkit::rtp_peer::Sound;
 use tonewall::testkit::ua::{Answer, Profile, UserAgent};
 
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Peak of the sines; well under that of keyed tones.
+const LOUD: f64 = 2_000.0;
 const MODULES: &str = "/usr/lib/baresip/modules";
 
 /// A headless baresip that speaks a sine and writes what it hears into a WAV file.
@@ -139,7 +141,7 @@ fn sine(path: &Path, hz: f64) {
 }
 
 fn tone(hz: f64, n: usize) -> i16 {
-    (8_000.0 * (TAU * hz * n as f64 / 8_000.0).sin()) as i16
+    (LOUD * (TAU * hz * n as f64 / 8_000.0).sin()) as i16
 }
 
 fn endless(hz: f64) -> Sound {

@@ -401,7 +401,7 @@ fn no_log_metric_event_or_file_holds_the_card_and_a_kill_leaves_only_sealed_byte
     let spoken = runtime.block_on(async {
         let caller = carrier.phone(Profile::new("+15550100")).expect("RTP ports");
         caller.with(|a, now| {
-            a.rtp.speak(voice(3, -20.0));
+            a.rtp.speak(hiss(3, -50.0));
             a.invite(now, "5551000", node.carrier_side);
         });
         let agent = pbx.ringing(PATIENCE).await.expect("the PBX rings");
@@ -414,8 +414,18 @@ fn no_log_metric_event_or_file_holds_the_card_and_a_kill_leaves_only_sealed_byte
             let path = format!("/v1/calls/{id}/collections");
             tokio::task::block_in_place(|| api("POST", &path, Some(serde_json::json!({ "length": 16 }))));
             caller.with(|a, _| a.press(500, typed(CARD, form, 70, 60)));
-            tokio::time::sleep(Duration::from_millis(600 + 16 * 130 + 900)).await;
+            assert!(caller.until(PATIENCE, |a| !a.rtp.is_keying()).await);
+            // The collection ends with its last digit; on a busy machine that may take a moment.
+            let path = format!("/v1/calls/{id}");
+            let ended = |body: String| body.contains("\"ended\"");
+            for _ in 0..100 {
+                if tokio::task::block_in_place(|| ended(api("GET", &path, None))) {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
         }
+        caller.with(|a, _| a.rtp.speak(voice(3, -20.0)));
         // Some seconds of plain recording, so that the disk has something to hold.
         tokio::time::sleep(Duration::from_secs(4)).await;
         for datagram in agent.with(|a, _| a.received().to_vec()) {

@@ -175,6 +175,15 @@ fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// What was heard from a second before the first key to a second after the last, and where it begins. Decoders are set
+/// on this stretch: elsewhere there is only speech, in which an ordinary decoder now and then hears a digit of its own.
+fn around<'a>(heard: &'a [i16], keyed: &[Sent], lag: i64) -> (&'a [i16], i64) {
+    let place = |at: u64, by: i64| usize::try_from(at as i64 - lag + by).unwrap_or(0).min(heard.len());
+    let from = keyed.first().map_or(0, |key| place(key.onset, -8_000));
+    let to = keyed.last().map_or(heard.len(), |key| place(key.end, 8_000));
+    (&heard[from..to.max(from)], from as i64)
+}
+
 /// Whether every digit was collected, once and in order.
 fn complete(played: &Played) -> bool {
     let collected = played.collected;
@@ -196,13 +205,19 @@ impl Proof {
     fn new(played: &Played, [customer, agent]: &[Vec<i16>; 2], dir: &Path) -> Result<Proof, Problem> {
         let attackers = Attackers::new();
         // What was said before the keys shows how far each listener's time lags behind the caller's.
-        let attack = |heard: &[i16]| match lag(&played.spoken, heard, 16_000) {
-            Some(lag) => attackers.attack(heard, &played.keyed, lag),
+        let lag_of = |heard: &[i16]| lag(&played.spoken, heard, 16_000);
+        let attack = |heard: &[i16], lag: Option<i64>| match lag {
+            Some(lag) => {
+                let (around, from) = around(heard, &played.keyed, lag);
+                attackers.attack(around, &played.keyed, lag + from)
+            }
             None => attackers.listen(heard),
         };
-        let mut recording = attack(customer);
-        recording += attackers.listen(agent);
+        let lag = lag_of(customer);
+        let mut recording = attack(customer, lag);
+        recording += attackers.listen(lag.map_or(agent.as_slice(), |lag| around(agent, &played.keyed, lag).0));
         let tones: Vec<Sent> = played.keyed.iter().filter(|k| k.press.form == Form::Tone).cloned().collect();
+        let (line, from) = around(&played.spoken, &tones, 0);
         let card: Vec<u8> = played.keyed.iter().map(|k| k.press.digit.expose_char() as u8).collect();
         let files = files(dir)?;
         let mut files_with_card = 0;
@@ -211,8 +226,8 @@ impl Proof {
             files_with_card += usize::from(bytes.windows(card.len()).any(|w| w == card));
         }
         Ok(Proof {
-            line: attackers.attack(&played.spoken, &tones, 0),
-            ear: attack(&played.heard),
+            line: attackers.attack(line, &tones, from),
+            ear: attack(&played.heard, lag_of(&played.heard)),
             recording,
             spandsp_missing: attackers.missing().map(str::to_owned),
             files: files.len(),

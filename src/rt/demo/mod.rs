@@ -235,10 +235,12 @@ impl Demo {
         );
         let path = format!("/v1/calls/{call}/collections");
         self.api("starting a collection", "POST", &path, Some(r#"{"length":16}"#), 201).await?;
-        sleep(Duration::from_millis(1_200)).await;
+        sleep(Duration::from_millis(300)).await;
 
-        // A caller who keys does not speak.
+        // A caller who keys does not speak, and the agent waits.
         caller.with(|a, _| a.rtp.speak(hiss(5, -52.0)));
+        agent.with(|a, _| a.rtp.speak(hiss(6, -52.0)));
+        sleep(Duration::from_millis(1_000)).await;
         step(tell, Phase::Keying, "The customer keys the card: the first eight digits as tones …");
         self.key(&caller, &CARD[..TONES], Form::Tone, call, tell).await?;
         step(tell, Phase::Keying, "… and the other eight as RFC 4733 events.");
@@ -250,9 +252,10 @@ impl Demo {
             Phase::Talking,
             "All digits are in, handed over and wiped. The mask comes off, the recording goes on.",
         );
-        sleep(Duration::from_millis(800)).await;
+        sleep(Duration::from_millis(1_200)).await;
 
-        caller.with(|a, _| a.rtp.speak(voice(11, -22.0)));
+        caller.with(|a, _| a.rtp.speak(voice(12, -22.0)));
+        agent.with(|a, _| a.rtp.speak(voice(28, -22.0)));
         step(tell, Phase::Talking, "They talk on, heard and recorded as before.");
         sleep(Duration::from_millis(3_500)).await;
         let (spoken, keyed) = caller.with(|a, _| (a.rtp.spoken().to_vec(), a.rtp.keyed().to_vec()));
