@@ -23,7 +23,7 @@ use tonewall::config::{ApiKey, GuardMode, Role};
 use tonewall::control::access::{Access, ENDPOINTS, ROLES, allows, role_name};
 use tonewall::control::history::History;
 use tonewall::control::{Calls, CallsError, Parts, openapi_document, router};
-use tonewall::obs::event::{EndCause, EventKind, HoldKind};
+use tonewall::obs::event::{EndCause, EventKind, HoldKind, LegTotals};
 use tonewall::obs::metrics::Metrics;
 
 type Script = dyn Fn(&Signal) -> Result<Reply, CallsError> + Send + Sync;
@@ -274,6 +274,12 @@ fn call(id: CallId) -> CallView {
         collection: None,
         recording: None,
     }
+}
+
+/// What comes after the end of an answered call.
+fn media() -> EventKind {
+    let totals = LegTotals { received: 9, sent: 9, foreign: 0, malformed: 0, lost: 0 };
+    EventKind::CallMedia { customer: totals, agent: totals }
 }
 
 /// An engine that agrees with everything.
@@ -537,9 +543,11 @@ fn an_event_stream_resumes_where_it_stopped_and_ends_with_its_call() {
     drop(stream);
     publish(EventKind::KeyMasked { count: 2 });
     publish(EventKind::CallEnded { cause: EndCause::AgentHungUp, status: None, talk_ms: 9 });
+    publish(media());
     let (_, mut stream) = node.follow(&path, Some(&admin), Some(&second));
     assert_eq!(stream.message().expect("an event").1["count"], 2);
     assert_eq!(stream.message().expect("an event").1["type"], "call-ended");
+    assert_eq!(stream.message().expect("an event").1["type"], "call-media");
     assert!(stream.message().is_none(), "the stream ends with the call");
     // Far behind: told how much is gone.
     for count in 0..100 {
@@ -547,7 +555,7 @@ fn an_event_stream_resumes_where_it_stopped_and_ends_with_its_call() {
     }
     let (_, mut stream) = node.follow("/v1/events", Some(&admin), Some("77.1"));
     let (name, missed) = stream.message().expect("a message");
-    assert_eq!((name.as_str(), &missed["missed"]), ("missed", &json!(105 - 64 - 1)));
+    assert_eq!((name.as_str(), &missed["missed"]), ("missed", &json!(106 - 64 - 1)));
 }
 
 #[test]
@@ -558,13 +566,14 @@ fn a_call_that_has_ended_can_still_be_read_and_one_that_never_was_cannot() {
     node.history.publish(WallMs(5), Some(ids().call), EventKind::CallAnswered);
     let ended = EventKind::CallEnded { cause: EndCause::AgentHungUp, status: None, talk_ms: 9 };
     node.history.publish(WallMs(5), Some(ids().call), ended);
+    node.history.publish(WallMs(5), Some(ids().call), media());
     let (status, mut stream) = node.follow(&path, Some(&key_of(Role::Admin)), None);
     assert_eq!(status, 200);
     let mut seen = Vec::new();
     while let Some((_, event)) = stream.message() {
         seen.extend(event["type"].as_str().map(str::to_owned));
     }
-    assert_eq!(seen, ["call-answered", "call-ended"]);
+    assert_eq!(seen, ["call-answered", "call-ended", "call-media"]);
 }
 
 #[test]

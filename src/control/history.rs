@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::base::ids::CallId;
 use crate::base::time::WallMs;
-use crate::obs::event::{Event, EventKind};
+use crate::obs::event::{Event, EventKind, RecordingState};
 use crate::obs::metrics::Metrics;
 
 /// Events kept for readers that reconnect.
@@ -84,12 +84,13 @@ impl History {
             Some(id) => self.seq_of(id).map_or(1, |seq| seq + 1),
         };
         let foreign = after.is_some_and(|id| self.seq_of(id).is_none());
-        Reader { newest: self.newest.subscribe(), history: self.clone(), call, next, foreign, done: false }
+        let ended = call.is_some_and(|call| self.ring().of(call).any(|event| is_end(event)));
+        Reader { newest: self.newest.subscribe(), history: self.clone(), call, next, foreign, ended, done: false }
     }
 
     /// The events of `call` that are kept, oldest first.
     pub fn of_call(&self, call: CallId) -> Vec<Arc<Event>> {
-        self.ring().events.iter().filter(|event| event.call == Some(call)).cloned().collect()
+        self.ring().of(call).cloned().collect()
     }
 
     fn seq_of(&self, id: &str) -> Option<u64> {
@@ -104,6 +105,32 @@ impl History {
     }
 }
 
+impl Ring {
+    fn of(&self, call: CallId) -> impl Iterator<Item = &Arc<Event>> {
+        self.events.iter().filter(move |event| event.call == Some(call))
+    }
+
+    /// Whether nothing more will happen to a call that has ended: its media have been told, its recording is closed.
+    fn is_over(&self, call: CallId) -> bool {
+        let (mut answered, mut media, mut recording) = (false, false, false);
+        for event in self.of(call) {
+            match &event.kind {
+                EventKind::CallAnswered => answered = true,
+                EventKind::CallMedia { .. } => media = true,
+                EventKind::Recording { state, .. } => {
+                    recording = !matches!(state, RecordingState::Closed | RecordingState::Failed);
+                }
+                _ => {}
+            }
+        }
+        (media || !answered) && !recording
+    }
+}
+
+fn is_end(event: &Event) -> bool {
+    matches!(event.kind, EventKind::CallEnded { .. })
+}
+
 /// A place in the log.
 pub struct Reader {
     history: Arc<History>,
@@ -112,11 +139,14 @@ pub struct Reader {
     next: u64,
     /// The reader came with an id of an earlier run.
     foreign: bool,
+    /// The one call it follows has ended; the last things about it may still come.
+    ended: bool,
     done: bool,
 }
 
 impl Reader {
-    /// The next event; waits for it. `None` when the node ends, or when the one call it follows has ended.
+    /// The next event; waits for it. `None` when the node ends, or when the one call it follows has ended, its media
+    /// have been counted and its recording is closed.
     pub async fn next(&mut self) -> Option<Read> {
         loop {
             if self.done {
@@ -127,7 +157,7 @@ impl Reader {
             if let Some(read) = self.ready() {
                 return Some(read);
             }
-            if newest.closed || self.newest.changed().await.is_err() {
+            if self.done || newest.closed || self.newest.changed().await.is_err() {
                 return None;
             }
         }
@@ -136,7 +166,7 @@ impl Reader {
     fn ready(&mut self) -> Option<Read> {
         let ring = self.history.ring();
         let oldest = ring.events.front().map_or(ring.next, |event| event.seq);
-        if self.next < oldest || std::mem::take(&mut self.foreign) {
+        if std::mem::take(&mut self.foreign) || self.next < oldest {
             let missed = oldest - self.next.min(oldest);
             self.next = oldest;
             return Some(Read::Missed(missed));
@@ -145,10 +175,11 @@ impl Reader {
         let wanted = |event: &&Arc<Event>| self.call.is_none() || event.call == self.call;
         let Some(event) = ring.events.iter().skip(skip).find(wanted) else {
             self.next = ring.next;
+            self.done = self.ended && self.call.is_some_and(|call| ring.is_over(call));
             return None;
         };
         self.next = event.seq + 1;
-        self.done = self.call.is_some() && matches!(event.kind, EventKind::CallEnded { .. });
+        self.ended |= self.call.is_some() && is_end(event);
         Some(Read::Event(format!("{}.{}", self.history.boot, event.seq), event.clone()))
     }
 }
@@ -218,6 +249,27 @@ mod tests {
         history.publish(WallMs(1), Some(mine), EventKind::CallEnded { cause, status: None, talk_ms: 0 });
         assert_eq!(ids(&mut reader, 3).await, ["77.3", "77.6", "end"]);
         assert_eq!(history.of_call(mine).len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_call_reader_waits_for_the_last_things_of_an_answered_call() {
+        let history = history(100);
+        let mut random = Random::seed_from_u64(2);
+        let call = Some(CallId::draw(&mut random));
+        let recording = crate::base::ids::RecordingId::draw(&mut random);
+        let publish = |kind| history.publish(WallMs(1), call, kind);
+        let mut reader = history.read(call, None);
+        publish(EventKind::CallAnswered);
+        publish(EventKind::Recording { recording, state: RecordingState::Recording });
+        let cause = crate::obs::event::EndCause::AgentHungUp;
+        publish(EventKind::CallEnded { cause, status: None, talk_ms: 0 });
+        assert_eq!(ids(&mut reader, 3).await, ["77.1", "77.2", "77.3"]);
+        let totals = crate::obs::event::LegTotals { received: 1, sent: 1, foreign: 0, malformed: 0, lost: 0 };
+        publish(EventKind::CallMedia { customer: totals, agent: totals });
+        publish(EventKind::Recording { recording, state: RecordingState::Closed });
+        assert_eq!(ids(&mut reader, 3).await, ["77.4", "77.5", "end"]);
+        let mut late = history.read(call, Some("77.5"));
+        assert_eq!(ids(&mut late, 1).await, ["end"]);
     }
 
     #[tokio::test]

@@ -1,10 +1,11 @@
-//! The recorder: one thread that writes sealed recordings. Orders and masked blocks go in through a queue that never
-//! makes a media worker wait; files go to `<root>/<date>/`, each chunk synced before it counts; reports come out
-//! through a callback on the writer's thread.
+//! The recorder: a few threads that write sealed recordings, each recording on one of them. Orders and masked blocks go
+//! in through queues that never make a media worker wait; files go to `<root>/<date>/`, each chunk synced before it
+//! counts; reports come out through a callback on the writers' threads. More than one thread, because a sync is a wait:
+//! file systems put syncs that come together into one journal commit.
 //!
 //! ```text
 //!  engine ── open, close ──►┐                        ┌─► <root>/2026-11-22/rec_….sealed   (0600, append, fdatasync)
-//!                           ├─► queue ─► writer ─────┼─► <root>/2026-11-22/rec_….seal     (at close, renamed into place)
+//!                           ├─► queue ─► writer ×4 ──┼─► <root>/2026-11-22/rec_….seal     (at close, renamed into place)
 //!  media ─── blocks ───────►┘   │                    └─► report(recording, Report)
 //!                               └ more than `queue_blocks` waiting: the block is dropped, and counted by its number
 //! ```
@@ -15,7 +16,9 @@
 //! of an earlier run.
 
 use std::collections::HashMap;
+use std::collections::hash_map::DefaultHasher;
 use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::hash::BuildHasherDefault;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -24,6 +27,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
+
+use rand::{RngExt, SeedableRng};
 
 use crate::base::Random;
 use crate::base::ids::{CallId, RecordingId};
@@ -35,6 +40,10 @@ use crate::record::sealed::{Start, Storage, WriteError, Writer};
 
 /// Blocks of 100 ms that may wait before blocks are dropped: 26 MB, or 20 s of 40 calls.
 pub const QUEUE_BLOCKS: usize = 8_192;
+
+/// Writer threads. With a sync per second and recording, four keep up with four times as many as one on disks whose
+/// syncs take long.
+const WRITERS: usize = 4;
 
 /// The most blocks of silence put in for one run of lost ones (10 minutes); a longer run ends the recording.
 const LONGEST_LOSS: u64 = 6_000;
@@ -160,16 +169,16 @@ enum Order {
     Stop,
 }
 
-/// The running recorder. Dropping it without [`Recorder::stop`] leaves the thread to finish what is queued.
+/// The running recorder. Dropping it without [`Recorder::stop`] leaves its threads to finish what is queued.
 pub struct Recorder {
     handle: Handle,
-    thread: JoinHandle<()>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 /// A door to the recorder; cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
-    orders: Sender<Order>,
+    writers: Arc<[Sender<Order>]>,
     counters: Arc<Counters>,
     queue_blocks: usize,
 }
@@ -177,26 +186,45 @@ pub struct Handle {
 /// The way of one recording's blocks into the queue. Give it to the media worker; it never waits.
 #[derive(Clone)]
 pub struct Feed {
-    handle: Handle,
+    orders: Sender<Order>,
+    counters: Arc<Counters>,
+    queue_blocks: usize,
     recording: RecordingId,
     next: Arc<AtomicU64>,
 }
 
 impl Recorder {
-    /// Starts the writer's thread. Fails when the directory cannot be made or written.
-    pub fn start(settings: Settings, report: impl Fn(RecordingId, Report) + Send + 'static) -> Result<Self, Failure> {
+    /// Starts the writers. Fails when the directory cannot be made or written.
+    pub fn start(
+        mut settings: Settings,
+        report: impl Fn(RecordingId, Report) + Send + Sync + 'static,
+    ) -> Result<Self, Failure> {
         make_directory(&settings.root).map_err(|e| Failure::of(&e, "cannot make", &settings.root))?;
         probe(&settings.root).map_err(|e| Failure::of(&e, "cannot write into", &settings.root))?;
-        let (orders, queue) = mpsc::channel();
         let counters = Arc::new(Counters::default());
-        let handle = Handle { orders, counters: counters.clone(), queue_blocks: settings.queue_blocks };
-        let root = settings.root.clone();
-        let disk = Disk { settings, open: HashMap::new(), report: Box::new(report), counters };
-        let thread = std::thread::Builder::new()
-            .name("recorder".into())
-            .spawn(move || disk.run(&queue))
-            .map_err(|e| Failure::of(&e, "cannot start the recorder for", &root))?;
-        Ok(Self { handle, thread })
+        let report: Arc<dyn Fn(RecordingId, Report) + Send + Sync> = Arc::new(report);
+        let (mut writers, mut threads) = (Vec::new(), Vec::new());
+        for number in 0..WRITERS {
+            let (orders, queue) = mpsc::channel();
+            let disk = Disk {
+                root: settings.root.clone(),
+                node: settings.node.clone(),
+                kek: settings.kek.clone(),
+                // Each draws its own keys and nonces.
+                random: Random::from_seed(settings.random.random()),
+                open: HashMap::new(),
+                report: report.clone(),
+                counters: counters.clone(),
+            };
+            let thread = std::thread::Builder::new()
+                .name(format!("recorder-{number}"))
+                .spawn(move || disk.run(&queue))
+                .map_err(|e| Failure::of(&e, "cannot start the recorder for", &settings.root))?;
+            writers.push(orders);
+            threads.push(thread);
+        }
+        let handle = Handle { writers: writers.into(), counters, queue_blocks: settings.queue_blocks };
+        Ok(Self { handle, threads })
     }
 
     /// A door to it.
@@ -204,12 +232,16 @@ impl Recorder {
         self.handle.clone()
     }
 
-    /// Seals and closes what is open, after all that is queued, and ends the thread.
+    /// Seals and closes what is open, after all that is queued, and ends the threads.
     pub fn stop(self) {
-        // A thread that is gone has nothing left to close.
-        let _ = self.handle.orders.send(Order::Stop);
-        if self.thread.join().is_err() {
-            tracing::error!("the recorder thread ended by a panic; its open recordings are left interrupted");
+        for orders in self.handle.writers.iter() {
+            // A thread that is gone has nothing left to close.
+            let _ = orders.send(Order::Stop);
+        }
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a recorder thread ended by a panic; its open recordings are left interrupted");
+            }
         }
     }
 }
@@ -217,9 +249,17 @@ impl Recorder {
 impl Handle {
     /// Begins a recording; its blocks go through the feed. Failure comes back as a report.
     pub fn open(&self, recording: RecordingId, meta: Meta) -> Feed {
+        let at = std::hash::BuildHasher::hash_one(&BuildHasherDefault::<DefaultHasher>::new(), recording);
+        let orders = self.writers[at as usize % self.writers.len()].clone();
         // The channel closes only after `stop`; there is nobody left to report to.
-        let _ = self.orders.send(Order::Open(recording, meta));
-        Feed { handle: self.clone(), recording, next: Arc::default() }
+        let _ = orders.send(Order::Open(recording, meta));
+        Feed {
+            orders,
+            counters: self.counters.clone(),
+            queue_blocks: self.queue_blocks,
+            recording,
+            next: Arc::default(),
+        }
     }
 
     /// Counters, for metrics.
@@ -237,14 +277,14 @@ impl Feed {
     /// Takes a block of 100 ms. Never waits; a block that finds the queue full is dropped and marked.
     pub fn block(&self, block: MaskedBlock) {
         let number = self.next.fetch_add(1, Relaxed);
-        let counters = &self.handle.counters;
-        if counters.waiting.fetch_add(1, Relaxed) >= self.handle.queue_blocks {
+        let counters = &self.counters;
+        if counters.waiting.fetch_add(1, Relaxed) >= self.queue_blocks {
             counters.waiting.fetch_sub(1, Relaxed);
             counters.lost_blocks.fetch_add(1, Relaxed);
             return;
         }
         let order = Order::Block { recording: self.recording, number, block };
-        if self.handle.orders.send(order).is_err() {
+        if self.orders.send(order).is_err() {
             counters.waiting.fetch_sub(1, Relaxed);
         }
     }
@@ -253,15 +293,18 @@ impl Feed {
     pub fn close(&self) {
         let blocks = self.next.load(Relaxed);
         // As in `open`.
-        let _ = self.handle.orders.send(Order::Close { recording: self.recording, blocks });
+        let _ = self.orders.send(Order::Close { recording: self.recording, blocks });
     }
 }
 
-/// The writer's thread.
+/// One writer's thread.
 struct Disk {
-    settings: Settings,
+    root: PathBuf,
+    node: String,
+    kek: Kek,
+    random: Random,
     open: HashMap<RecordingId, Recording>,
-    report: Box<dyn Fn(RecordingId, Report) + Send>,
+    report: Arc<dyn Fn(RecordingId, Report) + Send + Sync>,
     counters: Arc<Counters>,
 }
 
@@ -293,7 +336,7 @@ impl Disk {
 
     fn open(&mut self, recording: RecordingId, meta: Meta) {
         let started_at_ms = wall();
-        let directory = place::directory(&self.settings.root, started_at_ms);
+        let directory = place::directory(&self.root, started_at_ms);
         let file = place::sealed_file(&directory, recording);
         let made = make_directory(&directory)
             .and_then(|()| OpenOptions::new().append(true).create_new(true).mode(0o600).open(&file));
@@ -304,14 +347,14 @@ impl Disk {
         let start = Start {
             recording,
             call: meta.call,
-            node: self.settings.node.clone(),
+            node: self.node.clone(),
             from_trunk: meta.from_trunk,
             to_trunk: meta.to_trunk,
             started_at_ms,
             rate: RECORD_RATE,
             channels: 2,
         };
-        let writer = match Writer::create(storage, &self.settings.kek, start, &mut self.settings.random) {
+        let writer = match Writer::create(storage, &self.kek, start, &mut self.random) {
             Ok(writer) => writer,
             Err(error) => return self.fail(recording, failure(&error, &file)),
         };

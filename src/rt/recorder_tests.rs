@@ -153,9 +153,10 @@ fn a_queue_that_overflows_leaves_marked_silence_and_the_timeline_holds() {
     let (gate_tx, gate) = mpsc::channel::<()>();
     let (tx, reports) = mpsc::channel();
     // The disk stands still inside the first report until the gate opens.
+    let gate = std::sync::Mutex::new(gate);
     let recorder = Recorder::start(settings(root.path(), 12, 2), move |_, report| {
         if matches!(report, Report::Opened { .. }) {
-            gate.recv().expect("the gate");
+            gate.lock().expect("one waits").recv().expect("the gate");
         }
         tx.send(report).expect("the test listens");
     })
@@ -174,6 +175,37 @@ fn a_queue_that_overflows_leaves_marked_silence_and_the_timeline_holds() {
     assert_eq!(audio, 40 * BLOCK_FRAMES * 4);
     assert_eq!(report.gaps.len(), 1);
     assert_eq!((report.gaps[0].kind, report.gaps[0].from), (GapKind::Lost, 12 * BLOCK_FRAMES as u64));
+}
+
+#[test]
+fn two_hundred_recordings_at_once_are_all_intact() {
+    let root = tempfile::tempdir().expect("a directory");
+    let (recorder, _reports) = start(root.path(), QUEUE_BLOCKS);
+    let mut random = Random::seed_from_u64(55);
+    let feeds: Vec<_> =
+        (0..200).map(|_| recorder.handle().open(RecordingId::draw(&mut random), meta(&mut random))).collect();
+    let begun = Instant::now();
+    for _ in 0..40 {
+        feeds.iter().for_each(|feed| feed.block(block()));
+    }
+    feeds.iter().for_each(Feed::close);
+    let handle = recorder.handle();
+    recorder.stop();
+    let (took, counters) = (begun.elapsed(), handle.counters());
+    let chunks = counters.chunks.load(Relaxed);
+    eprintln!(
+        "200 recordings: {chunks} chunks synced in {:.2} s = {:.0}/s; slowest {} ms",
+        took.as_secs_f64(),
+        chunks as f64 / took.as_secs_f64(),
+        counters.slowest_us.load(Relaxed) / 1_000
+    );
+    assert_eq!((counters.lost_blocks.load(Relaxed), counters.failed.load(Relaxed)), (0, 0));
+    let files = sealed_files(root.path());
+    assert_eq!(files.len(), 200);
+    for file in files {
+        let (report, audio) = read(&file);
+        assert_eq!((report.verdict, audio), (Verdict::Intact, 40 * BLOCK_FRAMES * 4));
+    }
 }
 
 #[test]

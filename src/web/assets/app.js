@@ -91,6 +91,7 @@ async function refresh() {
       held.ended ??= { at: now, cause: null };
       if (now - held.ended.at > ENDED_STAYS_MS && state.selected !== id) state.calls.delete(id);
     }
+    if (!calls.length) recall(now);
     if (!state.calls.has(state.selected)) state.selected = state.calls.keys().next().value ?? null;
   } catch (error) {
     if (error.status === 401) return leave("The key is no longer valid.");
@@ -99,6 +100,38 @@ async function refresh() {
   }
   draw();
   drawLog();
+}
+
+/** When no call is there: the last one the log tells of, so that a page opened late has something to show. */
+function recall(now) {
+  const last = state.log.find((event) => event.type === "call-ended");
+  if (!last || state.calls.has(last.call) || Date.now() - last.at_ms > 10 * 60_000) return;
+  const told = state.log.filter((event) => event.call === last.call).reverse();
+  const started = told.find((event) => event.type === "call-started");
+  if (!started) return;
+  const view = {
+    id: last.call, state: "ending", caller: started.caller, called: started.called, agent: started.called,
+    from_trunk: started.from_trunk, to_trunk: started.to_trunk, reference: null, age_ms: last.talk_ms, talk_ms: last.talk_ms,
+    guard: "signal", masked: false, paused: false, keys_masked: 0, holds: [], collection: null, recording: null,
+  };
+  for (const event of told) absorb(view, event);
+  state.calls.set(last.call, { view, at: now, spans: new Map(), ended: { at: now, cause: last.cause } });
+}
+
+/** What an event changes in a call's view. */
+function absorb(view, event) {
+  if (event.type === "key-masked") view.keys_masked = event.count;
+  if (event.type === "collection-progress") {
+    view.collection = { ...(view.collection ?? { min: 0, max: 0 }), id: event.collection, state: "open", received: event.received, mask: event.mask, result: null, luhn: null };
+  }
+  if (event.type === "collection-ended") {
+    view.collection = { ...(view.collection ?? { min: 0, max: 0, mask: "" }), id: event.collection, state: "ended", received: event.count, result: event.result, luhn: event.luhn };
+  }
+  if (event.type === "mask") view.masked = event.on;
+  if (event.type === "recording") {
+    view.recording = { id: event.recording, state: event.state };
+    view.paused = event.state === "paused";
+  }
 }
 
 /** The whole span of each hold, so that its bar shows what is left of it: the longest lease seen. */
@@ -118,21 +151,9 @@ function onEvent(event) {
   const held = state.calls.get(event.call);
   if (held && settled) {
     // What must not wait for the next answer: a mark per key, at once.
-    const view = held.view;
-    if (event.type === "key-masked") view.keys_masked = event.count;
-    if (event.type === "collection-progress") {
-      view.collection = { ...(view.collection ?? { min: 0, max: 0 }), id: event.collection, state: "open", received: event.received, mask: event.mask, result: null, luhn: null };
-      say(`${event.received} keys`);
-    }
-    if (event.type === "collection-ended") {
-      view.collection = { ...(view.collection ?? { min: 0, max: 0, mask: "" }), id: event.collection, state: "ended", received: event.count, result: event.result, luhn: event.luhn };
-      say(words(event));
-    }
-    if (event.type === "mask") { view.masked = event.on; say(words(event)); }
-    if (event.type === "recording") {
-      view.recording = { id: event.recording, state: event.state };
-      view.paused = event.state === "paused";
-    }
+    absorb(held.view, event);
+    if (event.type === "collection-progress") say(`${event.received} keys`);
+    if (event.type === "collection-ended" || event.type === "mask") say(words(event));
     if (event.type === "call-ended") held.ended = { at: performance.now(), cause: event.cause };
     if (state.selected === event.call) draw();
   }

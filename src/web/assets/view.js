@@ -164,7 +164,8 @@ export function words(event) {
     case "collection-started": return "Collection started";
     case "collection-progress": return `Collecting ${event.mask}`;
     case "collection-ended": return `Collection ${(RESULT[event.result] ?? event.result).toLowerCase()}: ${event.count} keys, Luhn ${event.luhn ? "passed" : "failed"}`;
-    case "recording": return `Recording ${(RECORDING[event.state] ?? event.state).toLowerCase()}`;
+    case "call-media": return `Media: customer sent ${event.customer.received} packets, agent ${event.agent.received}; ${event.customer.lost + event.agent.lost} lost`;
+    case "recording": return event.state === "recording" ? "Recording on" : `Recording ${(RECORDING[event.state] ?? event.state).toLowerCase()}`;
     case "star-code": return event.action === "begin" ? "Agent’s star code: holds taken" : "Agent’s star code: holds released";
     case "leg-held": return `${event.leg === "agent" ? "Agent" : "Customer"} ${event.held ? "put the call on hold" : "took the call back"}`;
     case "missed": return "Some events were missed; the view was brought up to date";
