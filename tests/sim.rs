@@ -6,6 +6,7 @@ use std::ops::{Deref, DerefMut};
 use tonewall::call::{CollectionRequest, Reply, Signal};
 use tonewall::config::{Codec, GuardMode, MaskKind, RecordingPolicy};
 use tonewall::obs::event::{CollectionEnd, EndCause, EventKind, HoldKind};
+use tonewall::testkit::heard::Packet;
 use tonewall::testkit::keys::{Form, typed};
 use tonewall::testkit::leak::{Attackers, Findings, lag};
 use tonewall::testkit::net::Conditions;
@@ -44,6 +45,12 @@ impl Drop for Story {
 #[allow(clippy::disallowed_methods)] // One reading, as the origin that virtual time counts from.
 fn with(seed: u64, change: impl FnOnce(Site) -> Site, caller: Profile, agent: Profile) -> Story {
     Story(Sim::new(seed, std::time::Instant::now(), change, caller, agent))
+}
+
+/// Seeds of a story told many times. `TONEWALL_SIM_SEEDS=n` tells it n times as often, to look for trouble.
+fn seeds(first: u64, count: u64) -> std::ops::Range<u64> {
+    let times = std::env::var("TONEWALL_SIM_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
+    first..first + count * times
 }
 
 fn phones() -> (Profile, Profile) {
@@ -177,7 +184,7 @@ fn a_collection_takes_each_key_once_in_every_form() {
 
 #[test]
 fn a_poor_line_costs_no_event_and_no_info_and_doubles_none() {
-    for seed in 100..110 {
+    for seed in seeds(1_000, 10) {
         for form in [Form::Event, Form::Info] {
             let mut sim = site(seed, |s| s);
             sim.rtp_path = Conditions::POOR;
@@ -203,7 +210,7 @@ fn a_poor_line_costs_no_event_and_no_info_and_doubles_none() {
 
 #[test]
 fn a_poor_line_never_lets_a_masked_tone_through() {
-    for seed in 120..130 {
+    for seed in seeds(20_000, 10) {
         let mut sim = site(seed, always(MaskKind::Silence, Codec::Pcmu));
         sim.rtp_path = Conditions::POOR;
         sim.connect();
@@ -213,6 +220,74 @@ fn a_poor_line_never_lets_a_masked_tone_through() {
         assert!(found.nothing_decoded(), "seed {seed}: {found:?}");
         assert!(Attackers::new().listen(&sim.tape().customer).nothing_decoded(), "seed {seed}");
     }
+}
+
+/// docs: one in ten lost, doubled or out of order.
+const TERRIBLE: Conditions = Conditions { delay_ms: 15, jitter_ms: 15, loss: 0.1, duplicate: 0.05, reorder: 0.1 };
+
+#[test]
+fn a_terrible_line_costs_no_event_and_shows_none() {
+    for seed in seeds(60_000, 10) {
+        let mut sim = site(seed, |s| s.carriers(|c| c.guard = GuardMode::Always));
+        sim.rtp_path = TERRIBLE;
+        sim.connect();
+        sim.run_for(2_000);
+        sim.collect(CollectionRequest { max: Some(64), length: None, min: Some(1), ..CollectionRequest::of_length(1) });
+        key(&mut sim, CARD, Form::Event);
+        sim.run_for(1_000);
+        assert_eq!(sim.collected.len(), 1, "seed {seed}");
+        assert!(sim.collected[0].expose() == CARD.as_bytes(), "seed {seed}: other digits were collected");
+        assert!(sim.agent.phone.rtp.heard.event_codes().is_empty(), "seed {seed}");
+    }
+}
+
+#[test]
+fn tones_on_a_bad_line_are_never_heard_never_doubled_and_rarely_missed() {
+    let (mut keyed, mut taken) = (0, 0);
+    for seed in seeds(80_000, 20) {
+        let mut sim = site(seed, |s| s.carriers(|c| c.guard = GuardMode::Always));
+        sim.rtp_path = Conditions { loss: 0.01, ..Conditions::CLEAN };
+        sim.connect();
+        sim.run_for(1_500);
+        key(&mut sim, CARD, Form::Tone);
+        let keys = sim.events.iter().filter(|(_, e)| matches!(e, EventKind::KeyMasked { .. })).count();
+        assert!(keys <= CARD.len() + 1, "seed {seed}: {keys} keys of {}", CARD.len() + 1);
+        let found = Attackers::new().listen(&sim.agent.phone.rtp.heard.samples());
+        assert!(found.nothing_decoded(), "seed {seed}: {found:?}");
+        keyed += CARD.len() + 1;
+        taken += keys;
+    }
+    assert!(taken * 100 >= keyed * 98, "{taken} of {keyed} keys were taken");
+}
+
+/// Delay beyond the network's, in samples, of each packet the agent heard.
+fn added_delay(sim: &Sim) -> Vec<i64> {
+    let rtp = &sim.caller.phone.rtp;
+    let heard = &sim.agent.phone.rtp.heard;
+    let stream = &heard.streams()[0];
+    let lag = lag(rtp.spoken(), &stream.samples, 1_600).expect("the line is heard");
+    let started = rtp.started().expect("the caller speaks");
+    let network = 2 * i64::from(Conditions::CLEAN.delay_ms) * 8;
+    let delay = |packet: &Packet| {
+        let sent = i64::from(packet.timestamp.wrapping_sub(stream.first_timestamp)) + lag;
+        (packet.at - started).as_micros() as i64 * 8 / 1_000 - sent - network
+    };
+    heard.packets().iter().map(delay).collect()
+}
+
+#[test]
+fn listening_adds_no_delay_and_guarding_at_most_one_packet() {
+    let mut sim = site(17, |s| s);
+    sim.connect();
+    sim.run_for(3_000);
+    assert!(added_delay(&sim).iter().all(|d| *d == 0), "{:?}", added_delay(&sim));
+
+    let mut sim = site(18, |s| s.carriers(|c| c.guard = GuardMode::Always));
+    sim.connect();
+    sim.run_for(3_000);
+    let delays = added_delay(&sim);
+    let worst = delays.iter().max().copied().unwrap_or_default();
+    assert!(delays.len() > 100 && worst <= 160, "a guarded packet is {worst} samples late");
 }
 
 #[test]
@@ -402,7 +477,7 @@ fn hold_and_resume_reach_the_other_side() {
 
 #[test]
 fn a_bad_network_delays_calls_and_leaves_none_behind() {
-    for seed in 200..220 {
+    for seed in seeds(40_000, 20) {
         let mut sim = site(seed, |s| s);
         sim.sip_path = Conditions { loss: 0.2, ..Conditions::POOR };
         sim.dial();
