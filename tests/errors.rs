@@ -7,6 +7,7 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
@@ -77,7 +78,22 @@ fn a_key_file_that_is_not_there_is_told_at_its_key() {
     let faults = faults_of(text.as_bytes());
     let line = SMALL.lines().count() + 4;
     assert!(faults.starts_with(&format!("tonewall.toml:{line}: keys.current.file: ")), "{faults}");
-    assert!(faults.contains("nowhere.hex cannot be read"), "{faults}");
+    assert!(faults.contains("cannot read nowhere.hex"), "{faults}");
+}
+
+#[test]
+fn a_key_file_that_others_may_read_is_a_fault() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (file, key) = (dir.path().join("tonewall.toml"), dir.path().join("kek.hex"));
+    std::fs::write(&file, format!("{SMALL}\n[keys.current]\nid = \"a\"\nfile = \"kek.hex\"\n")).expect("written");
+    std::fs::write(&key, "5a1b".repeat(16)).expect("written");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).expect("permissions");
+    for command in ["check", "run"] {
+        let output = tonewall(command, &file);
+        assert_eq!(output.status.code(), Some(1), "{command}");
+        let said = String::from_utf8(output.stderr).expect("text");
+        assert!(said.contains(": keys.current.file: key \"a\": ") && said.contains("may be read by others"), "{said}");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::config::{Checked, Config, Fault, Faults, GuardMode, KekRef, RecordingPolicy, Side};
-use crate::record::keys::Kek;
+use crate::rt::keyfile::load_key;
 
 /// Prints the verdict on `path`: what would run (status 0), or one line per fault on standard error.
 pub fn run(path: &Path) -> ExitCode {
@@ -44,10 +44,7 @@ pub fn check(path: &Path) -> Result<String, Faults> {
 }
 
 fn key_file(key: &KekRef) -> Result<(), String> {
-    let name = key.file.display();
-    let text = fs::read_to_string(&key.file).map_err(|error| format!("{name} cannot be read: {error}"))?;
-    let text = zeroize::Zeroizing::new(text);
-    Kek::parse(&key.id, &text).map(|_| ()).map_err(|error| format!("{name}: {error}"))
+    load_key(key).map(|_| ()).map_err(|error| error.to_string())
 }
 
 /// The directory is there, or can be made because the one above it is.
@@ -95,6 +92,8 @@ fn summary(path: &Path, config: &Config) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     const TEXT: &str = concat!(
@@ -105,7 +104,9 @@ mod tests {
     fn with(files: &[(&str, &str)], text: &str) -> Result<String, String> {
         let dir = tempfile::tempdir().expect("a directory");
         for (name, content) in files {
-            fs::write(dir.path().join(name), content).expect("written");
+            let file = dir.path().join(name);
+            fs::write(&file, content).expect("written");
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o400)).expect("permissions");
         }
         let path = dir.path().join("t.toml");
         fs::write(&path, text).expect("written");
@@ -124,7 +125,7 @@ mod tests {
     #[test]
     fn what_is_not_on_this_machine_is_a_fault_at_its_key() {
         let faults = with(&[], TEXT).expect_err("a fault");
-        assert!(faults.starts_with("t.toml:38: keys.current.file: a.hex cannot be read: "), "{faults}");
+        assert!(faults.starts_with("t.toml:38: keys.current.file: key \"a\": cannot read a.hex: "), "{faults}");
         let faults = with(&[("a.hex", "abc")], TEXT).expect_err("a fault");
         assert!(faults.contains("expected 64 hexadecimal digits"), "{faults}");
         let text = TEXT.replace("guard = \"always\"", "recording = \"best-effort\"").replace("\"rec\"", "\"none/rec\"");

@@ -19,7 +19,9 @@ pub fn run(file: &Path) -> ExitCode {
         Err(faults) => return failed(&faults),
     };
     logging::start(&config.log);
-    for refusal in harden::harden() {
+    // Two sockets per leg and a recording per call, and a few for everything else.
+    let files = u64::from(config.node.max_calls) * 5 + 200;
+    for refusal in harden::harden().into_iter().chain(harden::raise_open_files(files)) {
         tracing::warn!("{refusal}");
     }
     let keys = match load_keys(&config.keys) {

@@ -1,4 +1,5 @@
-//! What the process gives up at start so that digits in its memory stay there: core dumps and being traced.
+//! What the process gives up at start so that digits in its memory stay there: core dumps and being traced; and the
+//! open files it asks for, which every call needs.
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 
@@ -14,4 +15,15 @@ pub fn harden() -> Vec<String> {
         refused.push(format!("the process could not be made undumpable: {error}"));
     }
     refused
+}
+
+/// Raises the limit of open files as far as the process may. Says so when that is fewer than `needed`.
+pub fn raise_open_files(needed: u64) -> Option<String> {
+    let mut limit = rustix::process::getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if limit.current.is_some() && rustix::process::setrlimit(Resource::Nofile, raised).is_ok() {
+        limit = raised;
+    }
+    let allowed = limit.current.filter(|allowed| *allowed < needed)?;
+    Some(format!("{allowed} open files are allowed, {needed} are needed when all calls are up; raise the hard limit"))
 }

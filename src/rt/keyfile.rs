@@ -54,7 +54,8 @@ pub fn load_keys(keys: &Keys) -> Result<KeyRing, KeyFileError> {
     KeyRing::new(current, old).map_err(KeyFileError::Ring)
 }
 
-fn load_key(key: &KekRef) -> Result<Kek, KeyFileError> {
+/// Reads one key file; refuses one that others may read.
+pub fn load_key(key: &KekRef) -> Result<Kek, KeyFileError> {
     let read = |error| KeyFileError::Read { id: key.id.clone(), file: key.file.clone(), error };
     let mode = fs::metadata(&key.file).map_err(read)?.permissions().mode() & 0o7777;
     if mode & 0o077 != 0 {
