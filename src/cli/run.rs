@@ -6,9 +6,10 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::capture::Discard;
 use crate::config::Config;
 use crate::rt::keyfile::load_keys;
-use crate::rt::node::{Discard, Node, Options};
+use crate::rt::node::{Node, Options};
 use crate::rt::{harden, logging};
 
 /// Runs a node until it is told to end. Faults of the configuration or of the start go to standard error.

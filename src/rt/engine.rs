@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::media::{Sockets, Workers, bind_pair};
-use super::node::Recipient;
 use super::recorder::{Meta, wall};
 use super::sip::{Inbound, SipSockets};
 use super::taps::Taps;
 use crate::base::ids::{Leg, RecordingId};
 use crate::base::time::soonest;
 use crate::call::{Engine, RecordOrder, RecorderReport, Reply, Signal, SignalError};
+use crate::capture::Recipient;
 use crate::control::history::History;
 use crate::media;
 use crate::obs::event::{Event, EventKind};

@@ -18,7 +18,7 @@ use super::sip::{ListenError, SipSockets};
 use super::taps::{Taps, totals};
 use crate::base::Random;
 use crate::call::{Engine, Reply, Signal};
-use crate::capture::Handover;
+use crate::capture::Recipient;
 use crate::config::{Config, RecordingPolicy};
 use crate::control::access::Access;
 use crate::control::history::{History, KEPT};
@@ -29,21 +29,6 @@ use crate::web;
 
 /// Signals waiting for the engine; more, and API callers are told to come back.
 const SIGNALS: usize = 1024;
-
-/// Who gets the digits of finished collections. Called on the engine task: it must hand over and return.
-pub trait Recipient: Send {
-    /// Takes the digits; they are wiped when `handover` is dropped.
-    fn receive(&mut self, handover: Handover);
-}
-
-/// The recipient of a node without a payment provider: digits are counted, checked and wiped.
-pub struct Discard;
-
-impl Recipient for Discard {
-    fn receive(&mut self, handover: Handover) {
-        drop(handover);
-    }
-}
 
 /// What could not be started.
 #[derive(Debug, thiserror::Error)]

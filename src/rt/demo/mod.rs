@@ -20,11 +20,11 @@ use zeroize::Zeroizing;
 
 use live::Live;
 
-use super::node::{Node, Options, Recipient, StartError};
+use super::node::{Node, Options, StartError};
 use super::peers::{Exchange, Phone};
 use crate::base::Random;
 use crate::base::ids::CallId;
-use crate::capture::Handover;
+use crate::capture::{Handover, Recipient};
 use crate::config::{KekRef, MaskKind, RecordingPolicy, Role};
 use crate::obs::event::{EventKind, RecordingState};
 use crate::record::keys::{Kek, KeyError, KeyRing};
