@@ -351,8 +351,9 @@ async fn speech_passes_byte_for_byte_when_it_is_not_guarded() {
         }
         tokio::time::sleep(Duration::from_secs(4)).await;
         for (call, ptime_ms, law) in &calls {
-            let sent = call.caller.with(|a, _| a.rtp.sent_payload_bytes().to_vec());
+            // In this order: what is heard was sent before.
             let heard = call.agent.with(|a, _| a.rtp.heard.payload_bytes());
+            let sent = call.caller.with(|a, _| a.rtp.sent_payload_bytes().to_vec());
             let same = sent.windows(heard.len()).any(|w| w == heard);
             assert!(heard.len() > 24_000 && same, "{guard:?} {law:?} {ptime_ms} ms: {} bytes", heard.len());
         }

@@ -31,7 +31,7 @@ use crate::record::keys::{Kek, KeyError, KeyRing};
 use crate::testkit::keys::{Form, Sent, typed};
 use crate::testkit::rtp_peer::{hiss, voice};
 use crate::testkit::site::{Key, Site};
-use crate::testkit::ua::{Answer, Profile, UserAgent};
+use crate::testkit::ua::{Answer, Event, Profile, UserAgent};
 use crate::web::{Phase, Verdict};
 
 /// A test card published by payment providers.
@@ -40,6 +40,10 @@ const CARD: &str = "4242424242424242";
 const TONES: usize = 8;
 /// Key-down time and pause of a calm caller, in ms.
 const PRESS: (u32, u32) = (150, 250);
+/// Media ports of the demo's node: four per call, and calls one after the other.
+const MEDIA_PORTS: u16 = 40;
+/// Stretches of ports tried before giving up.
+const MEDIA_TRIES: usize = 50;
 /// How long anything that should happen at once may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -69,6 +73,9 @@ pub enum Failure {
     /// The API gave another answer than it should.
     #[error("{0}: the API answered {1}")]
     Api(&'static str, String),
+    /// The call was not put through.
+    #[error("the call was refused with status {0}")]
+    Refused(u16),
     /// Something that should have happened did not.
     #[error("{0} did not happen in time")]
     Missing(&'static str),
@@ -163,6 +170,7 @@ impl Demo {
         let site = Site {
             control: Some(control),
             recordings: dir.join("recordings"),
+            ports: media_range(&mut random).map_err(|e| Failure::Io("media ports", e))?,
             kek: Some(KekRef { id: "demo".to_owned(), file: kek_file }),
             ..site
         };
@@ -396,7 +404,30 @@ impl Demo {
 }
 
 async fn up(caller: &Phone) -> Result<(), Failure> {
-    if caller.until(PATIENCE, UserAgent::is_up).await { Ok(()) } else { Err(Failure::Missing("the answer")) }
+    caller.until(PATIENCE, |phone| phone.is_up() || phone.is_ended()).await;
+    let refused = caller.events().into_iter().find_map(|(_, event)| match event {
+        Event::Rejected(status) => Some(status),
+        _ => None,
+    });
+    match refused {
+        Some(status) => Err(Failure::Refused(status)),
+        None if caller.with(|phone, _| phone.is_up()) => Ok(()),
+        None => Err(Failure::Missing("the answer")),
+    }
+}
+
+/// A stretch of UDP ports that is free now, so that demos and nodes beside this one do not get in each other's way.
+fn media_range(random: &mut Random) -> io::Result<(u16, u16)> {
+    for _ in 0..MEDIA_TRIES {
+        // Even, and below the ports the kernel gives away.
+        let first = random.random_range(5_000..16_000 - MEDIA_PORTS / 2) * 2;
+        let last = first + MEDIA_PORTS - 1;
+        let free = |port| std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+        if (first..=last).all(free) {
+            return Ok((first, last));
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::AddrInUse, "no free stretch of UDP ports was found"))
 }
 
 /// A new directory only its owner may enter.
