@@ -4,6 +4,7 @@
 pub mod attack;
 pub mod companding;
 pub mod heard;
+pub mod keying;
 pub mod keys;
 pub mod leak;
 pub mod net;

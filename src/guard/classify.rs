@@ -1,0 +1,418 @@
+//! `guard = auto`: which of the customer's keys the PBX may have. Key presses and the time go in; runs to be sent on,
+//! and orders to take and give back the detector's holds, come out. Media masks every key meanwhile: nothing reaches
+//! any sink but what is released here. It sends nothing, knows no call, and never releases because of a doubt.
+//!
+//! ```text
+//!            key                    quiet long enough for what the run may be: Release
+//!   idle ──────────► withheld ──────────────────────────────────────────────────────────► remembered ──► idle
+//!    ▲                │  │  ▲ key                                  key (joins what it may continue) │
+//!    │    Wipe        │  │  └────────────────────────────────────────────────────────────────────┘
+//!    ├────────────────┘  │ 12 keys of a card, or 13 of anything: Take
+//!    │  no end, too long ▼
+//!    └───────────────── payment      every key is swallowed; over after a long quiet, or by signal: GiveBack
+//! ```
+//!
+//! # The rules and why
+//!
+//! **What can be a card.** Keys that begin like a card of any brand ([`brands`]), counted without `*` and `#`, from the
+//! first key of the run, from the key after a pause of [`BREAK`], or from the key after a `*` or `#`: callers choose
+//! from a menu, clear and begin again. Luhn never acquits: one slip, and fifteen right keys of sixteen would be let
+//! go. It only convicts, which keeps the holds for the whole payment. Neither does a wrong first key acquit for good:
+//! 13 keys in a row are a card whatever they begin with. No brand is shorter than 12.
+//!
+//! **Rhythm.** Only the keys that follow show whether "4242" is a PIN or a quarter of a card; nobody can tell earlier.
+//! So the quiet that ends a run depends on what it may be:
+//!
+//! | the run | released after the last key by |
+//! |---|---|
+//! | is no card, ends with `#` | nothing |
+//! | is no card; or may be one of at most `leading` keys | `quiet` |
+//! | may be a card, 1–6 keys, ends with `#` | `quiet` |
+//! | may be a card, 1–6 keys | `card_quiet` |
+//! | may be a card, 7–11 keys, ends with `#` (no brand is that short) | `card_quiet` |
+//! | may be a card, 7–11 keys | never: wiped after [`MEMORY`] |
+//! | may be a card, 12 keys; or 13 keys of any kind | never: the holds are taken |
+//!
+//! `card_quiet` is longer than a caller pauses within a card, even at the gaps between its groups. Who sets `leading`
+//! lets menu choices and PINs through at once, and accepts that up to so many first digits of a card pass with them.
+//!
+//! **Memory.** A caller who is called away, or led by an agent from group to group, pauses longer than any quiet time
+//! that an answering machine would bear. What was released is therefore remembered for [`MEMORY`], and a run that
+//! continues it is judged together with it: of 4–4–4–4 at most the first group is out, and
+//! never more than [`LEADING_MOST`] digits. One or two keys before a longer run are a menu choice and not remembered,
+//! else nobody could key a number after choosing 4; nor is what ended with `#`.
+//!
+//! **Payment.** After a card its expiry and security code follow. They look like nothing, so every key is swallowed
+//! until nothing has been keyed for `payment`, or somebody ends it. A long number that no Luhn sum proves to be a card
+//! gives the holds back after [`MEMORY`].
+//!
+//! What this cannot do: tell a security code that is keyed alone, or a number of 7–12 digits without `#` that begins
+//! like a card. The first needs a collection or a hold; the second is lost, and that is the safe side.
+
+mod brands;
+mod replay;
+#[cfg(test)]
+mod tests;
+
+use std::time::{Duration, Instant};
+
+use smallvec::SmallVec;
+
+use crate::base::secret::{Digit, Digits, MAX_DIGITS};
+
+pub use replay::{Replay, TONE_MS};
+
+/// The most first digits of a card that can get out, whatever the settings.
+pub const LEADING_MOST: usize = 6;
+/// A pause after which a card may begin.
+pub const BREAK: Duration = Duration::from_millis(800);
+/// How long a released or a never-to-be-released run is remembered after its last key.
+pub const MEMORY: Duration = Duration::from_secs(30);
+
+/// Keys of a card at which the holds are taken: the shortest card.
+const LIKELY: usize = 12;
+/// Keys in a row that are taken for a card whatever they begin with.
+const LONG: usize = 13;
+/// Keys of the longest menu choice.
+const MENU: usize = 2;
+
+/// How patient the classifier is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Quiet time after the last key of what is no card.
+    pub quiet: Duration,
+    /// Quiet time after the last key of what may still be a card, up to [`LEADING_MOST`] keys.
+    pub card_quiet: Duration,
+    /// How many first digits of a card may be released after `quiet` already; at most [`LEADING_MOST`].
+    pub leading: usize,
+    /// Quiet time after which a payment is over.
+    pub payment: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            quiet: Duration::from_millis(1_200),
+            card_quiet: Duration::from_secs(4),
+            leading: 0,
+            payment: Duration::from_secs(45),
+        }
+    }
+}
+
+/// Keys to be sent on, in order, with the pauses they were keyed with.
+#[derive(Debug)]
+pub struct Run {
+    keys: Digits,
+    gaps_ms: [u16; MAX_DIGITS],
+}
+
+impl Run {
+    /// How many keys.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// The keys as characters. Exposes the secret.
+    pub fn expose(&self) -> &[u8] {
+        self.keys.expose()
+    }
+
+    /// From the key before to this one, in ms.
+    pub fn gap_ms(&self, place: usize) -> u16 {
+        self.gaps_ms.get(place).copied().unwrap_or_default()
+    }
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Action {
+    /// These keys are no card: send them on.
+    Release(Run),
+    /// A card is being keyed: take the detector's holds.
+    Take,
+    /// The payment is over: give them back.
+    GiveBack,
+    /// So many withheld keys were wiped: they might have been a card.
+    Wipe(usize),
+}
+
+/// What came of a key or of time.
+pub type Actions = SmallVec<[Action; 2]>;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Keys are withheld until they are known.
+    Watching,
+    /// Holds are taken; keys are swallowed. Whether the card was proven by its Luhn sum.
+    Payment { proven: bool },
+}
+
+/// What the remembered and withheld keys may be.
+#[derive(Debug, Clone, Copy, Default)]
+struct Suspicion {
+    /// Digits of the longest card that may be under way.
+    card: usize,
+    /// Digits keyed without a pause of `card_quiet`.
+    row: usize,
+    /// It is a whole card with a right Luhn sum.
+    proven: bool,
+}
+
+/// The classifier of one call.
+#[derive(Debug)]
+pub struct Classifier {
+    settings: Settings,
+    state: State,
+    /// Remembered keys, then withheld ones.
+    keys: Digits,
+    gaps_ms: [u16; MAX_DIGITS],
+    suspicion: Suspicion,
+    /// How many of them are remembered only.
+    remembered: usize,
+    /// How long the remembered keys are, after the last key.
+    memory: Duration,
+    /// Whether the remembered keys are menu choices.
+    menu: bool,
+    last: Option<Instant>,
+}
+
+impl Classifier {
+    /// A classifier that has heard nothing.
+    pub fn new(settings: Settings) -> Self {
+        let leading = settings.leading.min(LEADING_MOST);
+        let card_quiet = settings.card_quiet.max(settings.quiet);
+        Self {
+            settings: Settings { leading, card_quiet, ..settings },
+            state: State::Watching,
+            keys: Digits::new(),
+            gaps_ms: [0; MAX_DIGITS],
+            suspicion: Suspicion::default(),
+            remembered: 0,
+            memory: Duration::ZERO,
+            menu: false,
+            last: None,
+        }
+    }
+
+    /// Whether a payment is under way, and the detector's holds are wanted.
+    pub fn in_payment(&self) -> bool {
+        matches!(self.state, State::Payment { .. })
+    }
+
+    /// How many keys are withheld.
+    pub fn withheld(&self) -> usize {
+        self.keys.len() - self.remembered
+    }
+
+    /// The customer pressed a key at `now`.
+    pub fn handle_digit(&mut self, now: Instant, digit: &Digit) -> Actions {
+        let mut actions = self.handle_timeout(now);
+        let gap = self.last.map_or(Duration::MAX, |last| now.saturating_duration_since(last));
+        self.last = Some(now);
+        if !self.keep(digit, gap) {
+            // More keys than any number has, with `*` or `#` between them.
+            actions.push(Action::Wipe(self.withheld()));
+            self.forget();
+            let _ = self.keep(digit, gap);
+        }
+        let suspicion = self.suspicion;
+        match &mut self.state {
+            State::Payment { proven } => *proven |= suspicion.proven,
+            State::Watching if suspicion.card >= LIKELY || suspicion.row >= LONG => {
+                self.state = State::Payment { proven: suspicion.proven };
+                actions.push(Action::Take);
+            }
+            State::Watching => {
+                if self.due().is_some_and(|at| at <= now) {
+                    self.decide(&mut actions);
+                }
+            }
+        }
+        actions
+    }
+
+    /// Time passed.
+    pub fn handle_timeout(&mut self, now: Instant) -> Actions {
+        let mut actions = Actions::new();
+        while let Some(due) = self.poll_timeout()
+            && due <= now
+        {
+            self.decide(&mut actions);
+        }
+        actions
+    }
+
+    /// When [`Classifier::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.due()
+    }
+
+    /// The payment is over by somebody's word; what is withheld is wiped.
+    pub fn end_payment(&mut self) -> Actions {
+        let mut actions = Actions::new();
+        if self.in_payment() {
+            actions.push(Action::GiveBack);
+        }
+        self.reset();
+        actions
+    }
+
+    /// Somebody else takes the customer's keys now: what is withheld is wiped, nothing is remembered, no payment is
+    /// under way. Gives how many keys were wiped.
+    pub fn reset(&mut self) -> usize {
+        let wiped = self.withheld();
+        self.forget();
+        self.state = State::Watching;
+        self.last = None;
+        wiped
+    }
+
+    fn forget(&mut self) {
+        self.keys.clear();
+        self.suspicion = Suspicion::default();
+        self.remembered = 0;
+        self.menu = false;
+    }
+
+    /// Appends a key, and lets go of a menu choice before a longer number.
+    fn keep(&mut self, digit: &Digit, gap: Duration) -> bool {
+        let place = self.keys.len();
+        if !self.keys.push(digit) {
+            return false;
+        }
+        self.gaps_ms[place] = u16::try_from(gap.as_millis()).unwrap_or(u16::MAX);
+        let pause = self.gaps_ms[self.remembered];
+        let apart = Duration::from_millis(u64::from(pause)) >= self.settings.card_quiet;
+        if self.remembered > 0 && self.menu && apart && self.withheld() > MENU {
+            self.drop_remembered();
+        }
+        self.suspicion = self.suspect();
+        true
+    }
+
+    fn drop_remembered(&mut self) {
+        let kept = self.take(self.remembered);
+        self.forget();
+        for (place, key) in kept.keys.expose().iter().enumerate() {
+            if let Some(digit) = Digit::from_char(*key as char) {
+                let _ = self.keys.push(&digit);
+                self.gaps_ms[place] = kept.gaps_ms[place];
+            }
+        }
+    }
+
+    /// A copy of the keys from `place` on.
+    fn take(&self, place: usize) -> Run {
+        let mut run = Run { keys: Digits::new(), gaps_ms: [0; MAX_DIGITS] };
+        for (at, key) in self.keys.expose()[place..].iter().enumerate() {
+            if let Some(digit) = Digit::from_char(*key as char) {
+                let _ = run.keys.push(&digit);
+                run.gaps_ms[at] = self.gaps_ms[place + at];
+            }
+        }
+        run
+    }
+
+    /// Whether the last key says that the number is over.
+    fn ended(&self) -> bool {
+        self.keys.expose().last() == Some(&b'#')
+    }
+
+    fn suspect(&self) -> Suspicion {
+        let keys = self.keys.expose();
+        let mut digits = [0u8; MAX_DIGITS];
+        let (mut count, mut row) = (0, 0);
+        let mut starts: SmallVec<[usize; 8]> = SmallVec::new();
+        let mut fresh = true;
+        for (key, gap) in keys.iter().zip(self.gaps_ms) {
+            if !key.is_ascii_digit() {
+                fresh = true;
+                continue;
+            }
+            let gap = Duration::from_millis(u64::from(gap));
+            if fresh || gap >= BREAK {
+                starts.push(count);
+            }
+            row = if gap >= self.settings.card_quiet { 1 } else { row + 1 };
+            fresh = false;
+            digits[count] = *key;
+            count += 1;
+        }
+        let mut suspicion = Suspicion { row, ..Suspicion::default() };
+        for start in starts {
+            let digits = &digits[start..count];
+            if brands::may_become_card(digits) {
+                suspicion.card = suspicion.card.max(digits.len());
+            }
+            suspicion.proven |= brands::is_card(digits);
+        }
+        zeroize::Zeroize::zeroize(&mut digits);
+        suspicion
+    }
+
+    /// How long after the last key the withheld keys are decided on, and whether they may then go.
+    fn patience(&self) -> (Duration, bool) {
+        let Settings { quiet, card_quiet, leading, .. } = self.settings;
+        let ended = self.ended();
+        match self.suspicion.card {
+            card if card <= leading => (if ended { Duration::ZERO } else { quiet }, true),
+            card if card <= LEADING_MOST => (if ended { quiet } else { card_quiet }, true),
+            _ if ended => (card_quiet, true),
+            _ => (MEMORY, false),
+        }
+    }
+
+    fn due(&self) -> Option<Instant> {
+        let last = self.last?;
+        match self.state {
+            State::Payment { .. } if !self.keys.is_empty() => Some(last + self.settings.card_quiet),
+            State::Payment { proven: true } => Some(last + self.settings.payment),
+            State::Payment { proven: false } => Some(last + self.settings.payment.min(MEMORY)),
+            State::Watching if self.withheld() > 0 => Some(last + self.patience().0),
+            State::Watching if self.remembered > 0 => Some(last + self.memory),
+            State::Watching => None,
+        }
+    }
+
+    /// Does what was due.
+    fn decide(&mut self, actions: &mut Actions) {
+        match self.state {
+            State::Payment { .. } if !self.keys.is_empty() => {
+                actions.push(Action::Wipe(self.withheld()));
+                self.forget();
+            }
+            State::Payment { .. } => {
+                self.state = State::Watching;
+                actions.push(Action::GiveBack);
+            }
+            State::Watching if self.withheld() == 0 => self.forget(),
+            State::Watching => {
+                if self.patience().1 {
+                    self.release(actions);
+                } else {
+                    actions.push(Action::Wipe(self.withheld()));
+                    self.forget();
+                }
+            }
+        }
+    }
+
+    fn release(&mut self, actions: &mut Actions) {
+        let short = self.withheld() <= MENU;
+        let menu = short && (self.remembered == 0 || self.menu);
+        actions.push(Action::Release(self.take(self.remembered)));
+        if self.ended() {
+            self.forget();
+            return;
+        }
+        self.memory = if self.suspicion.card > 0 { MEMORY } else { self.settings.card_quiet };
+        self.remembered = self.keys.len();
+        self.menu = menu;
+    }
+}

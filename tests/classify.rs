@@ -1,0 +1,297 @@
+//! How often `guard = auto` is right: modelled callers key cards and everything else, and what the classifier does with
+//! it is counted and printed (`cargo test --test classify -- --nocapture`). `TONEWALL_KEYED=100000` keys that many of
+//! each card brand by each habit; without it a seeded part runs.
+#![allow(clippy::disallowed_methods)]
+
+use std::fmt::Write;
+use std::time::{Duration, Instant};
+
+use rand::{RngExt, SeedableRng};
+use tonewall::base::Random;
+use tonewall::guard::classify::{Action, Actions, Classifier, LEADING_MOST, Settings};
+use tonewall::testkit::keying::{Caller, Habit, Keyed};
+
+/// What became of one thing keyed.
+#[derive(Default)]
+struct Outcome {
+    /// Keys released.
+    released: usize,
+    /// Whether holds were taken.
+    taken: bool,
+    /// From the last key to the last release, in ms, where every key was released.
+    delay_ms: Option<u64>,
+}
+
+fn run(classifier: &mut Classifier, start: Instant, keys: &[Keyed]) -> Outcome {
+    let mut outcome = Outcome::default();
+    classifier.reset();
+    let mut now = start;
+    let mut released_at = start;
+    let mut note = |actions: Actions, at: Instant, outcome: &mut Outcome| {
+        for action in actions {
+            match action {
+                Action::Release(run) => {
+                    outcome.released += run.len();
+                    released_at = at;
+                }
+                Action::Take => outcome.taken = true,
+                Action::GiveBack | Action::Wipe(_) => {}
+            }
+        }
+    };
+    for key in keys {
+        now += Duration::from_millis(u64::from(key.after_ms));
+        while let Some(at) = classifier.poll_timeout().filter(|at| *at <= now) {
+            note(classifier.handle_timeout(at), at, &mut outcome);
+        }
+        note(classifier.handle_digit(now, &key.digit), now, &mut outcome);
+    }
+    while let Some(at) = classifier.poll_timeout() {
+        note(classifier.handle_timeout(at), at, &mut outcome);
+    }
+    outcome.delay_ms = (outcome.released == keys.len()).then(|| (released_at - now).as_millis() as u64);
+    outcome
+}
+
+/// Name, published test cards and test IINs, length of the number, groups it is printed in.
+type Brand = (&'static str, &'static [&'static str], usize, &'static [usize]);
+
+const BRANDS: &[Brand] = &[
+    ("Visa 16", &["4242424242424242", "4000056655665556", "4111111111111111"], 16, &[4]),
+    ("Visa 13", &["4222222222222", "422222"], 13, &[4, 3]),
+    ("Visa 19", &["400000", "424242"], 19, &[4]),
+    ("Mastercard", &["5555555555554444", "5105105105105100", "5200828282828210"], 16, &[4]),
+    ("Mastercard 2", &["2223003122003222", "222300", "272099"], 16, &[4]),
+    ("American Express", &["378282246310005", "371449635398431"], 15, &[4, 6, 5]),
+    ("Discover", &["6011111111111117", "6011000990139424", "644564"], 16, &[4]),
+    ("Diners Club", &["3056930009020004", "36227206271667", "300000"], 14, &[4, 6, 4]),
+    ("JCB", &["3566002020360505", "352800", "358999"], 16, &[4]),
+    ("UnionPay", &["6200000000000005", "622126", "810000"], 16, &[4]),
+    ("UnionPay 19", &["6205500000000000004", "620550"], 19, &[6, 13]),
+    ("Maestro 16", &["6759649826438453", "500000", "677189"], 16, &[4]),
+    ("Maestro 12", &["500000", "639000"], 12, &[4]),
+    ("Maestro 19", &["676700", "560000"], 19, &[4]),
+    ("RuPay", &["608100", "508500", "817200"], 16, &[4]),
+    ("Mir", &["220000", "220499"], 16, &[4]),
+    ("Troy", &["979200", "979289"], 16, &[4]),
+];
+
+fn digits(random: &mut Random, count: usize) -> String {
+    (0..count).map(|_| char::from(b'0' + random.random_range(0..10u8))).collect()
+}
+
+/// A published card or a random one within a test IIN, with a right Luhn digit.
+fn card(random: &mut Random, (_, known, length, _): &Brand) -> String {
+    let seed = known[random.random_range(0..known.len())];
+    if seed.len() > 6 && random.random_bool(0.1) {
+        return seed.to_owned();
+    }
+    let mut number = seed[..6].to_owned();
+    number += &digits(random, length - 7);
+    let sum: u32 = number
+        .bytes()
+        .rev()
+        .enumerate()
+        .map(|(place, key)| {
+            let value = u32::from(key - b'0') * if place % 2 == 0 { 2 } else { 1 };
+            value / 10 + value % 10
+        })
+        .sum();
+    number.push(char::from(b'0' + ((10 - sum % 10) % 10) as u8));
+    number
+}
+
+/// A payment: the card, often its expiry and security code, each with or without `#`.
+fn payment(random: &mut Random, habit: Habit, brand: &Brand) -> Vec<Keyed> {
+    let number = card(random, brand);
+    let more = random.random_bool(0.7);
+    let hash = random.random_bool(0.4);
+    let expiry = format!("{:02}{:02}", random.random_range(1..13), random.random_range(26..32));
+    let code = if number.len() == 15 { digits(random, 4) } else { digits(random, 3) };
+    let mut caller = Caller::new(habit, random).number(&number, brand.3);
+    let end = |caller: Caller<'_>, hash: bool| if hash { caller.then('#').keys() } else { caller.keys() };
+    if !more {
+        return end(caller, hash);
+    }
+    if hash {
+        caller = caller.then('#');
+    }
+    // What comes after the number is keyed without leaving: the slip and the absence are the number's.
+    caller = caller.after(2_000..15_000, &expiry, &[2]);
+    if hash {
+        caller = caller.then('#');
+    }
+    end(caller.after(2_000..15_000, &code, &[4]), hash)
+}
+
+fn per_brand() -> usize {
+    match std::env::var("TONEWALL_KEYED") {
+        Ok(text) => text.parse().expect("TONEWALL_KEYED is a number"),
+        Err(_) => 1_500,
+    }
+}
+
+/// Leaks by brand and habit; in the callers who are at it, none; else never more than six digits of a number.
+#[test]
+fn no_key_of_a_card_is_released_by_any_brand_and_caller() {
+    let count = per_brand();
+    let start = Instant::now();
+    let mut table = format!("cards with a key released, of {count} per brand and caller (most keys released at once)\n");
+    let _ = write!(table, "{:18}", "");
+    for habit in Habit::ALL {
+        let _ = write!(table, "{:>13}", format!("{habit:?}"));
+    }
+    let mut leaks = 0;
+    for brand in BRANDS {
+        let _ = write!(table, "\n{:18}", brand.0);
+        for habit in Habit::ALL {
+            let mut random = Random::seed_from_u64(0xA0_70);
+            let mut classifier = Classifier::new(Settings::default());
+            let (mut out, mut most, mut unheld) = (0, 0, 0);
+            for _ in 0..count {
+                let keys = payment(&mut random, habit, brand);
+                let outcome = run(&mut classifier, start, &keys);
+                out += usize::from(outcome.released > 0);
+                most = most.max(outcome.released);
+                unheld += usize::from(!outcome.taken);
+            }
+            let cell = if out == 0 { "0".to_owned() } else { format!("{out} ({most})") };
+            let _ = write!(table, "{cell:>13}");
+            if habit == Habit::CalledAway {
+                let share = 100.0 * unheld as f64 / count as f64;
+                let _ = write!(table, "   without holds {share:.2} %");
+            } else {
+                leaks += out;
+                assert_eq!(unheld, 0, "{} keyed by {habit:?}: no hold was taken", brand.0);
+            }
+        }
+    }
+    eprintln!("{table}");
+    assert_eq!(leaks, 0, "a key of a card was released");
+}
+
+/// A row of the table: what is keyed, and in which groups.
+type Kind = (&'static str, fn(&mut Random) -> String, &'static [usize]);
+
+const KINDS: &[Kind] = &[
+    ("menu, 1 key", |r| digits(r, 1), &[4]),
+    ("menu, 2 keys", |r| digits(r, 2), &[4]),
+    ("PIN 4", |r| digits(r, 4), &[4]),
+    ("PIN 5", |r| digits(r, 5), &[5]),
+    ("PIN 6", |r| digits(r, 6), &[3]),
+    ("PIN 8", |r| digits(r, 8), &[4]),
+    ("date DDMMYY", |r| date(r, false), &[2]),
+    ("date DDMMYYYY", |r| date(r, true), &[2, 2, 4]),
+    ("member 7", |r| digits(r, 7), &[3, 4]),
+    ("member 8", |r| digits(r, 8), &[4]),
+    ("member 9", |r| digits(r, 9), &[3]),
+    ("member 10", |r| digits(r, 10), &[3]),
+    ("member 11", |r| digits(r, 11), &[4]),
+    ("member 12", |r| digits(r, 12), &[4]),
+    ("phone, national 0", |r| format!("0{}", digits(r, 9)), &[4, 3]),
+    ("phone, NANP 10", nanp, &[3, 3, 4]),
+    ("phone, NANP 1+10", |r| format!("1{}", nanp(r)), &[1, 3, 3, 4]),
+    ("phone, 00+", |r| format!("00{}", digits(r, 11)), &[4, 3]),
+];
+
+fn date(r: &mut Random, century: bool) -> String {
+    let (day, month) = (r.random_range(1..29), r.random_range(1..13));
+    let year = r.random_range(1940..2006);
+    if century { format!("{day:02}{month:02}{year}") } else { format!("{day:02}{month:02}{:02}", year % 100) }
+}
+
+fn nanp(r: &mut Random) -> String {
+    let (area, exchange) = (r.random_range(201..990), r.random_range(200..1_000));
+    format!("{area}{exchange}{}", digits(r, 4))
+}
+
+/// Of one kind keyed by every habit that is at it: share never released, share with holds, delays of the released.
+struct Rates {
+    withheld: f64,
+    held: f64,
+    p50: u64,
+    p99: u64,
+}
+
+fn rates(settings: Settings, kind: &Kind, hash: bool, count: usize) -> Rates {
+    let start = Instant::now();
+    let mut random = Random::seed_from_u64(0x5EED);
+    let mut classifier = Classifier::new(settings);
+    let (mut withheld, mut held, mut delays) = (0, 0, Vec::new());
+    let habits = [Habit::Fast, Habit::Normal, Habit::Slow, Habit::Hesitant, Habit::Grouped];
+    for index in 0..count {
+        let text = kind.1(&mut random);
+        let caller = Caller::new(habits[index % habits.len()], &mut random).number(&text, kind.2);
+        let keys = if hash { caller.then('#').keys() } else { caller.keys() };
+        let outcome = run(&mut classifier, start, &keys);
+        held += usize::from(outcome.taken);
+        match outcome.delay_ms {
+            Some(delay) => delays.push(delay),
+            None => withheld += 1,
+        }
+    }
+    delays.sort_unstable();
+    let at = |share: f64| delays.get((delays.len() as f64 * share) as usize).copied().unwrap_or_default();
+    let share = |part: usize| 100.0 * part as f64 / count as f64;
+    Rates { withheld: share(withheld), held: share(held), p50: at(0.5), p99: at(0.99) }
+}
+
+/// What is no card: printed, and held to what the essay of `guard::classify` promises.
+#[test]
+fn what_is_no_card_goes_on_to_the_pbx_at_the_rates_that_are_documented() {
+    let count = per_brand().max(5_000);
+    for (leading, hash) in [(0, false), (0, true), (LEADING_MOST, false)] {
+        let settings = Settings { leading, ..Settings::default() };
+        let mut table = format!(
+            "\nnever released / holds taken (%), delay p50 / p99 (ms); {count} each, leading = {leading}, {} #\n",
+            if hash { "with" } else { "without" }
+        );
+        for kind in KINDS {
+            let Rates { withheld, held, p50, p99 } = rates(settings, kind, hash, count);
+            let _ = writeln!(table, "{:18}{withheld:>8.2} {held:>8.2} {p50:>8} {p99:>8}", kind.0);
+            let short = kind.0.starts_with("menu") || ["PIN 4", "PIN 5", "PIN 6", "date DDMMYY"].contains(&kind.0);
+            if short {
+                assert_eq!((withheld, held), (0.0, 0.0), "{}", kind.0);
+                let most = if leading > 0 || hash { 1_200 } else { 4_000 };
+                assert!(p99 <= most, "{} {p99}", kind.0);
+            }
+            if ["member", "PIN 8", "phone, national 0"].iter().any(|k| kind.0.starts_with(k)) && kind.0 != "member 12" {
+                assert_eq!(held, 0.0, "{}", kind.0);
+            }
+            if hash && (kind.0 == "phone, NANP 10" || kind.0 == "member 8") {
+                assert_eq!(withheld, 0.0, "{}", kind.0);
+            }
+        }
+        eprintln!("{table}");
+    }
+}
+
+/// What the longer quiet time buys: leaks of first digits by the callers who pause most.
+#[test]
+fn a_longer_quiet_time_loses_fewer_first_digits() {
+    let start = Instant::now();
+    let count = per_brand().clamp(1_500, 20_000);
+    let mut table = String::from("Visa cards with a first digit released (%), by card_quiet\n");
+    let mut last = f64::MAX;
+    for ms in [1_200, 2_000, 2_500, 3_000, 3_500, 4_000] {
+        let settings = Settings { card_quiet: Duration::from_millis(ms), ..Settings::default() };
+        let _ = write!(table, "{ms:>6} ms");
+        let mut sum = 0.0;
+        for habit in [Habit::Normal, Habit::Slow, Habit::Hesitant, Habit::Grouped, Habit::Corrects] {
+            let mut random = Random::seed_from_u64(7);
+            let mut classifier = Classifier::new(settings);
+            let mut out = 0;
+            for _ in 0..count {
+                let keys = payment(&mut random, habit, &BRANDS[0]);
+                out += usize::from(run(&mut classifier, start, &keys).released > 0);
+            }
+            let share = 100.0 * out as f64 / count as f64;
+            sum += share;
+            let _ = write!(table, "  {habit:?} {share:.2}");
+        }
+        let _ = writeln!(table);
+        assert!(sum <= last, "{table}");
+        last = sum;
+    }
+    eprintln!("{table}");
+}
