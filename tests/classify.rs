@@ -16,40 +16,62 @@ use tonewall::testkit::keying::{Caller, Habit, Keyed};
 struct Outcome {
     /// Keys released.
     released: usize,
+    /// Of them digits that belong to what was to be keyed: neither `*` or `#` nor a slip.
+    right: usize,
     /// Whether holds were taken.
     taken: bool,
     /// From the last key to the last release, in ms, where every key was released.
     delay_ms: Option<u64>,
 }
 
-fn run(classifier: &mut Classifier, start: Instant, keys: &[Keyed]) -> Outcome {
-    let mut outcome = Outcome::default();
-    classifier.reset();
-    let mut now = start;
-    let mut released_at = start;
-    let mut note = |actions: Actions, at: Instant, outcome: &mut Outcome| {
+/// Follows keys through the classifier: they leave it in order, released or wiped.
+struct Follower<'a> {
+    keys: &'a [Keyed],
+    next: usize,
+    released_at: Option<Instant>,
+    outcome: Outcome,
+}
+
+impl Follower<'_> {
+    fn note(&mut self, at: Instant, actions: Actions) {
         for action in actions {
             match action {
                 Action::Release(run) => {
-                    outcome.released += run.len();
-                    released_at = at;
+                    let keys = &self.keys[self.next..self.next + run.len()];
+                    self.next += run.len();
+                    let same = keys.iter().zip(run.expose()).all(|(key, out)| key.digit.expose_char() as u8 == *out);
+                    assert!(same, "other keys were released than withheld");
+                    let right = |key: &&Keyed| !key.slip && key.digit.expose_char().is_ascii_digit();
+                    self.outcome.right += keys.iter().filter(right).count();
+                    self.outcome.released += run.len();
+                    self.released_at = Some(at);
                 }
-                Action::Take => outcome.taken = true,
-                Action::GiveBack | Action::Wipe(_) => {}
+                Action::Wipe(count) => self.next += count,
+                Action::Take => self.outcome.taken = true,
+                Action::GiveBack => {}
             }
         }
-    };
+    }
+}
+
+fn run(classifier: &mut Classifier, start: Instant, keys: &[Keyed]) -> Outcome {
+    classifier.reset();
+    let mut now = start;
+    let mut follower = Follower { keys, next: 0, released_at: None, outcome: Outcome::default() };
     for key in keys {
         now += Duration::from_millis(u64::from(key.after_ms));
         while let Some(at) = classifier.poll_timeout().filter(|at| *at <= now) {
-            note(classifier.handle_timeout(at), at, &mut outcome);
+            follower.note(at, classifier.handle_timeout(at));
         }
-        note(classifier.handle_digit(now, &key.digit), now, &mut outcome);
+        follower.note(now, classifier.handle_digit(now, &key.digit));
     }
     while let Some(at) = classifier.poll_timeout() {
-        note(classifier.handle_timeout(at), at, &mut outcome);
+        follower.note(at, classifier.handle_timeout(at));
     }
-    outcome.delay_ms = (outcome.released == keys.len()).then(|| (released_at - now).as_millis() as u64);
+    assert_eq!(follower.next, keys.len(), "a key was neither released nor wiped");
+    let mut outcome = follower.outcome;
+    let released_at = follower.released_at.filter(|_| outcome.released == keys.len());
+    outcome.delay_ms = released_at.map(|at| at.saturating_duration_since(now).as_millis() as u64);
     outcome
 }
 
@@ -131,43 +153,45 @@ fn per_brand() -> usize {
     }
 }
 
-/// Leaks by brand and habit; in the callers who are at it, none; else never more than six digits of a number.
+/// Leaks by brand and habit. Callers who are at it lose no digit; those called away lose at most six, whenever it was.
 #[test]
-fn no_key_of_a_card_is_released_by_any_brand_and_caller() {
+fn no_digit_of_a_card_is_released_by_any_brand_and_caller() {
     let count = per_brand();
     let start = Instant::now();
-    let mut table = format!("cards with a key released, of {count} per brand and caller (most keys released at once)\n");
+    let mut table = format!("cards with a digit released, of {count} per brand and caller (most digits of one)\n");
     let _ = write!(table, "{:18}", "");
     for habit in Habit::ALL {
         let _ = write!(table, "{:>13}", format!("{habit:?}"));
     }
-    let mut leaks = 0;
-    for brand in BRANDS {
+    let mut leaks = Vec::new();
+    for (index, brand) in BRANDS.iter().enumerate() {
         let _ = write!(table, "\n{:18}", brand.0);
         for habit in Habit::ALL {
-            let mut random = Random::seed_from_u64(0xA0_70);
+            let mut random = Random::seed_from_u64(0xA0_70 + index as u64);
             let mut classifier = Classifier::new(Settings::default());
             let (mut out, mut most, mut unheld) = (0, 0, 0);
             for _ in 0..count {
                 let keys = payment(&mut random, habit, brand);
                 let outcome = run(&mut classifier, start, &keys);
-                out += usize::from(outcome.released > 0);
-                most = most.max(outcome.released);
+                out += usize::from(outcome.right > 0);
+                most = most.max(outcome.right);
                 unheld += usize::from(!outcome.taken);
             }
             let cell = if out == 0 { "0".to_owned() } else { format!("{out} ({most})") };
             let _ = write!(table, "{cell:>13}");
-            if habit == Habit::CalledAway {
-                let share = 100.0 * unheld as f64 / count as f64;
-                let _ = write!(table, "   without holds {share:.2} %");
-            } else {
-                leaks += out;
-                assert_eq!(unheld, 0, "{} keyed by {habit:?}: no hold was taken", brand.0);
+            let bound = match habit {
+                // The essay's exception: a 12-digit card with a wrong first key is a 12-digit number.
+                Habit::Corrects if brand.2 == 12 => continue,
+                Habit::CalledAway => LEADING_MOST,
+                _ => 0,
+            };
+            if most > bound || unheld > 0 {
+                leaks.push(format!("{} keyed by {habit:?}: {most} digits, {unheld} without holds", brand.0));
             }
         }
     }
     eprintln!("{table}");
-    assert_eq!(leaks, 0, "a key of a card was released");
+    assert!(leaks.is_empty(), "{leaks:#?}");
 }
 
 /// A row of the table: what is keyed, and in which groups.
@@ -240,7 +264,7 @@ fn rates(settings: Settings, kind: &Kind, hash: bool, count: usize) -> Rates {
 #[test]
 fn what_is_no_card_goes_on_to_the_pbx_at_the_rates_that_are_documented() {
     let count = per_brand().max(5_000);
-    for (leading, hash) in [(0, false), (0, true), (LEADING_MOST, false)] {
+    for (leading, hash) in [(0, false), (0, true), (1, false), (LEADING_MOST, false)] {
         let settings = Settings { leading, ..Settings::default() };
         let mut table = format!(
             "\nnever released / holds taken (%), delay p50 / p99 (ms); {count} each, leading = {leading}, {} #\n",
@@ -252,7 +276,11 @@ fn what_is_no_card_goes_on_to_the_pbx_at_the_rates_that_are_documented() {
             let short = kind.0.starts_with("menu") || ["PIN 4", "PIN 5", "PIN 6", "date DDMMYY"].contains(&kind.0);
             if short {
                 assert_eq!((withheld, held), (0.0, 0.0), "{}", kind.0);
-                let most = if leading > 0 || hash { 1_200 } else { 4_000 };
+                let most = if leading == LEADING_MOST || hash || (leading > 0 && kind.0 == "menu, 1 key") {
+                    1_200
+                } else {
+                    4_000
+                };
                 assert!(p99 <= most, "{} {p99}", kind.0);
             }
             if ["member", "PIN 8", "phone, national 0"].iter().any(|k| kind.0.starts_with(k)) && kind.0 != "member 12" {
@@ -271,10 +299,10 @@ fn what_is_no_card_goes_on_to_the_pbx_at_the_rates_that_are_documented() {
 fn a_longer_quiet_time_loses_fewer_first_digits() {
     let start = Instant::now();
     let count = per_brand().clamp(1_500, 20_000);
-    let mut table = String::from("Visa cards with a first digit released (%), by card_quiet\n");
+    let mut table = String::from("Visa cards with a first digit released (%), by number_quiet\n");
     let mut last = f64::MAX;
     for ms in [1_200, 2_000, 2_500, 3_000, 3_500, 4_000] {
-        let settings = Settings { card_quiet: Duration::from_millis(ms), ..Settings::default() };
+        let settings = Settings { number_quiet: Duration::from_millis(ms), ..Settings::default() };
         let _ = write!(table, "{ms:>6} ms");
         let mut sum = 0.0;
         for habit in [Habit::Normal, Habit::Slow, Habit::Hesitant, Habit::Grouped, Habit::Corrects] {
@@ -283,7 +311,7 @@ fn a_longer_quiet_time_loses_fewer_first_digits() {
             let mut out = 0;
             for _ in 0..count {
                 let keys = payment(&mut random, habit, &BRANDS[0]);
-                out += usize::from(run(&mut classifier, start, &keys).released > 0);
+                out += usize::from(run(&mut classifier, start, &keys).right > 0);
             }
             let share = 100.0 * out as f64 / count as f64;
             sum += share;

@@ -45,6 +45,20 @@ fn the_small_example_loads_with_the_documented_defaults() {
 }
 
 #[test]
+fn guard_auto_has_its_patience_from_the_file_or_by_default() {
+    let auto = |more: &str| {
+        let text = SMALL.replace("guard = \"always\"", &format!("guard = \"auto\"\n{more}"));
+        let trunk = good("small.toml", &text).trunks[0].clone();
+        assert_eq!(trunk.guard, GuardMode::Auto);
+        let ms = |time: Duration| time.as_millis();
+        (ms(trunk.auto.quiet), ms(trunk.auto.number_quiet), trunk.auto.leading, trunk.auto.payment.as_secs())
+    };
+    assert_eq!(auto(""), (1_200, 4_000, 0, 60));
+    let all = "auto_quiet_ms = 1000\nauto_number_quiet_ms = 5000\nauto_release_leading = 1\nauto_payment_s = 90";
+    assert_eq!(auto(all), (1_000, 5_000, 1, 90));
+}
+
+#[test]
 fn the_reference_loads_and_means_what_it_says() {
     let config = good("reference.toml", REFERENCE);
     let carrier = &config.trunks[0];
@@ -157,8 +171,28 @@ const SLIPS: &[Slip] = &[
     ),
     small(
         "guard = \"always\"",
-        "guard = \"auto\"",
-        &["20: trunk[0].guard: \"auto\" is not known here; known: \"off\""],
+        "guard = \"manual\"",
+        &["20: trunk[0].guard: \"manual\" is not known here; known: \"off\", \"signal\", \"auto\", \"always\""],
+    ),
+    small(
+        "guard = \"always\"",
+        "auto_quiet_ms = 900",
+        &["20: trunk[0].auto_quiet_ms: is read with guard = \"auto\" only"],
+    ),
+    small(
+        "guard = \"always\"",
+        "guard = \"auto\"\nauto_release_leading = 7",
+        &["21: trunk[0].auto_release_leading: 7 is not from 0 to 6"],
+    ),
+    small(
+        "guard = \"always\"",
+        "guard = \"auto\"\nauto_quiet_ms = 5000",
+        &["21: trunk[0].auto_quiet_ms: a number would wait less (4000 ms)"],
+    ),
+    small(
+        "guard = \"always\"",
+        "guard = \"auto\"\nauto_payment_s = 0",
+        &["21: trunk[0].auto_payment_s: 0 is not from 60 to 600"],
     ),
     small(
         "guard = \"always\"",

@@ -17,6 +17,7 @@ use super::{RecorderReport, crossing};
 use crate::base::ids::{Leg, RecordingId};
 use crate::base::secret::Digit;
 use crate::base::time::soonest;
+use crate::media::Command;
 use crate::obs::event::EndCause;
 use crate::sip::{ClientId, Flow, Method, Request, Response, ServerId};
 
@@ -184,6 +185,20 @@ impl Call {
     /// Media reports a key press.
     pub(super) fn handle_digit(&mut self, now: Instant, s: &mut Shared, from: Leg, digit: Digit, masked: bool) {
         self.core.protection.handle_digit(now, &mut s.random, (from, digit, masked), &mut s.out);
+        self.send_released(now, s);
+    }
+
+    /// Sends on what the guard has let go, in the form that the agent's leg takes.
+    fn send_released(&mut self, now: Instant, s: &mut Shared) {
+        while let Some(digit) = self.core.protection.poll_released(now) {
+            match &mut self.phase {
+                Phase::Established(up) => up.send_key(now, &self.core, s, Leg::Agent, digit),
+                Phase::SettingUp(_) | Phase::Over => {
+                    let (session, duration_ms) = (self.core.session, crate::guard::classify::TONE_MS);
+                    s.out.media(Command::SendDigit { session, to: Leg::Agent, digit, duration_ms });
+                }
+            }
+        }
     }
 
     /// Media reports that nothing comes from either leg.
@@ -238,6 +253,7 @@ impl Call {
     /// Time passed.
     pub(super) fn handle_timeout(&mut self, now: Instant, s: &mut Shared) {
         self.core.protection.handle_timeout(now, &mut s.out);
+        self.send_released(now, s);
         match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::SettingUp(setup) => self.phase = setup.handle_timeout(now, &mut self.core, s),
             Phase::Established(mut up) => {

@@ -124,11 +124,13 @@ impl Core {
     }
 
     /// Whether telephone-event is wanted on a leg even when the other has none: where all digits are withheld anyway,
-    /// they are better withheld as events than as tones.
+    /// they are better withheld as events than as tones, and what is released again travels best as events.
     pub(super) fn keep_events(&self, s: &Shared, leg: Leg) -> bool {
         match leg {
-            Leg::Customer => self.protection.mode() == GuardMode::Always,
-            Leg::Agent => s.config.trunks[self.trunk(leg).0].star_codes.is_some(),
+            Leg::Customer => matches!(self.protection.mode(), GuardMode::Always | GuardMode::Auto),
+            Leg::Agent => {
+                self.protection.mode() == GuardMode::Auto || s.config.trunks[self.trunk(leg).0].star_codes.is_some()
+            }
         }
     }
 

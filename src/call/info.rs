@@ -11,9 +11,11 @@ use super::shared::{Asked, Shared};
 use crate::base::ids::Leg;
 use crate::base::secret::Digit;
 use crate::dtmf::info::{InfoDigit, InfoError, parse};
+use crate::guard::classify::TONE_MS;
 use crate::guard::holds::Owner;
 use crate::media::Command;
 use crate::obs::event::HoldKind;
+use crate::sdp::negotiate::Peer;
 use crate::sip::msg::HeaderName;
 use crate::sip::{Method, Request, Response, ServerId};
 
@@ -63,6 +65,17 @@ impl Established {
             self.pass_info(now, core, s, to, &digit, length(duration_ms));
         }
         s.out.media(Command::InfoDigit { session: core.session, from: leg, digit, duration_ms });
+    }
+
+    /// Sends a key that the guard has let go: as event where the leg takes events, by INFO where its trunk does, else
+    /// as a tone.
+    pub(super) fn send_key(&mut self, now: Instant, core: &Core, s: &mut Shared, to: Leg, digit: Digit) {
+        let forms = s.config.trunks[core.trunk(to).0].dtmf;
+        let events = forms.events && self.side(to).peer.as_ref().is_some_and(Peer::has_events);
+        if forms.info && !events {
+            return self.pass_info(now, core, s, to, &digit, TONE_MS);
+        }
+        s.out.media(Command::SendDigit { session: core.session, to, digit, duration_ms: TONE_MS });
     }
 
     /// Passes a key on in a body of ours; the answer only tells whether the other dialog lives.

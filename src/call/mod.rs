@@ -8,6 +8,7 @@ mod bodies;
 mod call;
 mod core;
 mod crossing;
+mod detector;
 mod engine;
 mod established;
 mod info;

@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
-use crate::config::{GuardMode, MaskKind, RecordingPolicy, StarCodes, Trunk};
+use crate::config::{Auto, GuardMode, MaskKind, RecordingPolicy, StarCodes, Trunk};
 use crate::media::{Guard, Tap};
 
 /// What the trunks of a call want.
 #[derive(Debug)]
 pub(super) struct Wishes {
     pub(super) mode: GuardMode,
+    pub(super) auto: Auto,
     pub(super) mask: MaskKind,
     pub(super) hold_default: Duration,
     pub(super) hold_max: Duration,
@@ -28,6 +29,7 @@ impl Wishes {
         let stricter = rank(carrier.recording) >= rank(pbx.recording);
         Self {
             mode: carrier.guard,
+            auto: carrier.auto,
             mask: carrier.mask,
             hold_default: carrier.hold_default,
             hold_max: carrier.hold_max,
@@ -37,10 +39,15 @@ impl Wishes {
     }
 }
 
-/// The customer→agent guard that policy and holds demand. Anything but a plain "pass" masks.
+/// The customer→agent guard that policy and holds demand. Anything but a plain "pass" masks. Keys that may yet be sent
+/// on are not announced by a sign: a PBX that hears one would take it for a key.
 pub(super) fn guard_in_force(mode: GuardMode, mask_held: bool, mask: MaskKind) -> Guard {
     match (mode, mask_held) {
-        (GuardMode::Always, _) | (GuardMode::Off | GuardMode::Signal, true) => Guard::Masked(mask),
+        (GuardMode::Always, _) | (GuardMode::Off | GuardMode::Signal | GuardMode::Auto, true) => Guard::Masked(mask),
+        (GuardMode::Auto, false) => match mask {
+            MaskKind::ComfortNoise => Guard::Masked(MaskKind::ComfortNoise),
+            MaskKind::Silence | MaskKind::Tone | MaskKind::Substitute => Guard::Masked(MaskKind::Silence),
+        },
         (GuardMode::Signal, false) => Guard::Listen,
         (GuardMode::Off, false) => Guard::Open,
     }

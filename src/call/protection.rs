@@ -4,8 +4,8 @@
 //! re-INVITE reaches it (threats R25).
 //!
 //! ```text
-//!                    policy off | signal, no mask hold          policy always, or any mask hold
-//!   customer→agent        Open  |  Listen         ◄── settle() ──►        Masked(kind)
+//!                    policy off | signal | auto, no mask hold   policy always, or any mask hold
+//!   customer→agent     Open | Listen | Masked(silence)  ◄─ settle() ─►    Masked(kind)
 //!                    no star codes    star codes      star codes in band
 //!   agent→customer       Open          Withhold        Masked(silence)      (fixed for the call)
 //!                    not answered    answered, no pause hold    a pause hold
@@ -16,6 +16,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::detector::Detector;
 use super::outbox::Outbox;
 use super::policy::{Wishes, guard_in_force, star_guard, tap_in_force};
 use super::star::{Keys, Star};
@@ -28,6 +29,7 @@ use crate::capture::collect::Summary;
 use crate::capture::{Collection, Spec, Step};
 use crate::config::{GuardMode, RecordingPolicy};
 use crate::guard::Holds;
+use crate::guard::classify::{Action, Actions};
 use crate::guard::holds::{Hold, HoldError, Owner};
 use crate::media::{Command, Guard, Tap};
 use crate::obs::event::{CollectionEnd, EventKind, HoldKind, RecordingState, StarAction};
@@ -102,6 +104,7 @@ pub(super) struct Protection {
     ended: Vec<Ended>,
     lingering: Vec<Lingering>,
     star: Option<Star>,
+    detector: Option<Detector>,
     recording: Recording,
     keys_masked: u32,
     ordered: Ordered,
@@ -121,6 +124,7 @@ impl Protection {
             ended: Vec::new(),
             lingering: Vec::new(),
             star: wishes.star.clone().map(Star::new),
+            detector: (wishes.mode == GuardMode::Auto).then(|| Detector::new(wishes.auto)),
             recording: Recording::None,
             keys_masked: 0,
             ordered: Ordered { toward_agent, tap: Tap::Off },
@@ -139,6 +143,11 @@ impl Protection {
         let (_, before) = self.guards();
         self.star = wishes.star.clone().map(Star::new);
         self.holds.set_leases(wishes.hold_default, wishes.hold_max);
+        if (wishes.mode, wishes.auto) != (self.wishes.mode, self.wishes.auto) {
+            self.hush(out);
+            self.detector = (wishes.mode == GuardMode::Auto).then(|| Detector::new(wishes.auto));
+            self.release_owned(now, &Owner::Detector, out);
+        }
         self.wishes = wishes;
         let (_, guard) = self.guards();
         if guard != before {
@@ -253,6 +262,9 @@ impl Protection {
         out: &mut Outbox,
     ) -> Result<Hold, HoldError> {
         let hold = self.holds.take(now, random, kind, owner, reason, ttl)?.clone();
+        if kind == HoldKind::Mask && hold.owner != Owner::Detector {
+            self.hush(out);
+        }
         self.settle(now, out);
         let taken = EventKind::HoldTaken {
             hold: hold.id,
@@ -288,7 +300,13 @@ impl Protection {
         out: &mut Outbox,
     ) -> Result<(), HoldError> {
         let hold = self.holds.release(hold, by, may_override)?;
+        let payment = hold.owner == Owner::Detector && hold.kind == HoldKind::Mask;
         self.released(now, vec![hold], by, out);
+        if payment && let Some(detector) = &mut self.detector {
+            // Who overrides the detector says that the payment is over.
+            let actions = detector.end_payment();
+            self.obey(now, actions, out);
+        }
         Ok(())
     }
 
@@ -371,12 +389,18 @@ impl Protection {
         out: &mut Outbox,
     ) {
         match from {
-            Leg::Customer => self.handle_customer_digit(now, digit, masked, out),
+            Leg::Customer => self.handle_customer_digit(now, random, (digit, masked), out),
             Leg::Agent => self.handle_agent_digit(now, random, digit, out),
         }
     }
 
-    fn handle_customer_digit(&mut self, now: Instant, digit: Digit, masked: bool, out: &mut Outbox) {
+    fn handle_customer_digit(
+        &mut self,
+        now: Instant,
+        random: &mut Random,
+        (digit, masked): (Digit, bool),
+        out: &mut Outbox,
+    ) {
         if masked {
             self.keys_masked = self.keys_masked.saturating_add(1);
             out.event(self.call, EventKind::KeyMasked { count: self.keys_masked });
@@ -384,7 +408,9 @@ impl Protection {
         for lingering in &mut self.lingering {
             lingering.until = (now + LINGER).min(lingering.last);
         }
-        let Some(collection) = &mut self.collection else { return };
+        let Some(collection) = &mut self.collection else {
+            return self.classify(now, random, (&digit, masked), out);
+        };
         let step = collection.handle_digit(now, &digit);
         let (id, progress) = (collection.id(), collection.progress());
         match step {
@@ -398,6 +424,76 @@ impl Protection {
         if let Step::Ended(end) = step {
             self.end_collection(now, end, out);
         }
+    }
+
+    /// A key that no collection wants: under `auto`, it may be for the PBX, or a card's.
+    fn classify(&mut self, now: Instant, random: &mut Random, (digit, masked): (&Digit, bool), out: &mut Outbox) {
+        let Some(detector) = &mut self.detector else { return };
+        let others = self.holds.iter().any(|hold| hold.kind == HoldKind::Mask && hold.owner != Owner::Detector);
+        // Under somebody's mask no key is sent on; one that was not masked has been heard already.
+        if !masked || (others && !detector.in_payment()) {
+            return;
+        }
+        let actions = detector.handle_digit(now, digit);
+        let payment = detector.in_payment();
+        self.obey(now, actions, out);
+        if payment {
+            self.hold_payment(now, random, out);
+        }
+    }
+
+    /// Takes the detector's holds, or renews them before they expire.
+    fn hold_payment(&mut self, now: Instant, random: &mut Random, out: &mut Outbox) {
+        let Some(detector) = &self.detector else { return };
+        let ttl = Some(detector.lease());
+        for kind in [HoldKind::Mask, HoldKind::Pause] {
+            let owned = self.holds.owned(&Owner::Detector).find(|hold| hold.kind == kind);
+            let held = owned.map(|hold| (hold.id, hold.deadline.saturating_duration_since(now)));
+            // Neither fails: the detector's first hold of a kind has its place reserved, and what it has it may renew.
+            let _ = match held {
+                None => self.take(now, random, (kind, Owner::Detector), "card number keyed", ttl, out),
+                Some((id, left)) if self.detector.as_ref().is_some_and(|d| d.is_short(left)) => {
+                    self.renew(now, id, (&Owner::Detector, false), ttl, out)
+                }
+                Some(_) => continue,
+            };
+        }
+    }
+
+    /// Somebody else masks now: nothing that is withheld, or released and not yet sent, goes on.
+    fn hush(&mut self, out: &mut Outbox) {
+        let wiped = self.detector.as_mut().map_or(0, Detector::hush);
+        self.wiped(wiped, out);
+    }
+
+    fn wiped(&self, keys: usize, out: &mut Outbox) {
+        if keys > 0 {
+            let count = u32::try_from(keys).unwrap_or(u32::MAX);
+            out.event(self.call, EventKind::KeysWiped { count });
+        }
+    }
+
+    /// Does what the classifier says, but for taking holds, which [`Protection::hold_payment`] does.
+    fn obey(&mut self, now: Instant, actions: Actions, out: &mut Outbox) {
+        for action in actions {
+            match action {
+                Action::Release(run) => {
+                    let count = u32::try_from(run.len()).unwrap_or(u32::MAX);
+                    out.event(self.call, EventKind::KeysReleased { count });
+                    if let Some(detector) = &mut self.detector {
+                        detector.release(now, run);
+                    }
+                }
+                Action::Take => {}
+                Action::GiveBack => self.release_owned(now, &Owner::Detector, out),
+                Action::Wipe(keys) => self.wiped(keys, out),
+            }
+        }
+    }
+
+    /// A released key that is to be sent to the agent's leg now; ask until there is none.
+    pub(super) fn poll_released(&mut self, now: Instant) -> Option<Digit> {
+        self.detector.as_mut()?.due(now)
     }
 
     fn handle_agent_digit(&mut self, now: Instant, random: &mut Random, digit: Digit, out: &mut Outbox) {
@@ -427,6 +523,10 @@ impl Protection {
         if let Some(end) = self.collection.as_mut().and_then(|c| c.handle_timeout(now)) {
             self.end_collection(now, end, out);
         }
+        if let Some(detector) = &mut self.detector {
+            let actions = detector.handle_timeout(now);
+            self.obey(now, actions, out);
+        }
         let over: Vec<Lingering> = self.lingering.extract_if(.., |l| l.until <= now).collect();
         for lingering in over {
             self.release_owned(now, &lingering.owner, out);
@@ -447,13 +547,15 @@ impl Protection {
         let collection = self.collection.as_ref().map(Collection::poll_timeout);
         let lingering = self.lingering.iter().fold(None, |soon, l| soonest(soon, Some(l.until)));
         let star = self.star.as_ref().and_then(Star::poll_timeout);
-        [collection, lingering, star, self.holds.poll_timeout()].into_iter().fold(None, soonest)
+        let detector = self.detector.as_ref().and_then(Detector::poll_timeout);
+        [collection, lingering, star, detector, self.holds.poll_timeout()].into_iter().fold(None, soonest)
     }
 
     /// The call is over: wipes what was being keyed and ends the tap. The caller closes the media session and, when
     /// the last block is out, the recording that is told.
     pub(super) fn end(&mut self, now: Instant, out: &mut Outbox) -> Option<RecordingId> {
         self.end_collection(now, CollectionEnd::CallerHungUp, out);
+        self.detector = None;
         let Recording::Open { id } = self.recording else { return None };
         self.recording = Recording::Ended { id, state: RecordingState::Closed };
         self.settle(now, out);

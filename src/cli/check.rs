@@ -72,6 +72,7 @@ fn summary(path: &Path, config: &Config) -> String {
             line += match trunk.guard {
                 GuardMode::Off => ", guard off: digits pass",
                 GuardMode::Signal => ", masked while a hold is taken",
+                GuardMode::Auto => ", digits withheld and sent on when they are no card",
                 GuardMode::Always => ", every digit masked",
             };
         }

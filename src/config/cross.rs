@@ -170,6 +170,11 @@ fn trunks(drafts: &Drafts<'_>, listeners: &[Option<ListenerId>]) {
 
 /// Keys that have a meaning on one side only.
 fn side(trunk: &trunk::Draft<'_>) {
+    if let Some(key) = trunk.auto_key()
+        && trunk.guard.is_some_and(|guard| guard != GuardMode::Auto)
+    {
+        trunk.table.fault(key, "is read with guard = \"auto\" only");
+    }
     match trunk.side {
         Some(Side::Pbx) if trunk.guard.is_some_and(|guard| guard != GuardMode::Off) => {
             trunk

@@ -106,8 +106,34 @@ pub enum GuardMode {
     Off,
     /// Digits pass until a mask hold is taken.
     Signal,
+    /// Every customer digit is withheld; what is no card is sent on after a quiet time.
+    Auto,
     /// Every customer digit is masked for the whole call.
     Always,
+}
+
+/// How patient `guard = "auto"` is (`guard::classify` says why).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Auto {
+    /// Quiet time after a single key that begins no card.
+    pub quiet: Duration,
+    /// Quiet time after the last key of a number; not shorter than `quiet`.
+    pub number_quiet: Duration,
+    /// How many first digits of a card may be released after `quiet` already, 0–6.
+    pub leading: usize,
+    /// Quiet time after which a payment is over; at least a minute.
+    pub payment: Duration,
+}
+
+impl Default for Auto {
+    fn default() -> Self {
+        Self {
+            quiet: Duration::from_millis(1_200),
+            number_quiet: Duration::from_secs(4),
+            leading: 0,
+            payment: Duration::from_secs(60),
+        }
+    }
 }
 
 /// What a sink hears instead of a digit.
@@ -205,6 +231,8 @@ pub struct Trunk {
     pub dtmf: DtmfForms,
     /// Guard policy. On a call the carrier trunk's policy rules.
     pub guard: GuardMode,
+    /// How `guard = "auto"` decides.
+    pub auto: Auto,
     /// Mask of guarded stretches.
     pub mask: MaskKind,
     /// Deadline of a hold whose taker names none.

@@ -15,39 +15,42 @@
 //! # The rules and why
 //!
 //! **What can be a card.** Keys that begin like a card of any brand ([`brands`]), counted without `*` and `#`, from the
-//! first key of the run, from the key after a pause of [`BREAK`], or from the key after a `*` or `#`: callers choose
-//! from a menu, clear and begin again. Luhn never acquits: one slip, and fifteen right keys of sixteen would be let
-//! go. It only convicts, which keeps the holds for the whole payment. Neither does a wrong first key acquit for good:
-//! 13 keys in a row are a card whatever they begin with. No brand is shorter than 12.
+//! first key of the run, from the key after a `*`, a `#` or a pause of `quiet`, or of [`BREAK`] behind one or two keys:
+//! callers choose from a menu, clear and begin again. Luhn never acquits: one slip, and fifteen right keys of sixteen
+//! would be let go. It only convicts. Neither does a wrong first key acquit for good: 13 keys in a row are a card
+//! whatever they begin with. No brand is shorter than 12.
 //!
 //! **Rhythm.** Only the keys that follow show whether "4242" is a PIN or a quarter of a card; nobody can tell earlier.
 //! So the quiet that ends a run depends on what it may be:
 //!
 //! | the run | released after the last key by |
 //! |---|---|
+//! | one key that begins no card; up to `leading` keys of anything | `quiet`, at once if it ends with `#` |
 //! | is no card, ends with `#` | nothing |
-//! | is no card; or may be one of at most `leading` keys | `quiet` |
 //! | may be a card, 1–6 keys, ends with `#` | `quiet` |
-//! | may be a card, 1–6 keys | `card_quiet` |
-//! | may be a card, 7–11 keys, ends with `#` (no brand is that short) | `card_quiet` |
+//! | is no card; or may be one, 1–6 keys | `number_quiet` |
+//! | may be a card, 7–11 keys, ends with `#` (no brand is that short) | `number_quiet` |
 //! | may be a card, 7–11 keys | never: wiped after [`MEMORY`] |
 //! | may be a card, 12 keys; or 13 keys of any kind | never: the holds are taken |
 //!
-//! `card_quiet` is longer than a caller pauses within a card, even at the gaps between its groups. Who sets `leading`
-//! lets menu choices and PINs through at once, and accepts that up to so many first digits of a card pass with them.
+//! `number_quiet` is longer than a caller pauses within a number, even at the gaps between its groups. What is no card
+//! has to wait for it too, if it is more than one key: it may be a card whose first digit was mistyped. Who sets
+//! `leading` lets menu choices and PINs through at once, and accepts that up to so many first digits of a card pass.
 //!
 //! **Memory.** A caller who is called away, or led by an agent from group to group, pauses longer than any quiet time
 //! that an answering machine would bear. What was released is therefore remembered for [`MEMORY`], and a run that
-//! continues it is judged together with it: of 4–4–4–4 at most the first group is out, and
-//! never more than [`LEADING_MOST`] digits. One or two keys before a longer run are a menu choice and not remembered,
-//! else nobody could key a number after choosing 4; nor is what ended with `#`.
+//! continues it is judged together with it: of 4–4–4–4 at most the first group is out, and never more than
+//! [`LEADING_MOST`] digits. One or two keys long before a number are a menu choice: with it they are a card only if
+//! the Luhn sum of a whole card says so, else nobody could key a number after choosing 4. What ended with `#` is
+//! forgotten.
 //!
 //! **Payment.** After a card its expiry and security code follow. They look like nothing, so every key is swallowed
-//! until nothing has been keyed for `payment`, or somebody ends it. A long number that no Luhn sum proves to be a card
-//! gives the holds back after [`MEMORY`].
+//! until nothing has been keyed for `payment`, or somebody ends it. `payment` is at least [`MEMORY`]: what is no whole
+//! card yet may be continued as late as anything else.
 //!
-//! What this cannot do: tell a security code that is keyed alone, or a number of 7–12 digits without `#` that begins
-//! like a card. The first needs a collection or a hold; the second is lost, and that is the safe side.
+//! What this cannot do: tell a security code that is keyed alone, a 12-digit card with a wrong first key, or a number
+//! of 7–12 digits without `#` that begins like a card. The first two need a collection or a hold; the last is lost,
+//! and that is the safe side. `tests/classify.rs` prints how often each happens.
 
 mod brands;
 mod replay;
@@ -60,14 +63,15 @@ use smallvec::SmallVec;
 
 use crate::base::secret::{Digit, Digits, MAX_DIGITS};
 
+pub use crate::config::Auto as Settings;
 pub use replay::{Replay, TONE_MS};
 
 /// The most first digits of a card that can get out, whatever the settings.
 pub const LEADING_MOST: usize = 6;
-/// A pause after which a card may begin.
+/// A pause after which a card may begin behind a menu choice.
 pub const BREAK: Duration = Duration::from_millis(800);
 /// How long a released or a never-to-be-released run is remembered after its last key.
-pub const MEMORY: Duration = Duration::from_secs(30);
+pub const MEMORY: Duration = Duration::from_secs(60);
 
 /// Keys of a card at which the holds are taken: the shortest card.
 const LIKELY: usize = 12;
@@ -75,30 +79,6 @@ const LIKELY: usize = 12;
 const LONG: usize = 13;
 /// Keys of the longest menu choice.
 const MENU: usize = 2;
-
-/// How patient the classifier is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settings {
-    /// Quiet time after the last key of what is no card.
-    pub quiet: Duration,
-    /// Quiet time after the last key of what may still be a card, up to [`LEADING_MOST`] keys.
-    pub card_quiet: Duration,
-    /// How many first digits of a card may be released after `quiet` already; at most [`LEADING_MOST`].
-    pub leading: usize,
-    /// Quiet time after which a payment is over.
-    pub payment: Duration,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            quiet: Duration::from_millis(1_200),
-            card_quiet: Duration::from_secs(4),
-            leading: 0,
-            payment: Duration::from_secs(45),
-        }
-    }
-}
 
 /// Keys to be sent on, in order, with the pauses they were keyed with.
 #[derive(Debug)]
@@ -149,8 +129,8 @@ pub type Actions = SmallVec<[Action; 2]>;
 enum State {
     /// Keys are withheld until they are known.
     Watching,
-    /// Holds are taken; keys are swallowed. Whether the card was proven by its Luhn sum.
-    Payment { proven: bool },
+    /// Holds are taken; keys are swallowed.
+    Payment,
 }
 
 /// What the remembered and withheld keys may be.
@@ -158,10 +138,8 @@ enum State {
 struct Suspicion {
     /// Digits of the longest card that may be under way.
     card: usize,
-    /// Digits keyed without a pause of `card_quiet`.
+    /// Digits keyed without a pause of `number_quiet`.
     row: usize,
-    /// It is a whole card with a right Luhn sum.
-    proven: bool,
 }
 
 /// The classifier of one call.
@@ -179,6 +157,8 @@ pub struct Classifier {
     memory: Duration,
     /// Whether the remembered keys are menu choices.
     menu: bool,
+    /// How many of the first keys are menu choices before a number.
+    choices: usize,
     last: Option<Instant>,
 }
 
@@ -186,9 +166,10 @@ impl Classifier {
     /// A classifier that has heard nothing.
     pub fn new(settings: Settings) -> Self {
         let leading = settings.leading.min(LEADING_MOST);
-        let card_quiet = settings.card_quiet.max(settings.quiet);
+        let number_quiet = settings.number_quiet.max(settings.quiet);
+        let payment = settings.payment.max(MEMORY);
         Self {
-            settings: Settings { leading, card_quiet, ..settings },
+            settings: Settings { leading, number_quiet, payment, ..settings },
             state: State::Watching,
             keys: Digits::new(),
             gaps_ms: [0; MAX_DIGITS],
@@ -196,13 +177,14 @@ impl Classifier {
             remembered: 0,
             memory: Duration::ZERO,
             menu: false,
+            choices: 0,
             last: None,
         }
     }
 
     /// Whether a payment is under way, and the detector's holds are wanted.
     pub fn in_payment(&self) -> bool {
-        matches!(self.state, State::Payment { .. })
+        self.state == State::Payment
     }
 
     /// How many keys are withheld.
@@ -222,10 +204,10 @@ impl Classifier {
             let _ = self.keep(digit, gap);
         }
         let suspicion = self.suspicion;
-        match &mut self.state {
-            State::Payment { proven } => *proven |= suspicion.proven,
+        match self.state {
+            State::Payment => {}
             State::Watching if suspicion.card >= LIKELY || suspicion.row >= LONG => {
-                self.state = State::Payment { proven: suspicion.proven };
+                self.state = State::Payment;
                 actions.push(Action::Take);
             }
             State::Watching => {
@@ -278,33 +260,22 @@ impl Classifier {
         self.suspicion = Suspicion::default();
         self.remembered = 0;
         self.menu = false;
+        self.choices = 0;
     }
 
-    /// Appends a key, and lets go of a menu choice before a longer number.
+    /// Appends a key, and tells menu choices from the number that follows them.
     fn keep(&mut self, digit: &Digit, gap: Duration) -> bool {
         let place = self.keys.len();
         if !self.keys.push(digit) {
             return false;
         }
         self.gaps_ms[place] = u16::try_from(gap.as_millis()).unwrap_or(u16::MAX);
-        let pause = self.gaps_ms[self.remembered];
-        let apart = Duration::from_millis(u64::from(pause)) >= self.settings.card_quiet;
-        if self.remembered > 0 && self.menu && apart && self.withheld() > MENU {
-            self.drop_remembered();
+        let pause = Duration::from_millis(u64::from(self.gaps_ms[self.remembered]));
+        if self.menu && self.withheld() > MENU && pause >= self.settings.number_quiet {
+            self.choices = self.remembered;
         }
         self.suspicion = self.suspect();
         true
-    }
-
-    fn drop_remembered(&mut self) {
-        let kept = self.take(self.remembered);
-        self.forget();
-        for (place, key) in kept.keys.expose().iter().enumerate() {
-            if let Some(digit) = Digit::from_char(*key as char) {
-                let _ = self.keys.push(&digit);
-                self.gaps_ms[place] = kept.gaps_ms[place];
-            }
-        }
     }
 
     /// A copy of the keys from `place` on.
@@ -328,29 +299,30 @@ impl Classifier {
         let keys = self.keys.expose();
         let mut digits = [0u8; MAX_DIGITS];
         let (mut count, mut row) = (0, 0);
-        let mut starts: SmallVec<[usize; 8]> = SmallVec::new();
+        let mut starts: SmallVec<[(usize, bool); 8]> = SmallVec::new();
         let mut fresh = true;
-        for (key, gap) in keys.iter().zip(self.gaps_ms) {
+        for (place, (key, gap)) in keys.iter().zip(self.gaps_ms).enumerate() {
             if !key.is_ascii_digit() {
                 fresh = true;
                 continue;
             }
             let gap = Duration::from_millis(u64::from(gap));
-            if fresh || gap >= BREAK {
-                starts.push(count);
+            let after_choice = gap >= BREAK && count <= MENU;
+            if fresh || gap >= self.settings.quiet || after_choice {
+                starts.push((count, place < self.choices));
             }
-            row = if gap >= self.settings.card_quiet { 1 } else { row + 1 };
+            row = if gap >= self.settings.number_quiet { 1 } else { row + 1 };
             fresh = false;
             digits[count] = *key;
             count += 1;
         }
         let mut suspicion = Suspicion { row, ..Suspicion::default() };
-        for start in starts {
+        for (start, choice) in starts {
             let digits = &digits[start..count];
-            if brands::may_become_card(digits) {
+            let proven = brands::is_card(digits);
+            if proven || (!choice && brands::may_become_card(digits)) {
                 suspicion.card = suspicion.card.max(digits.len());
             }
-            suspicion.proven |= brands::is_card(digits);
         }
         zeroize::Zeroize::zeroize(&mut digits);
         suspicion
@@ -358,22 +330,22 @@ impl Classifier {
 
     /// How long after the last key the withheld keys are decided on, and whether they may then go.
     fn patience(&self) -> (Duration, bool) {
-        let Settings { quiet, card_quiet, leading, .. } = self.settings;
-        let ended = self.ended();
-        match self.suspicion.card {
-            card if card <= leading => (if ended { Duration::ZERO } else { quiet }, true),
-            card if card <= LEADING_MOST => (if ended { quiet } else { card_quiet }, true),
-            _ if ended => (card_quiet, true),
-            _ => (MEMORY, false),
+        let Settings { quiet, number_quiet, leading, .. } = self.settings;
+        let short = self.withheld() <= leading.max(1);
+        match (self.suspicion.card, self.ended()) {
+            (card, true) if card <= leading => (Duration::ZERO, true),
+            (card, false) if card <= leading && short => (quiet, true),
+            (1..=LEADING_MOST, true) => (quiet, true),
+            (0..=LEADING_MOST, false) | (_, true) => (number_quiet, true),
+            (_, false) => (MEMORY, false),
         }
     }
 
     fn due(&self) -> Option<Instant> {
         let last = self.last?;
         match self.state {
-            State::Payment { .. } if !self.keys.is_empty() => Some(last + self.settings.card_quiet),
-            State::Payment { proven: true } => Some(last + self.settings.payment),
-            State::Payment { proven: false } => Some(last + self.settings.payment.min(MEMORY)),
+            State::Payment if !self.keys.is_empty() => Some(last + self.settings.number_quiet),
+            State::Payment => Some(last + self.settings.payment),
             State::Watching if self.withheld() > 0 => Some(last + self.patience().0),
             State::Watching if self.remembered > 0 => Some(last + self.memory),
             State::Watching => None,
@@ -383,11 +355,11 @@ impl Classifier {
     /// Does what was due.
     fn decide(&mut self, actions: &mut Actions) {
         match self.state {
-            State::Payment { .. } if !self.keys.is_empty() => {
+            State::Payment if !self.keys.is_empty() => {
                 actions.push(Action::Wipe(self.withheld()));
                 self.forget();
             }
-            State::Payment { .. } => {
+            State::Payment => {
                 self.state = State::Watching;
                 actions.push(Action::GiveBack);
             }
@@ -411,7 +383,7 @@ impl Classifier {
             self.forget();
             return;
         }
-        self.memory = if self.suspicion.card > 0 { MEMORY } else { self.settings.card_quiet };
+        self.memory = if self.suspicion.card > 0 { MEMORY } else { self.settings.number_quiet };
         self.remembered = self.keys.len();
         self.menu = menu;
     }

@@ -34,6 +34,8 @@ pub const SHORTEST: Duration = Duration::from_secs(1);
 pub enum Owner {
     /// A digit collection on the call; pinned until the collection ends.
     Capture(CollectionId),
+    /// `guard = auto`, which heard a card being keyed.
+    Detector,
     /// The agent, by star code.
     Agent,
     /// The PBX, by a SIP INFO or header.
@@ -46,6 +48,7 @@ impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Owner::Capture(_) => f.write_str("capture"),
+            Owner::Detector => f.write_str("detector"),
             Owner::Agent => f.write_str("agent"),
             Owner::Pbx => f.write_str("pbx"),
             Owner::Key(name) => write!(f, "key:{name}"),

@@ -185,6 +185,16 @@ pub enum EventKind {
         /// Keys masked on this call so far.
         count: u32,
     },
+    /// Withheld keys were no card number (`guard = "auto"`): they are sent on to the PBX.
+    KeysReleased {
+        /// How many.
+        count: u32,
+    },
+    /// Withheld keys may have been a card number, or were of no use to anybody any more: they were wiped.
+    KeysWiped {
+        /// How many.
+        count: u32,
+    },
     /// A digit collection began.
     CollectionStarted {
         /// Collection.

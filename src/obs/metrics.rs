@@ -247,6 +247,8 @@ impl Metrics {
             }
             EventKind::CallMedia { .. }
             | EventKind::Mask { .. }
+            | EventKind::KeysReleased { .. }
+            | EventKind::KeysWiped { .. }
             | EventKind::HoldRenewed { .. }
             | EventKind::CollectionProgress { .. }
             | EventKind::LegHeld { .. } => {}

@@ -36,15 +36,8 @@ pub enum Habit {
 
 impl Habit {
     /// All of them.
-    pub const ALL: [Habit; 7] = [
-        Habit::Fast,
-        Habit::Normal,
-        Habit::Slow,
-        Habit::Hesitant,
-        Habit::Grouped,
-        Habit::Corrects,
-        Habit::CalledAway,
-    ];
+    pub const ALL: [Habit; 7] =
+        [Habit::Fast, Habit::Normal, Habit::Slow, Habit::Hesitant, Habit::Grouped, Habit::Corrects, Habit::CalledAway];
 
     /// Tempo within a group: median in ms and spread (σ of the logarithm).
     fn tempo(self) -> (f64, f64) {
@@ -75,6 +68,8 @@ pub struct Keyed {
     pub digit: Digit,
     /// Since the key before, in ms.
     pub after_ms: u32,
+    /// A slip: this key does not belong to the number.
+    pub slip: bool,
 }
 
 /// A caller at the keypad.
@@ -112,6 +107,9 @@ impl<'a> Caller<'a> {
             }
             let wrong = self.another(key);
             self.key(wrong, after);
+            if let Some(wrong) = self.keys.last_mut() {
+                wrong.slip = true;
+            }
             match self.random.random_range(0..4) {
                 // Noticed: cleared, and begun again.
                 0 => {
@@ -169,7 +167,7 @@ impl<'a> Caller<'a> {
     }
 
     fn key(&mut self, key: char, after_ms: u32) {
-        self.keys.extend(Digit::from_char(key).map(|digit| Keyed { digit, after_ms }));
+        self.keys.extend(Digit::from_char(key).map(|digit| Keyed { digit, after_ms, slip: false }));
     }
 
     fn below(&mut self, range: Range<usize>) -> usize {

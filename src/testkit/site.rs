@@ -142,6 +142,7 @@ impl Site {
             ptime_ms: 20,
             dtmf: self.dtmf,
             guard: GuardMode::Off,
+            auto: crate::config::Auto::default(),
             mask: MaskKind::Silence,
             hold_default: Duration::from_secs(60),
             hold_max: Duration::from_secs(600),

@@ -73,6 +73,7 @@ fn trunk(name: &str, side: Side, listener: usize, remotes: &[Who], around: (&str
         ptime_ms: 20,
         dtmf: DtmfForms { events: true, info: true },
         guard: GuardMode::Signal,
+        auto: tonewall::config::Auto::default(),
         mask: MaskKind::Silence,
         hold_default: 60 * SEC,
         hold_max: 600 * SEC,

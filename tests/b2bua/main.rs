@@ -4,6 +4,7 @@
 
 #![allow(clippy::print_stdout)]
 
+mod auto;
 mod changes;
 mod digits;
 mod harness;

@@ -45,7 +45,11 @@ struct Walk {
 impl Walk {
     fn new(seed: u64) -> Self {
         let w = World::with(|config| {
-            config.trunks[0].guard = if seed.is_multiple_of(3) { GuardMode::Always } else { GuardMode::Signal };
+            config.trunks[0].guard = match seed % 3 {
+                0 => GuardMode::Always,
+                1 => GuardMode::Auto,
+                _ => GuardMode::Signal,
+            };
             config.trunks[0].recording = RecordingPolicy::BestEffort;
             config.trunks[1].remotes.push(Who::Standby.at());
             let keys = |text: &str| text.chars().filter_map(Digit::from_char).collect();

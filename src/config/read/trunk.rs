@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::tree::{Table, Value};
 use super::value;
 use crate::config::{
-    Codec, DtmfForms, GuardMode, ListenerId, MaskKind, Network, RecordingPolicy, Side, StarCodes, Trunk,
+    Auto, Codec, DtmfForms, GuardMode, ListenerId, MaskKind, Network, RecordingPolicy, Side, StarCodes, Trunk,
 };
 
 pub(super) const KEYS: &[&str] = &[
@@ -20,6 +20,10 @@ pub(super) const KEYS: &[&str] = &[
     "ptime_ms",
     "dtmf",
     "guard",
+    "auto_quiet_ms",
+    "auto_number_quiet_ms",
+    "auto_release_leading",
+    "auto_payment_s",
     "mask",
     "hold_default_s",
     "hold_max_s",
@@ -29,6 +33,8 @@ pub(super) const KEYS: &[&str] = &[
     "pass_headers",
     "call_header",
 ];
+/// Keys that mean something with `guard = "auto"` only.
+const AUTO_KEYS: [&str; 4] = ["auto_quiet_ms", "auto_number_quiet_ms", "auto_release_leading", "auto_payment_s"];
 pub(super) const STAR_KEYS: &[&str] = &["begin", "end", "in_band"];
 
 /// A trunk as read; `None` where the file is wrong.
@@ -46,6 +52,7 @@ pub(in crate::config) struct Draft<'a> {
     media: Option<Vec<Network>>,
     ptime_ms: Option<u8>,
     dtmf: Option<DtmfForms>,
+    auto: Option<Auto>,
     mask: Option<MaskKind>,
     hold_default: Option<Duration>,
     hold_max: Option<Duration>,
@@ -96,8 +103,14 @@ pub(super) fn read(table: Table<'_>) -> Draft<'_> {
         ptime_ms: or(&table, "ptime_ms", 20, |v| v.integer(10..=60).map(|ms| ms as u8)),
         dtmf: or(&table, "dtmf", DtmfForms { events: true, info: true }, |v| dtmf(&v)),
         guard: or(&table, "guard", GuardMode::Off, |v| {
-            v.one_of(&[("off", GuardMode::Off), ("signal", GuardMode::Signal), ("always", GuardMode::Always)])
+            v.one_of(&[
+                ("off", GuardMode::Off),
+                ("signal", GuardMode::Signal),
+                ("auto", GuardMode::Auto),
+                ("always", GuardMode::Always),
+            ])
         }),
+        auto: auto(&table),
         mask: or(&table, "mask", MaskKind::Silence, |v| {
             v.one_of(&[
                 ("silence", MaskKind::Silence),
@@ -121,6 +134,24 @@ pub(super) fn read(table: Table<'_>) -> Draft<'_> {
         call_header: or(&table, "call_header", None, |v| v.parsed(value::header).map(Some)),
         table,
     }
+}
+
+fn auto(table: &Table<'_>) -> Option<Auto> {
+    let usual = Auto::default();
+    let ms =
+        |key: &str, default: Duration, range| or(table, key, default, |v| v.integer(range).map(Duration::from_millis));
+    let quiet = ms("auto_quiet_ms", usual.quiet, 200..=10_000);
+    let number_quiet = ms("auto_number_quiet_ms", usual.number_quiet, 200..=30_000);
+    let leading = or(table, "auto_release_leading", usual.leading, |v| v.integer(0..=6).map(|keys| keys as usize));
+    let payment = or(table, "auto_payment_s", usual.payment, |v| v.integer(60..=600).map(Duration::from_secs));
+    if let (Some(quiet), Some(number_quiet)) = (quiet, number_quiet)
+        && quiet > number_quiet
+    {
+        let key = if table.has("auto_number_quiet_ms") { "auto_number_quiet_ms" } else { "auto_quiet_ms" };
+        let (quiet, card) = (quiet.as_millis(), number_quiet.as_millis());
+        table.fault(key, format!("a number would wait less ({card} ms) than a menu choice ({quiet} ms)"));
+    }
+    Some(Auto { quiet: quiet?, number_quiet: number_quiet?, leading: leading?, payment: payment? })
 }
 
 /// A list that may not be empty.
@@ -174,6 +205,11 @@ fn star_codes(trunk: &Table<'_>) -> Option<Option<StarCodes>> {
 }
 
 impl Draft<'_> {
+    /// The first key that only `guard = "auto"` would read.
+    pub(in crate::config) fn auto_key(&self) -> Option<&'static str> {
+        AUTO_KEYS.into_iter().find(|key| self.table.has(key))
+    }
+
     /// The trunk, on the listener its name was found to be.
     pub(super) fn finish(&self, listener: Option<ListenerId>, node_calls: u32) -> Option<Trunk> {
         Some(Trunk {
@@ -187,6 +223,7 @@ impl Draft<'_> {
             ptime_ms: self.ptime_ms?,
             dtmf: self.dtmf?,
             guard: self.guard?,
+            auto: self.auto?,
             mask: self.mask?,
             hold_default: self.hold_default?,
             hold_max: self.hold_max?,

@@ -122,17 +122,15 @@ fn a_card_is_never_released_and_takes_the_holds_until_the_payment_is_over() {
 }
 
 #[test]
-fn the_payment_is_over_45_s_after_the_last_key_of_a_proven_card_and_sooner_after_another_long_number() {
-    let give = |text: &str| {
+fn the_payment_is_over_a_minute_after_the_last_key() {
+    for text in ["4242424242424242", "4242424242424242 1227", "7000000000000001"] {
         let mut bench = Bench::new(Settings::default());
         bench.key(text);
         let last = (bench.now - bench.started).as_millis() as u64 - 300;
         bench.wait(100_000);
-        bench.log.iter().find(|(_, word)| word == "give").map(|(at, _)| at - last)
-    };
-    assert_eq!(give("4242424242424242"), Some(45_000));
-    assert_eq!(give("4242424242424242 1227"), Some(45_000));
-    assert_eq!(give("7000000000000001"), Some(30_000));
+        let give = bench.log.iter().find(|(_, word)| word == "give").map(|(at, _)| at - last);
+        assert_eq!(give, Some(60_000));
+    }
 }
 
 #[test]
@@ -149,7 +147,7 @@ fn a_word_from_outside_ends_the_payment() {
 
 #[test]
 fn groups_with_any_pause_between_them_lose_at_most_the_first() {
-    for pause in ["", " ", "  ", "  _".trim(), "_", "__"] {
+    for pause in ["", " ", "  ", "_", "__", "____"] {
         for card in ["4242424242424242", "4000000000000002", "5105105105105100", "2223003122003222"] {
             let groups: Vec<_> = card.as_bytes().chunks(4).map(|g| String::from_utf8_lossy(g).into_owned()).collect();
             let words = after(&groups.join(pause));
@@ -192,7 +190,7 @@ fn a_number_after_a_menu_choice_is_judged_alone() {
 fn a_number_after_another_that_may_begin_a_card_is_judged_with_it() {
     assert_eq!(after("4711_2345"), ["+4711", "wipe 4"]);
     assert_eq!(after("4711#_2345"), ["+4711#", "+2345"]);
-    assert_eq!(after("4711____2345"), ["+4711", "+2345"]);
+    assert_eq!(after("4711_______2345"), ["+4711", "+2345"]);
 }
 
 #[test]
@@ -228,7 +226,7 @@ fn whatever_the_rhythm_at_most_six_digits_of_a_card_get_out() {
             grown += 1;
             // Any pause the memory spans, but for one after a single or second key: that is a menu choice.
             let lone = grown <= MENU || place < MENU;
-            let pause = random.random_range(50..if lone { 4_000 } else { 29_999 });
+            let pause = random.random_range(50..if lone { 4_000 } else { 59_999 });
             grown = if pause >= 1_200 { 0 } else { grown };
             bench.wait(pause);
         }

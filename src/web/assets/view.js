@@ -47,11 +47,11 @@ export function callView(held, act) {
 }
 
 function digitsTile(view, live) {
-  const always = view.guard === "always";
+  const words = { always: "Always masked on this trunk", auto: "Withheld; sent on when they are no card" };
   const on = live && view.masked;
   return tile(on ? "good" : live && view.guard !== "off" ? "calm" : "off", on ? "shield" : "open", "Customer’s digits",
     on ? "Masked" : live ? "Passing" : "–",
-    on ? (always ? "Always masked on this trunk" : "The agent and the recording get none") : live ? "No mask is in force" : "Call ended");
+    on ? (words[view.guard] ?? "The agent and the recording get none") : live ? "No mask is in force" : "Call ended");
 }
 
 function recordingTile(view) {
@@ -161,6 +161,8 @@ export function words(event) {
     case "hold-expired": return `${event.kind === "mask" ? "Mask" : "Pause"} hold expired`;
     case "mask": return event.on ? "Mask on" : "Mask off";
     case "key-masked": return `Key masked (${event.count})`;
+    case "keys-released": return `No card: ${event.count} withheld keys sent on`;
+    case "keys-wiped": return `${event.count} withheld keys wiped`;
     case "collection-started": return "Collection started";
     case "collection-progress": return `Collecting ${event.mask}`;
     case "collection-ended": return `Collection ${(RESULT[event.result] ?? event.result).toLowerCase()}: ${event.count} keys, Luhn ${event.luhn ? "passed" : "failed"}`;
