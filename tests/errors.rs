@@ -376,6 +376,24 @@ fn a_stranger_gets_no_answer() {
 }
 
 #[test]
+fn a_hang_up_signal_ends_no_node_and_a_terminate_ends_an_idle_one() {
+    let mut node = Running::start(&Plan::new());
+    let send = |node: &Running, signal| {
+        let pid = i32::try_from(node.pid()).ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
+        rustix::process::kill_process(pid, signal).expect("sent");
+    };
+    send(&node, rustix::process::Signal::HUP);
+    let until = Instant::now() + PATIENCE;
+    while !node.log().contains("no live reload") {
+        assert!(Instant::now() < until, "SIGHUP is not told: {}", node.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(common::answers_options(node.carrier_side));
+    send(&node, rustix::process::Signal::TERM);
+    assert_eq!(node.ended(PATIENCE).and_then(|status| status.code()), Some(0));
+}
+
+#[test]
 fn an_api_address_that_is_taken_is_told() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a socket");
     let at = taken.local_addr().expect("its address");

@@ -153,6 +153,18 @@ impl Running {
         self.child.id()
     }
 
+    /// How it ended by itself; `None` when it has not within `wait`.
+    pub fn ended(&mut self, wait: Duration) -> Option<std::process::ExitStatus> {
+        let until = Instant::now() + wait;
+        while Instant::now() < until {
+            if let Some(status) = self.child.try_wait().expect("its state") {
+                return Some(status);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        None
+    }
+
     /// Ends it at once, as `kill -9` does.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
