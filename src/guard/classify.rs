@@ -14,7 +14,7 @@
 //!
 //! # The rules and why
 //!
-//! **What can be a card.** Keys that begin like a card of any brand ([`brands`]), counted without `*` and `#`, from the
+//! **What can be a card.** Keys that begin like a card of any brand (`brands.rs`), counted without `*` and `#`, from the
 //! first key of the run, from the key after a `*`, a `#` or a pause of `quiet`, or of [`BREAK`] behind one or two keys:
 //! callers choose from a menu, clear and begin again. Luhn never acquits: one slip, and fifteen right keys of sixteen
 //! would be let go. It only convicts. Neither does a wrong first key acquit for good: 13 keys in a row are a card
