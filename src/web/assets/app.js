@@ -174,13 +174,15 @@ function log(event) {
 
 const act = {
   may: (what) => state.me?.may.includes(what) ?? false,
-  busy: (key) => state.busy.has(key),
+  /** For aria-disabled: a button that is really disabled would lose the focus. */
+  busy: (key) => (state.busy.has(key) ? "true" : null),
   select(id) {
     state.selected = id;
     draw();
     drawLog();
   },
   async run(key, done, work) {
+    if (state.busy.has(key)) return;
     state.busy.add(key);
     draw();
     try {

@@ -39,7 +39,7 @@ export function callView(held, act) {
       h("div", { class: "title-right" },
         h("span", { class: "timer", "data-age": view.id, "aria-label": "call time" }),
         live && act.may("end calls") ? h("button", {
-          type: "button", class: "danger", "data-key": "hang-up", disabled: act.busy("hang-up"), onclick: () => act.hangUp(view.id),
+          type: "button", class: "danger", "data-key": "hang-up", "aria-disabled": act.busy("hang-up"), onclick: () => act.hangUp(view.id),
         }, "Hang up") : null)),
     h("div", { class: "tiles" }, digitsTile(view, live), recordingTile(view), keysTile(view)),
     collection(view, live, act),
@@ -91,7 +91,7 @@ function collection(view, live, act) {
           : h("span", { class: `chip ${c.luhn ? "good" : "bad"}` }, icon(c.luhn ? "ok" : "no", 14), c.luhn ? "Luhn check passed" : "Luhn check failed"),
       ],
       open && act.may("start or cancel collections") ? h("button", {
-        type: "button", class: "ghost push", "data-key": "cancel", disabled: act.busy("cancel"), onclick: () => act.cancel(view.id, c.id),
+        type: "button", class: "ghost push", "data-key": "cancel", "aria-disabled": act.busy("cancel"), onclick: () => act.cancel(view.id, c.id),
       }, "Cancel") : null),
   ] : [h("p", { class: "muted" }, "No digits have been asked for. While a collection is open the mask and the recording pause are in force, and each key shows as one mark.")];
   const start = live && !open && act.may("start or cancel collections") ? h("form", {
@@ -101,7 +101,7 @@ function collection(view, live, act) {
   h("select", { id: "length", "data-key": "length", onchange: (event) => { act.form.length = event.target.value; } },
     [["16", "16 – card number"], ["15", "15 – card number (Amex)"], ["4", "4 – expiry, or code (Amex)"], ["3", "3 – security code"]]
       .map(([value, text]) => h("option", { value, selected: act.form.length === value }, text))),
-  h("button", { type: "submit", class: "primary", "data-key": "collect", disabled: act.busy("collect") || view.state !== "answered" }, "Collect digits")) : null;
+  h("button", { type: "submit", class: "primary", "data-key": "collect", disabled: view.state !== "answered", "aria-disabled": act.busy("collect") }, "Collect digits")) : null;
   return h("section", { class: "card", "aria-labelledby": "collection-title" },
     h("div", { class: "head" }, h("h2", { id: "collection-title" }, "Collection"), icon("card")), body, start);
 }
@@ -115,13 +115,13 @@ function holds(view, act) {
       h("span", { class: "hold-who" }, h("strong", {}, hold.owner), hold.reason ? h("span", { class: "muted" }, ` · ${hold.reason}`) : null),
       h("span", { class: "hold-left", "data-left": hold.id, role: "timer" }),
       may && !pinned ? h("span", { class: "hold-acts" },
-        h("button", { type: "button", class: "ghost small", "data-key": `renew-${hold.id}`, disabled: act.busy(`renew-${hold.id}`), onclick: () => act.renew(view.id, hold.id) }, "Renew"),
-        h("button", { type: "button", class: "ghost small", "data-key": `release-${hold.id}`, disabled: act.busy(`release-${hold.id}`), onclick: () => act.release(view.id, hold.id) }, "Release"),
+        h("button", { type: "button", class: "ghost small", "data-key": `renew-${hold.id}`, "aria-disabled": act.busy(`renew-${hold.id}`), onclick: () => act.renew(view.id, hold.id) }, "Renew"),
+        h("button", { type: "button", class: "ghost small", "data-key": `release-${hold.id}`, "aria-disabled": act.busy(`release-${hold.id}`), onclick: () => act.release(view.id, hold.id) }, "Release"),
       ) : h("span", { class: "hold-acts muted" }, pinned ? "collecting" : ""),
       h("span", { class: "hold-bar", "aria-hidden": "true" }, h("i", { "data-bar": hold.id })));
   });
   const take = (kind, name, text) => h("button", {
-    type: "button", "data-key": `hold-${kind}`, disabled: act.busy(`hold-${kind}`), onclick: () => act.hold(view.id, kind),
+    type: "button", "data-key": `hold-${kind}`, "aria-disabled": act.busy(`hold-${kind}`), onclick: () => act.hold(view.id, kind),
   }, icon(name, 16), text);
   return h("section", { class: "card", "aria-labelledby": "holds-title" },
     h("div", { class: "head" }, h("h2", { id: "holds-title" }, "Holds"), h("span", { class: "count" }, String(view.holds.length))),
