@@ -77,7 +77,7 @@ impl Call {
                     return;
                 }
                 if flow.connection.is_some() {
-                    up.side(leg).dest = flow.back();
+                    up.side(leg).dest.connection = flow.connection;
                 }
                 let verdict = up.handle_request(now, &mut self.core, s, (leg, id, request));
                 self.obey(now, s, verdict, false);

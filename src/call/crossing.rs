@@ -204,16 +204,13 @@ pub(super) fn token(random: &mut Random) -> String {
 }
 
 /// Where requests within a dialog go: to the address its route set or target names, if that is a place of the trunk;
-/// else back to where the peer was heard (threats R16). A TCP peer that connected to us stays on its connection.
+/// else back to where the peer was heard (threats R16). A TCP peer that connected to us is asked on its connection while
+/// that stands; the port it came from takes no connections, so a new one is made to where its trunk listens.
 pub(super) fn next_hop(config: &Config, trunk: TrunkId, uri: &str, heard: Dest) -> Dest {
-    if heard.connection.is_some() {
-        return heard;
-    }
     let named = Uri::parse(uri.as_bytes()).ok().and_then(|uri| uri.sip()?.socket_addr());
-    match named {
-        Some(remote) if super::routing::is_of_trunk(config, trunk, remote.ip()) => Dest { remote, ..heard },
-        _ => heard,
-    }
+    let named = named.filter(|remote| super::routing::is_of_trunk(config, trunk, remote.ip()));
+    let listens = heard.connection.and_then(|_| config.trunks[trunk.0].remotes.first().copied());
+    Dest { remote: named.or(listens).unwrap_or(heard.remote), ..heard }
 }
 
 /// The leg that a trunk's calls come from.

@@ -100,9 +100,13 @@ impl Engine {
             }
             media::Event::Closed { session, stats } => {
                 let out = &mut self.shared.out;
-                if let Some(call) = self.shared.remains.session_closed(now, session, out) {
-                    let [customer, agent] = stats.map(totals);
-                    out.event(call, EventKind::CallMedia { customer, agent });
+                match self.shared.remains.session_closed(now, session, out) {
+                    Some(call) => {
+                        let [customer, agent] = stats.map(totals);
+                        out.event(call, EventKind::CallMedia { customer, agent });
+                    }
+                    // Nobody asked for it: it broke, and nothing guards the call any more.
+                    None => self.with_session(session, |call, s| call.end(now, s, EndCause::Failure, 503)),
                 }
             }
         }
@@ -168,9 +172,10 @@ impl Engine {
         self.calls.len()
     }
 
-    /// Whether nothing is left to do: no call, no dialog to be ended, no recording to be closed.
+    /// Whether nothing is left to do: no call, no dialog to be ended, no request of ours without its answer, no recording
+    /// to be closed.
     pub fn is_idle(&self) -> bool {
-        self.calls.is_empty() && self.shared.remains.is_quiet()
+        self.calls.is_empty() && self.shared.remains.is_quiet() && !self.shared.endpoint.is_waiting()
     }
 
     /// Datagrams dropped because their source belongs to no trunk.

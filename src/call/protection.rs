@@ -101,6 +101,8 @@ pub(super) struct Protection {
     wishes: Wishes,
     holds: Holds,
     collection: Option<Collection>,
+    /// Name of the API key that opened the collection.
+    collector: String,
     ended: Vec<Ended>,
     lingering: Vec<Lingering>,
     star: Option<Star>,
@@ -121,6 +123,7 @@ impl Protection {
             session,
             holds: Holds::new(wishes.hold_default, wishes.hold_max),
             collection: None,
+            collector: String::new(),
             ended: Vec::new(),
             lingering: Vec::new(),
             star: wishes.star.clone().map(Star::new),
@@ -179,6 +182,11 @@ impl Protection {
     /// Holds, oldest first.
     pub(super) fn holds(&self) -> impl Iterator<Item = &Hold> {
         self.holds.iter()
+    }
+
+    /// Name of the API key that opened the open collection.
+    pub(super) fn collector(&self) -> &str {
+        &self.collector
     }
 
     /// The open collection.
@@ -348,7 +356,7 @@ impl Protection {
         &mut self,
         now: Instant,
         random: &mut Random,
-        spec: Spec,
+        (spec, by): (Spec, &str),
         out: &mut Outbox,
     ) -> Result<CollectionId, HoldError> {
         let id = CollectionId::draw(random);
@@ -357,6 +365,7 @@ impl Protection {
             self.take(now, random, (kind, owner.clone()), "collection", Some(crate::capture::collect::LONGEST), out)?;
         }
         self.collection = Some(Collection::new(now, id, spec));
+        by.clone_into(&mut self.collector);
         out.event(self.call, EventKind::CollectionStarted { collection: id });
         Ok(id)
     }

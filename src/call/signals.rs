@@ -78,7 +78,7 @@ impl Engine {
                     if protection.collection().is_some() {
                         return Err(SignalError::CollectionOpen);
                     }
-                    let id = protection.start_collection(now, &mut s.random, spec, &mut s.out)?;
+                    let id = protection.start_collection(now, &mut s.random, (spec, &actor.name), &mut s.out)?;
                     collection_view(protection, id).map(Reply::Collection).ok_or(SignalError::NoSuchCollection)
                 })
             }
@@ -91,6 +91,10 @@ impl Engine {
                 self.signal(call, |call, s| {
                     let protection = &mut call.core.protection;
                     if protection.collection().is_some_and(|open| open.id() == collection) {
+                        // Ending it lifts its mask: that is for who opened it, or who may override.
+                        if !actor.may_override() && protection.collector() != actor.name {
+                            return Err(SignalError::Forbidden);
+                        }
                         protection.end_collection(now, CollectionEnd::Cancelled, &mut s.out);
                     }
                     let view = collection_view(protection, collection);

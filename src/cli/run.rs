@@ -38,7 +38,10 @@ pub fn run(file: &Path) -> ExitCode {
         let mut node = Node::start(Options { config, keys, recipient: Box::new(Discard), demo: None }).await?;
         tracing::info!(node = %name, sip = ?node.listeners(), control = ?node.control(), "running");
         let mut terminate = Signals::new()?;
-        terminate.next().await;
+        tokio::select! {
+            () = terminate.next() => {}
+            () = node.ended() => return Err("the engine ended by itself; see the log".into()),
+        }
         tracing::info!("draining: new calls get 503; a second signal ends the calls that are left");
         node.drain();
         tokio::select! {

@@ -21,14 +21,20 @@ pub fn redact(line: &mut [u8]) -> usize {
         if let Some(hit) = card_in(&digits[..count]).filter(|_| !telephone) {
             blank(&mut line[at..at + end], hit);
             found += 1;
+            // Blanked digits end the run: what is left of it is looked at anew.
+            continue;
         }
-        at += end;
+        // A longer run is looked at again from where a card could straddle the edge.
+        at += if count == RUN { end.saturating_sub(2 * LONGEST_CARD).max(1) } else { end };
     }
     found
 }
 
 /// Longest run looked at; longer runs are searched window by window inside it.
 const RUN: usize = 64;
+
+/// Digits of the longest card number.
+const LONGEST_CARD: usize = 19;
 
 /// The digit run at the start of `bytes`: its length in bytes, its digits and how many they are.
 fn run(bytes: &[u8]) -> (usize, [u8; RUN], usize) {
@@ -116,6 +122,15 @@ mod tests {
     #[test]
     fn a_card_inside_a_longer_run_is_blanked() {
         assert_eq!(redacted("99424242424242424200"), "99xxxxxxxxxxxxxxxx00");
+    }
+
+    #[test]
+    fn every_card_of_a_run_is_blanked_also_across_the_edge_of_what_is_looked_at() {
+        assert_eq!(redacted("4242424242424242 5555555555554444"), "xxxxxxxxxxxxxxxx xxxxxxxxxxxxxxxx");
+        for before in 40..80 {
+            let line = redacted(&format!("{}4242424242424242", "9".repeat(before)));
+            assert!(!line.contains("4242424242424242"), "{before}");
+        }
     }
 
     #[test]

@@ -20,13 +20,16 @@ use crate::control::history::History;
 use crate::media;
 use crate::obs::event::{Event, EventKind};
 use crate::obs::metrics::{LegPackets, Metrics};
-use crate::sip::endpoint::Flow;
+use crate::sip::endpoint::{Dest, Flow};
 
 /// Inputs of one kind taken in one turn.
 const TURN: usize = 256;
 
 /// How long calls may take to end after [`Stop::Now`].
 const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// How long the recorder may take to write what is queued at the end.
+const LAST_BLOCKS: Duration = Duration::from_secs(60);
 
 /// A signal and where its answer goes.
 pub(super) struct Ask {
@@ -100,7 +103,16 @@ impl Driver {
         }
         self.workers.shutdown();
         self.history.close();
-        self.taps.shutdown();
+        let (done, closed) = oneshot::channel();
+        let taps = self.taps;
+        // Not a blocking task of the runtime: that would be waited for however long the disk stands still.
+        std::thread::spawn(move || {
+            taps.shutdown();
+            let _ = done.send(());
+        });
+        if tokio::time::timeout(LAST_BLOCKS, closed).await.is_err() {
+            tracing::error!("the recorder does not end; its open recordings are left interrupted");
+        }
     }
 
     async fn wait(&mut self, inputs: &mut Inputs, deadline: Option<Instant>, stop: Stop) -> Woken {
@@ -130,7 +142,7 @@ impl Driver {
             Woken::Network(Some(inbound)) => self.take_inbound(now, inbound),
             Woken::Network(None) | Woken::Timer => {}
             Woken::Media(event) => self.take_media(now, event),
-            Woken::Report((recording, report)) => self.engine.handle_recorder(now, recording, report),
+            Woken::Report((recording, report)) => self.take_report(now, recording, report),
             Woken::Ask(ask) => self.answer(now, ask),
             Woken::Stop => {
                 let gone = inputs.stop.has_changed().is_err();
@@ -162,7 +174,7 @@ impl Driver {
         }
         for _ in 0..TURN {
             let Ok((recording, report)) = inputs.reports.try_recv() else { break };
-            self.engine.handle_recorder(now, recording, report);
+            self.take_report(now, recording, report);
         }
         for _ in 0..TURN {
             let Ok(ask) = inputs.signals.try_recv() else { break };
@@ -174,7 +186,11 @@ impl Driver {
         match self.sockets.settle(inbound) {
             Some(Inbound::Message { flow, bytes }) => self.engine.handle_datagram(now, &flow, &bytes),
             Some(Inbound::Broken { flow, error }) => self.engine.handle_frame_error(now, &flow, error),
-            Some(Inbound::Closed { flow }) => self.engine.handle_flow_failed(now, &flow.back()),
+            Some(Inbound::Closed { flow, ours }) => {
+                // A connection of ours stands for its address: whatever was to go there has failed.
+                let connection = if ours { None } else { flow.connection };
+                self.engine.handle_flow_failed(now, &Dest { connection, ..flow.back() });
+            }
             Some(Inbound::Opened { .. } | Inbound::KeepAlive { .. }) | None => {}
         }
     }
@@ -182,6 +198,14 @@ impl Driver {
     fn take_media(&mut self, now: Instant, event: media::Event) {
         self.count(&event);
         self.engine.handle_media(now, event);
+    }
+
+    fn take_report(&mut self, now: Instant, recording: RecordingId, report: RecorderReport) {
+        if report == RecorderReport::Failed {
+            // No order to close will follow.
+            self.taps.close(recording);
+        }
+        self.engine.handle_recorder(now, recording, report);
     }
 
     fn answer(&mut self, now: Instant, Ask { signal, reply }: Ask) {

@@ -98,6 +98,9 @@ impl control::Calls for Calls {
     }
 
     fn ready(&self) -> Result<(), String> {
+        if self.signals.is_closed() {
+            return Err("the engine is gone".into());
+        }
         match *self.stop.borrow() {
             Stop::No => Ok(()),
             Stop::Drain => Err("draining: no new calls are taken".into()),

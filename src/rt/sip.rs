@@ -36,6 +36,8 @@ const CONNECTIONS: u64 = 4096;
 const CONNECT: Duration = Duration::from_secs(4);
 /// A connection that sends no whole message for this long is closed.
 const IDLE: Duration = Duration::from_secs(600);
+/// A peer that reads nothing for this long is closed.
+const STUCK: Duration = Duration::from_secs(10);
 /// How long the last reply on a broken connection may take.
 const LAST_REPLY: Duration = Duration::from_millis(500);
 /// Kernel buffer asked for per UDP socket: bursts of a few thousand messages.
@@ -51,8 +53,8 @@ pub(super) enum Inbound {
     Opened { id: u64, listener: ListenerId, remote: SocketAddr, writer: mpsc::Sender<Bytes> },
     /// A double CRLF, to be answered with one (RFC 5626 section 3.5.1).
     KeepAlive { flow: Flow },
-    /// The connection is gone, or never came up.
-    Closed { flow: Flow },
+    /// The connection is gone, or never came up; `ours`: we had opened it.
+    Closed { flow: Flow, ours: bool },
 }
 
 /// All SIP sockets of a node.
@@ -209,7 +211,7 @@ impl SipSockets {
                 self.by_remote.insert((listener, remote), id);
                 None
             }
-            Inbound::Closed { flow } => {
+            Inbound::Closed { flow, ours } => {
                 if let Some(id) = flow.connection {
                     self.connections.remove(&id);
                     let key = (flow.listener, flow.remote);
@@ -217,7 +219,7 @@ impl SipSockets {
                         self.by_remote.remove(&key);
                     }
                 }
-                Some(Inbound::Closed { flow })
+                Some(Inbound::Closed { flow, ours })
             }
             Inbound::KeepAlive { flow } => {
                 let writer = flow.connection.and_then(|id| self.connections.get(&id));
@@ -287,9 +289,9 @@ impl SipSockets {
         tokio::spawn(async move {
             open.fetch_add(1, Ordering::Relaxed);
             match tokio::time::timeout(CONNECT, TcpStream::connect(flow.remote)).await {
-                Ok(Ok(stream)) => carry(stream, flow, queue, inbox).await,
+                Ok(Ok(stream)) => carry(stream, flow, true, queue, inbox).await,
                 Ok(Err(_)) | Err(_) => {
-                    let _ = inbox.send(Inbound::Closed { flow }).await;
+                    let _ = inbox.send(Inbound::Closed { flow, ours: true }).await;
                 }
             }
             open.fetch_sub(1, Ordering::Relaxed);
@@ -340,7 +342,7 @@ impl Accept {
             let (inbox, open) = (self.inbox.clone(), self.open.clone());
             tokio::spawn(async move {
                 open.fetch_add(1, Ordering::Relaxed);
-                carry(stream, flow, queue, inbox).await;
+                carry(stream, flow, false, queue, inbox).await;
                 open.fetch_sub(1, Ordering::Relaxed);
             });
         }
@@ -348,7 +350,7 @@ impl Accept {
 }
 
 /// Reads and writes one connection until either side ends it.
-async fn carry(stream: TcpStream, flow: Flow, queue: mpsc::Receiver<Bytes>, inbox: mpsc::Sender<Inbound>) {
+async fn carry(stream: TcpStream, flow: Flow, ours: bool, queue: mpsc::Receiver<Bytes>, inbox: mpsc::Sender<Inbound>) {
     let _ = stream.set_nodelay(true);
     let (reader, writer) = stream.into_split();
     let mut writing = std::pin::pin!(write(writer, queue));
@@ -361,7 +363,7 @@ async fn carry(stream: TcpStream, flow: Flow, queue: mpsc::Receiver<Bytes>, inbo
         }
         () = &mut writing => {}
     }
-    let _ = inbox.send(Inbound::Closed { flow }).await;
+    let _ = inbox.send(Inbound::Closed { flow, ours }).await;
 }
 
 /// How the reading side of a connection ended.
@@ -401,8 +403,9 @@ async fn read(mut reader: OwnedReadHalf, flow: &Flow, inbox: &mpsc::Sender<Inbou
 
 async fn write(mut writer: OwnedWriteHalf, mut queue: mpsc::Receiver<Bytes>) {
     while let Some(bytes) = queue.recv().await {
-        if writer.write_all(&bytes).await.is_err() {
-            return;
+        match tokio::time::timeout(STUCK, writer.write_all(&bytes)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => return,
         }
     }
 }

@@ -28,7 +28,12 @@ impl Export {
         name.push(".partial");
         let partial = output.with_file_name(name);
         let named = |error| io::Error::other(format!("cannot write {}: {error}", partial.display()));
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&partial);
+        // What an earlier run left, or somebody put there, may be readable by others or lead elsewhere.
+        match fs::remove_file(&partial) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(named(error)),
+            Ok(()) | Err(_) => {}
+        }
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&partial);
         let writer = WavWriter::new(BufWriter::new(file.map_err(named)?), SPEC).map_err(io_error)?;
         Ok(Self { writer: Some(writer), partial, output: output.to_owned(), frames: 0 })
     }

@@ -68,7 +68,7 @@ impl Client {
         }
     }
 
-    fn is_waiting(&self) -> bool {
+    pub(super) fn is_waiting(&self) -> bool {
         match &self.kind {
             Kind::Invite(invite) => invite.machine.is_waiting(),
             Kind::Other(machine) | Kind::Cancel(machine) => machine.is_waiting(),
@@ -255,8 +255,10 @@ impl Endpoint {
         let hit = |d: &Dest| {
             d.listener == dest.listener
                 && d.transport == dest.transport
-                && d.remote == dest.remote
-                && (d.connection.is_none() || dest.connection.is_none() || d.connection == dest.connection)
+                && match (d.connection, dest.connection) {
+                    (Some(used), Some(failed)) => used == failed,
+                    (Some(_), None) | (None, _) => d.remote == dest.remote,
+                }
         };
         let ids: Vec<u64> =
             self.clients.ids().filter(|id| self.clients.get(*id).is_some_and(|c| hit(&c.dest))).collect();

@@ -168,6 +168,11 @@ impl Endpoint {
         soonest(self.servers.soonest(), self.clients.soonest())
     }
 
+    /// Whether a request of ours still waits for its final answer.
+    pub fn is_waiting(&self) -> bool {
+        self.clients.ids().any(|id| self.clients.get(id).is_some_and(client::Client::is_waiting))
+    }
+
     /// Transactions held now, both ways.
     pub fn transactions(&self) -> usize {
         self.clients.len() + self.servers.len()
