@@ -65,10 +65,23 @@ impl Detector {
         left < self.payment
     }
 
-    /// Somebody else masks now: wipes what is withheld and what was not sent yet; how many keys. A payment goes on.
-    pub(super) fn hush(&mut self) -> usize {
+    /// Somebody else masks now: wipes what is withheld and what was not sent yet; how many keys. A payment goes on, and
+    /// keys that were wiped may have been the beginning of one.
+    pub(super) fn hush(&mut self, now: Instant) -> usize {
         let unsent = self.replay.clear();
-        if self.in_payment() { unsent } else { unsent + self.classifier.reset() }
+        if self.in_payment() {
+            return unsent;
+        }
+        let wiped = self.classifier.reset();
+        if wiped > 0 {
+            self.taken_over(now);
+        }
+        unsent + wiped
+    }
+
+    /// A key went to somebody else: a collection, or under somebody's mask.
+    pub(super) fn taken_over(&mut self, now: Instant) {
+        self.classifier.taken_over(now);
     }
 
     /// The payment is over by somebody's word.

@@ -41,8 +41,9 @@ pub(super) const LINGER: Duration = Duration::from_millis(1_500);
 /// The longest the capture's holds outlive its collection, whatever is keyed.
 pub(super) const LONGEST_LINGER: Duration = Duration::from_secs(10);
 
-/// How long after the mask is gone an INFO may still speak of a key that was pressed under it.
-pub(super) const INFO_LAG: Duration = Duration::from_secs(1);
+/// How long after the mask is gone an INFO may still speak of a key that was pressed under it: two copies of it lost on
+/// the way (RFC 3261 timer E), and a guard that leaves only when the line is quiet.
+pub(super) const INFO_LAG: Duration = Duration::from_secs(4);
 
 /// Length of a key sent on to the customer, in ms.
 const REPLAY_MS: u32 = 100;
@@ -147,7 +148,7 @@ impl Protection {
         self.star = wishes.star.clone().map(Star::new);
         self.holds.set_leases(wishes.hold_default, wishes.hold_max);
         if (wishes.mode, wishes.auto) != (self.wishes.mode, self.wishes.auto) {
-            self.hush(out);
+            self.hush(now, out);
             self.detector = (wishes.mode == GuardMode::Auto).then(|| Detector::new(wishes.auto));
             self.release_owned(now, &Owner::Detector, out);
         }
@@ -271,7 +272,7 @@ impl Protection {
     ) -> Result<Hold, HoldError> {
         let hold = self.holds.take(now, random, kind, owner, reason, ttl)?.clone();
         if kind == HoldKind::Mask && hold.owner != Owner::Detector {
-            self.hush(out);
+            self.hush(now, out);
         }
         self.settle(now, out);
         let taken = EventKind::HoldTaken {
@@ -420,6 +421,9 @@ impl Protection {
         let Some(collection) = &mut self.collection else {
             return self.classify(now, random, (&digit, masked), out);
         };
+        if let Some(detector) = &mut self.detector {
+            detector.taken_over(now);
+        }
         let step = collection.handle_digit(now, &digit);
         let (id, progress) = (collection.id(), collection.progress());
         match step {
@@ -440,8 +444,11 @@ impl Protection {
         let Some(detector) = &mut self.detector else { return };
         let others = self.holds.iter().any(|hold| hold.kind == HoldKind::Mask && hold.owner != Owner::Detector);
         // Under somebody's mask no key is sent on; one that was not masked has been heard already.
-        if !masked || (others && !detector.in_payment()) {
+        if !masked {
             return;
+        }
+        if others && !detector.in_payment() {
+            return detector.taken_over(now);
         }
         let actions = detector.handle_digit(now, digit);
         let payment = detector.in_payment();
@@ -470,8 +477,8 @@ impl Protection {
     }
 
     /// Somebody else masks now: nothing that is withheld, or released and not yet sent, goes on.
-    fn hush(&mut self, out: &mut Outbox) {
-        let wiped = self.detector.as_mut().map_or(0, Detector::hush);
+    fn hush(&mut self, now: Instant, out: &mut Outbox) {
+        let wiped = self.detector.as_mut().map_or(0, |detector| detector.hush(now));
         self.wiped(wiped, out);
     }
 

@@ -19,6 +19,8 @@
 
 use std::time::{Duration, Instant};
 
+use zeroize::Zeroize;
+
 use crate::base::secret::Digit;
 
 /// One event report of a payload.
@@ -119,6 +121,15 @@ struct Anchor {
     clock_hz: u32,
     timestamp: u32,
     at: Instant,
+}
+
+impl Drop for Tracker {
+    fn drop(&mut self) {
+        // The codes are digits.
+        for seen in self.seen.iter_mut().flatten() {
+            seen.event.zeroize();
+        }
+    }
 }
 
 impl Tracker {

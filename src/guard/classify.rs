@@ -255,6 +255,14 @@ impl Classifier {
         wiped
     }
 
+    /// Somebody else had the customer's keys: what follows may be the rest of a card, or its security code, and nothing
+    /// here can tell. Treated as a payment until it has been quiet long enough.
+    pub fn taken_over(&mut self, now: Instant) {
+        self.reset();
+        self.state = State::Payment;
+        self.last = Some(now);
+    }
+
     fn forget(&mut self) {
         self.keys.clear();
         self.suspicion = Suspicion::default();

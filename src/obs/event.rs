@@ -220,7 +220,7 @@ pub enum EventKind {
         result: CollectionEnd,
         /// Keys collected.
         count: u32,
-        /// Whether they pass the Luhn check.
+        /// Whether they are complete, 12 or more, and pass the Luhn check. Of fewer it would tell too much.
         luhn: bool,
     },
     /// The state of the call's recording changed.

@@ -168,9 +168,27 @@ fn a_collection_takes_the_keys_first_and_gets_all_of_them() {
     assert_eq!(key(&mut w, CARD), []);
     assert_eq!(w.handovers.len(), 1);
     assert_eq!(w.handovers[0].digits.expose(), CARD.as_bytes());
+    // The security code keyed unasked after the number belongs to the payment: it is never sent on.
     assert_eq!(step(&mut w, 0, 30_000), []);
+    key(&mut w, "123");
+    assert_eq!(step(&mut w, 0, 70_000), []);
     key(&mut w, "1");
     assert_eq!(step(&mut w, 300, 2_000), [(1_200, '1')]);
+}
+
+#[test]
+fn what_follows_a_hold_of_somebody_elses_is_never_the_rest_of_a_card() {
+    let mut w = auto();
+    w.call();
+    let call = w.view().id;
+    assert_eq!(key(&mut w, &CARD[..4]), []);
+    let request =
+        Signal::TakeHolds { call, kinds: vec![HoldKind::Mask], reason: "crm".into(), ttl: None, actor: actor() };
+    let Ok(Reply::Holds(taken)) = w.signal(request) else { panic!("a hold") };
+    assert_eq!(key(&mut w, &CARD[4..9]), []);
+    w.signal(Signal::ReleaseHold { call, hold: taken[0].id, actor: actor() }).expect("released");
+    assert_eq!(key(&mut w, &CARD[9..]), []);
+    assert_eq!(step(&mut w, 0, 50_000), []);
 }
 
 #[test]

@@ -58,12 +58,12 @@ fn info_digits_pass_unmasked_and_never_masked() {
     // A key pressed under the mask whose INFO comes after the release is not passed either.
     let call = w.view().id;
     w.signal(Signal::ReleaseHold { call, hold, actor: actor() }).expect("released");
-    w.advance(SEC / 2);
+    w.advance(3 * SEC);
     let key = info(&mut w, &mut up.caller, '9');
     w.send(Who::Carrier, &key);
     w.expect(Who::Carrier, "200");
     w.expect_silence(Who::Pbx);
-    w.advance(SEC);
+    w.advance(2 * SEC);
     let key = info(&mut w, &mut up.caller, '1');
     w.send(Who::Carrier, &key);
     w.expect(Who::Carrier, "200");

@@ -24,6 +24,8 @@ const TOO_FAR: u64 = 2_800;
 const CALM: u64 = 1_200;
 /// The line's steady delay beyond the look-ahead, in samples: what is left of one packet time, 3–8 ms.
 const SPARE: std::ops::RangeInclusive<u64> = 24..=64;
+/// The longest an event is believed to have lasted by one report, in samples: the longest segment at 8 kHz.
+const LONGEST_EVENT: u64 = 0xffff;
 /// The most of quiet that is left out from one packet to shorten the delay, in samples.
 const SHORTEN: u64 = 40;
 
@@ -100,7 +102,7 @@ impl Path {
         let reached = self.timeline.reached(now);
         for block in blocks(payload).filter(|block| block.event < 16) {
             let onset = self.event_position(now, arrival, clock, block.duration) + u64::from(block.offset);
-            let duration = u64::from(block.duration) * 8_000 / u64::from(clock.max(1));
+            let duration = (u64::from(block.duration) * 8_000 / u64::from(clock.max(1))).min(LONGEST_EVENT);
             self.line.shade(onset, duration, block.end, reached);
         }
         if matches!(&self.mode, Mode::Guarded(Guarded { clock: None, .. })) {
@@ -184,6 +186,7 @@ impl Path {
         let Mode::Guarded(guarded) = std::mem::replace(&mut self.mode, Mode::Relaying) else { return };
         self.guarded = Some((guarded.since, now));
         self.withheld_before = self.timeline.edge().max(self.timeline.reached(now));
+        self.open_from = self.timeline.edge();
         self.withheld = None;
         self.relay.rebase();
         match self.order {

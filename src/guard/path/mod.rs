@@ -107,6 +107,8 @@ pub struct Path {
     guarded: Option<(Option<Instant>, Instant)>,
     /// Events that began before this position were withheld, and stay so.
     withheld_before: u64,
+    /// Audio before this position belongs to the guarded stretch: it came too late for the line and is never relayed.
+    open_from: u64,
     /// The event withheld last while relaying: its code, and when.
     withheld: Option<(u8, Instant)>,
     /// An event of a clock other than the audio's: its timestamp, and ours.
@@ -140,6 +142,7 @@ impl Path {
             codec: None,
             guarded: None,
             withheld_before: 0,
+            open_from: 0,
             withheld: None,
             foreign_event: None,
         }
@@ -193,6 +196,9 @@ impl Path {
         primary: bool,
         out: &mut impl FnMut(Sent<'_>),
     ) {
+        if payload.is_empty() {
+            return self.relay.leave_out(arrival);
+        }
         match (&self.mode, primary) {
             (Mode::Relaying, true) => self.relay_audio(now, arrival, codec, payload, out),
             (Mode::Guarded(_), _) => self.guard_audio(now, arrival, codec, payload, primary),

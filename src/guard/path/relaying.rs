@@ -14,6 +14,9 @@ use crate::guard::stream::{MAX_PAYLOAD, Place, Sent, span_of};
 /// An event that goes on within this time of a withheld packet of the same key is the same press.
 const SAME_EVENT: std::time::Duration = std::time::Duration::from_millis(120);
 
+/// How far an event may begin ahead of what has come of the audio, in samples (150 ms).
+const EVENT_AHEAD: u64 = 1_200;
+
 impl Path {
     pub(super) fn relay_audio(
         &mut self,
@@ -24,6 +27,9 @@ impl Path {
         out: &mut impl FnMut(Sent<'_>),
     ) {
         let position = self.timeline.locate(now, arrival, payload.len());
+        if position < self.open_from {
+            return self.relay.leave_out(arrival);
+        }
         let linear = payload.iter().map(|byte| decode(codec, *byte));
         let mut frame = [0i16; LONGEST];
         for (to, from) in frame.iter_mut().zip(linear.clone()) {
@@ -212,7 +218,9 @@ impl Path {
     pub(super) fn event_position(&self, now: Instant, arrival: &Arrival, clock: u32, duration: u16) -> u64 {
         let known =
             (clock == 8_000).then(|| self.timeline.position_of(arrival.generation, arrival.timestamp)).flatten();
-        known.unwrap_or_else(|| {
+        // A timestamp far ahead of the audio's is of a clock that was set anew: it must not mask what comes for hours.
+        let ahead = self.timeline.reached(now) + EVENT_AHEAD;
+        known.map(|at| at.min(ahead)).unwrap_or_else(|| {
             let lasted = u64::from(duration) * 8_000 / u64::from(clock.max(1));
             self.timeline.reached(now).saturating_sub(lasted)
         })
