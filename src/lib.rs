@@ -4,7 +4,7 @@
 //!
 //! | rank | rooms | what they are |
 //! |---|---|---|
-//! | 9 | [`cli`] | `run`, `check`, `demo`, `recordings` |
+//! | 9 | [`cli`] | `run`, `check`, `demo`, `recordings`, `bench` |
 //! | 8 | [`rt`] | the only room with sockets, clocks, tasks and threads |
 //! | 7 | [`control`], [`web`], [`testkit`] | HTTP API types and handlers, embedded pages, simulated peers and attackers |
 //! | 6 | [`call`] | the B2BUA: joins SIP, SDP, media, guard, capture and recording |

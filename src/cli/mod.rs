@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use crate::config::Config;
 use crate::rt::keyfile::load_keys;
 
+pub mod bench;
 pub mod check;
 pub mod demo;
 pub mod recordings;
@@ -27,6 +28,11 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Measure: the detector, what leaks, talk-off; spandsp's figures beside ours where it is installed.
+    Bench {
+        #[command(subcommand)]
+        command: bench::Command,
+    },
     /// Check a configuration file: name every fault, or say what would run.
     Check {
         /// Configuration file (TOML).
@@ -52,6 +58,7 @@ enum Command {
 /// Runs the command that the process arguments name.
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
+        Command::Bench { command } => bench::run(&command),
         Command::Check { config } => check::run(&config),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Run { config } => run::run(&config),

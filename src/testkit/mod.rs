@@ -6,6 +6,7 @@ pub mod companding;
 pub mod heard;
 pub mod keying;
 pub mod keys;
+pub mod lab;
 pub mod leak;
 pub mod net;
 pub mod pcap;

@@ -1,0 +1,13 @@
+//! The laboratory: what `tonewall bench` measures with. Stimuli and impairments by seeds, digital only; counts with their
+//! confidence bounds; tables and plots as text. Numbers go in, strings and files' contents come out: it opens no file,
+//! reads no clock and prints nothing (`cli::bench` does). Never part of `tonewall run`.
+
+pub mod hear;
+pub mod page;
+pub mod plot;
+pub mod rate;
+pub mod table;
+
+pub use plot::{Axis, Plot, Series, Zone};
+pub use rate::Rate;
+pub use table::{Cell, Table};
