@@ -223,7 +223,8 @@ fn a_poor_line_never_lets_a_masked_tone_through() {
 }
 
 /// docs: one in ten lost, doubled or out of order.
-const TERRIBLE: Conditions = Conditions { delay_ms: 15, jitter_ms: 15, loss: 0.1, duplicate: 0.05, reorder: 0.1 };
+const TERRIBLE: Conditions =
+    Conditions { delay_ms: 15, jitter_ms: 15, loss: 0.1, burst: 1.0, duplicate: 0.05, reorder: 0.1 };
 
 #[test]
 fn a_terrible_line_costs_no_event_and_shows_none() {

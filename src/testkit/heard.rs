@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::companding as g711;
+use super::coding::Coder;
 use crate::config::Codec;
 
 /// One received RTP packet (RFC 3550 section 5.1), parsed by the testkit's own few lines, not by `rtp`.
@@ -125,24 +125,46 @@ impl Heard {
 
     /// The sound, one stream per SSRC in order of first arrival.
     pub fn streams(&self) -> Vec<Stream> {
-        let mut streams: Vec<Stream> = Vec::new();
-        for packet in &self.packets {
-            let Some(codec) = self.audio.get(&packet.payload_type) else { continue };
-            let at = match streams.iter().position(|s| s.ssrc == packet.ssrc) {
-                Some(at) => at,
-                None => {
-                    streams.push(Stream {
-                        ssrc: packet.ssrc,
-                        began: packet.at,
-                        first_timestamp: packet.timestamp,
-                        samples: Vec::new(),
-                    });
-                    streams.len() - 1
-                }
-            };
-            put(&mut streams[at], packet, *codec);
+        let mut sources: Vec<u32> = Vec::new();
+        for packet in self.packets.iter().filter(|p| self.audio.contains_key(&p.payload_type)) {
+            if !sources.contains(&packet.ssrc) {
+                sources.push(packet.ssrc);
+            }
         }
-        streams
+        sources.into_iter().filter_map(|ssrc| self.stream(ssrc)).collect()
+    }
+
+    /// One source's sound: its packets, decoded in the order of their timestamps.
+    fn stream(&self, ssrc: u32) -> Option<Stream> {
+        let own = |p: &&Packet| p.ssrc == ssrc && self.audio.contains_key(&p.payload_type);
+        let mut packets: Vec<&Packet> = self.packets.iter().filter(own).collect();
+        let first = packets.first()?;
+        let (began, origin) = (first.at, first.timestamp);
+        let ahead = |p: &&Packet| i64::from(p.timestamp.wrapping_sub(origin) as i32);
+        packets.sort_by_key(ahead);
+        // The stream's true first packet may have come later; what lies far off by its timestamp is left out.
+        let steps = packets.first().and_then(|p| self.audio.get(&p.payload_type)).map_or(1, |c| Coder::steps(*c));
+        packets.retain(|p| (-8_000..=i64::from(LONGEST)).contains(&(ahead(p) / i64::from(steps))));
+        let first_timestamp = packets.first()?.timestamp;
+        let mut stream = Stream { ssrc, began, first_timestamp, samples: Vec::new() };
+        let mut coders: BTreeMap<u8, Coder> = BTreeMap::new();
+        let mut last = None;
+        for packet in packets {
+            let Some(codec) = self.audio.get(&packet.payload_type) else { continue };
+            if last == Some(packet.timestamp) {
+                continue;
+            }
+            last = Some(packet.timestamp);
+            let coder = coders.entry(packet.payload_type).or_insert_with(|| Coder::new(*codec));
+            let samples = coder.decode(&packet.payload);
+            let from = (packet.timestamp.wrapping_sub(first_timestamp) / Coder::steps(*codec)) as usize;
+            let to = from + samples.len();
+            if stream.samples.len() < to {
+                stream.samples.resize(to, 0);
+            }
+            stream.samples[from..to].copy_from_slice(&samples);
+        }
+        Some(stream)
     }
 
     /// The sound of all streams, one after the other.
@@ -193,35 +215,11 @@ impl Heard {
     }
 }
 
-fn put(stream: &mut Stream, packet: &Packet, codec: Codec) {
-    let mut offset = packet.timestamp.wrapping_sub(stream.first_timestamp) as i32;
-    if offset < 0 && offset > -8_000 {
-        // The stream's true first packet came second.
-        let shift = offset.unsigned_abs() as usize;
-        stream.samples.splice(0..0, std::iter::repeat_n(0, shift));
-        stream.first_timestamp = packet.timestamp;
-        offset = 0;
-    }
-    if offset < 0 || offset as u32 > LONGEST {
-        return;
-    }
-    let from = offset as usize;
-    let to = from + packet.payload.len();
-    if stream.samples.len() < to {
-        stream.samples.resize(to, 0);
-    }
-    for (sample, byte) in stream.samples[from..to].iter_mut().zip(&packet.payload) {
-        *sample = match codec {
-            Codec::Pcmu => g711::ulaw_decode(*byte),
-            Codec::Pcma => g711::alaw_decode(*byte),
-        };
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::disallowed_methods)]
 mod tests {
     use super::*;
+    use crate::testkit::companding as g711;
 
     fn rtp(sequence: u16, timestamp: u32, payload_type: u8, payload: &[u8]) -> Vec<u8> {
         let mut bytes = vec![0x80, payload_type];

@@ -2,12 +2,15 @@
 //! out on the sender's media clock; [`super::rtp_peer::RtpPeer`] and [`super::ua::UserAgent`] put them on the wire.
 //!
 //! ```text
-//! form            audio packets                 event packets            INFO
-//! Tone            ▁▁▁██████▁▁▁
-//! Event           ▁▁▁      ▁▁▁ (none meanwhile)    ······EEE
-//! ToneThenEvent   ▁▁▁██    ▁▁▁                       ····EEE
-//! ToneAndEvent    ▁▁▁██████▁▁▁                     ······EEE
-//! Info            ▁▁▁▁▁▁▁▁▁▁▁▁                                            one at the end
+//! form              audio packets                 event packets            INFO
+//! Tone              ▁▁▁██████▁▁▁
+//! Event             ▁▁▁      ▁▁▁ (none meanwhile)    ······EEE
+//! EventWithoutEnd   ▁▁▁      ▁▁▁ (none meanwhile)    ······
+//! ToneThenEvent     ▁▁▁██    ▁▁▁                       ····EEE
+//! ToneAndEvent      ▁▁▁██████▁▁▁                     ······EEE
+//! ToneAndLateEvent  ▁▁▁██████▁▁▁                        ······EEE
+//! Info              ▁▁▁▁▁▁▁▁▁▁▁▁                                            one at the end
+//! ToneAndInfo       ▁▁▁██████▁▁▁                                            one, before, within or after
 //! ```
 
 use rand::RngExt;
@@ -31,6 +34,54 @@ pub enum Form {
     ToneAndEvent,
     /// SIP INFO only.
     Info,
+    /// Tones, and the event behind them: it begins and ends so much later.
+    ToneAndLateEvent {
+        /// The event behind the tone, in ms.
+        lag_ms: u32,
+    },
+    /// Tones, and an INFO at some time around them.
+    ToneAndInfo {
+        /// From the key's onset to the INFO, in ms; negative when the INFO goes first.
+        offset_ms: i32,
+    },
+    /// RFC 4733 events that never end: no packet carries the end bit.
+    EventWithoutEnd,
+}
+
+impl Form {
+    /// Whether the key is in the audio.
+    pub fn sounds(self) -> bool {
+        !matches!(self, Form::Event | Form::EventWithoutEnd | Form::Info)
+    }
+
+    /// Whether the key is in event packets.
+    pub fn has_events(self) -> bool {
+        !matches!(self, Form::Tone | Form::Info | Form::ToneAndInfo { .. })
+    }
+
+    /// Whether the key is in an INFO.
+    pub fn has_info(self) -> bool {
+        matches!(self, Form::Info | Form::ToneAndInfo { .. })
+    }
+}
+
+/// How the two tones of a key press sound; the default is a good telephone's.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Tone {
+    /// Amplitude of row and column as factors of the usual.
+    pub gain: [f64; 2],
+    /// Deviation of row and column from their frequencies, in percent.
+    pub offset: [f64; 2],
+    /// Phase of row and column at the onset, in radians.
+    pub phase: [f64; 2],
+    /// An interruption: ms from the onset to it, and its length in ms.
+    pub hole: Option<(u32, u32)>,
+}
+
+impl Default for Tone {
+    fn default() -> Self {
+        Self { gain: [1.0; 2], offset: [0.0; 2], phase: [0.0; 2], hole: None }
+    }
 }
 
 /// One key press.
@@ -44,11 +95,14 @@ pub struct KeyPress {
     pub down_ms: u32,
     /// Pause after it in ms.
     pub gap_ms: u32,
+    /// Its tones, where its form has any.
+    pub tone: Tone,
 }
 
 /// The key presses of the characters of `text` (`0`–`9`, `*`, `#`, `A`–`D`; others are left out), all alike.
 pub fn typed(text: &str, form: Form, down_ms: u32, gap_ms: u32) -> Vec<KeyPress> {
-    text.chars().filter_map(Digit::from_char).map(|digit| KeyPress { digit, form, down_ms, gap_ms }).collect()
+    let press = |digit| KeyPress { digit, form, down_ms, gap_ms, tone: Tone::default() };
+    text.chars().filter_map(Digit::from_char).map(press).collect()
 }
 
 /// `count` random digits 0–9, each `down_ms` long with a pause of `gap_ms`, both drawn from their ranges.
@@ -67,6 +121,7 @@ pub fn random_digits(
                 form,
                 down_ms: random.random_range(down_ms.clone()),
                 gap_ms: random.random_range(gap_ms.clone()),
+                tone: Tone::default(),
             })
         })
         .collect()
@@ -81,6 +136,8 @@ pub struct Sent {
     pub onset: u64,
     /// The sample after the last.
     pub end: u64,
+    /// Its event packets: sent, and not lost on the peer's own line.
+    pub events: [u32; 2],
 }
 
 /// Keypad rows and columns in Hz (ITU-T Q.23).

@@ -167,7 +167,10 @@ mod tests {
         let mut heard = Heard::default();
         heard.expect_audio(8, Codec::Pcma);
         let rtp = "10.0.0.1:4000".parse().unwrap();
-        peer.set_toward(t0, Some(Toward { rtp, audio: (8, Codec::Pcma), events: None, ptime_ms: 20, send: true }));
+        peer.set_toward(
+            t0,
+            Some(Toward { rtp, audio: (8, Codec::Pcma), events: None, red: None, ptime_ms: 20, send: true }),
+        );
         peer.press(200, random_digits(&mut random, 40, Form::Tone, 50..=100, 50..=80));
         for ms in (0..8_000).step_by(20) {
             let now = t0 + Duration::from_millis(ms);

@@ -2,6 +2,7 @@
 //! Sans-IO like every core; `rt::peers` runs the same agents on real sockets. Nothing here runs in `tonewall run`.
 
 pub mod attack;
+pub mod coding;
 pub mod companding;
 pub mod heard;
 pub mod keying;

@@ -19,6 +19,8 @@ pub struct Conditions {
     pub jitter_ms: u32,
     /// Probability of loss.
     pub loss: f64,
+    /// Mean length of a loss in datagrams; 1 when each is lost by itself (Gilbert's model: the path is good or bad).
+    pub burst: f64,
     /// Probability that a datagram comes twice.
     pub duplicate: f64,
     /// Probability that a datagram is held back by 30 ms, behind its successors.
@@ -27,10 +29,12 @@ pub struct Conditions {
 
 impl Conditions {
     /// A local network: 1 ms, nothing lost.
-    pub const CLEAN: Conditions = Conditions { delay_ms: 1, jitter_ms: 0, loss: 0.0, duplicate: 0.0, reorder: 0.0 };
+    pub const CLEAN: Conditions =
+        Conditions { delay_ms: 1, jitter_ms: 0, loss: 0.0, burst: 1.0, duplicate: 0.0, reorder: 0.0 };
 
     /// A poor access line: 20–45 ms, 5 % lost, 3 % twice, 5 % out of order.
-    pub const POOR: Conditions = Conditions { delay_ms: 20, jitter_ms: 25, loss: 0.05, duplicate: 0.03, reorder: 0.05 };
+    pub const POOR: Conditions =
+        Conditions { delay_ms: 20, jitter_ms: 25, loss: 0.05, burst: 1.0, duplicate: 0.03, reorder: 0.05 };
 }
 
 /// How far a reordered datagram is held back.
@@ -55,19 +59,48 @@ pub struct Net {
     contents: std::collections::HashMap<u64, Datagram>,
     next: u64,
     lost: u64,
+    /// Paths that are losing everything now.
+    bad: std::collections::HashSet<(SocketAddr, SocketAddr)>,
 }
 
 impl Net {
     /// A network whose accidents `random` decides.
     pub fn new(random: Random) -> Self {
-        Self { random, flying: BinaryHeap::new(), contents: std::collections::HashMap::new(), next: 0, lost: 0 }
+        Self {
+            random,
+            flying: BinaryHeap::new(),
+            contents: std::collections::HashMap::new(),
+            next: 0,
+            lost: 0,
+            bad: std::collections::HashSet::new(),
+        }
     }
 
-    /// Puts a datagram on a path.
-    pub fn send(&mut self, now: Instant, datagram: Datagram, path: &Conditions) {
-        if self.random.random_bool(path.loss) {
+    /// Whether the next datagram of a path is lost.
+    fn loses(&mut self, ends: (SocketAddr, SocketAddr), path: &Conditions) -> bool {
+        if path.burst <= 1.0 || path.loss >= 1.0 {
+            return self.random.random_bool(path.loss);
+        }
+        // In the long run a share of `loss` is spent in the bad state, `burst` datagrams at a time.
+        let stay = if self.bad.contains(&ends) {
+            1.0 - 1.0 / path.burst
+        } else {
+            (path.loss / (path.burst * (1.0 - path.loss))).min(1.0)
+        };
+        let lost = self.random.random_bool(stay);
+        if lost {
+            self.bad.insert(ends);
+        } else {
+            self.bad.remove(&ends);
+        }
+        lost
+    }
+
+    /// Puts a datagram on a path; `false` when it is lost.
+    pub fn send(&mut self, now: Instant, datagram: Datagram, path: &Conditions) -> bool {
+        if self.loses((datagram.from, datagram.to), path) {
             self.lost += 1;
-            return;
+            return false;
         }
         let copies = if self.random.random_bool(path.duplicate) { 2 } else { 1 };
         for _ in 0..copies {
@@ -81,6 +114,7 @@ impl Net {
             self.contents.insert(self.next, datagram.clone());
             self.next += 1;
         }
+        true
     }
 
     /// The next datagram that has arrived by `now`.
@@ -128,6 +162,19 @@ mod tests {
     #[test]
     fn a_clean_network_changes_nothing() {
         assert_eq!(arrivals(1, &Conditions::CLEAN), (0..200).collect::<Vec<u8>>());
+    }
+
+    #[test]
+    fn losses_come_in_bursts_of_the_mean_length_asked_for() {
+        let path = Conditions { loss: 0.05, burst: 3.0, ..Conditions::CLEAN };
+        let mut net = Net::new(Random::seed_from_u64(4));
+        let address = "10.0.0.1:5060".parse().unwrap();
+        let datagram = Datagram { from: address, to: address, bytes: Vec::new() };
+        let fate: Vec<bool> = (0..60_000).map(|_| net.send(Instant::now(), datagram.clone(), &path)).collect();
+        let lost = fate.iter().filter(|came| !**came).count() as f64;
+        let bursts = fate.windows(2).filter(|pair| pair[0] && !pair[1]).count() as f64;
+        assert!((lost / 60_000.0 - 0.05).abs() < 0.008, "{lost}");
+        assert!((lost / bursts - 3.0).abs() < 0.4, "{}", lost / bursts);
     }
 
     #[test]

@@ -60,6 +60,8 @@ pub struct Audio {
     pub codecs: Vec<(u8, Codec)>,
     /// Telephone-event payload type and clock rate.
     pub events: Option<(u8, u32)>,
+    /// Payload type of RFC 2198 redundancy.
+    pub red: Option<u8>,
     /// Packet time wanted, in ms.
     pub ptime_ms: u32,
     /// Direction.
@@ -73,6 +75,7 @@ impl Audio {
         let family = if ip.is_ipv4() { "IP4" } else { "IP6" };
         let mut types: Vec<String> = self.codecs.iter().map(|(pt, _)| pt.to_string()).collect();
         types.extend(self.events.map(|(pt, _)| pt.to_string()));
+        types.extend(self.red.map(|pt| pt.to_string()));
         let mut text = format!(
             "v=0\r\no=peer {session} {version} IN {family} {ip}\r\ns=-\r\nc=IN {family} {ip}\r\nt=0 0\r\n\
              m=audio {} RTP/AVP {}\r\n",
@@ -88,6 +91,9 @@ impl Audio {
         }
         if let Some((pt, rate)) = self.events {
             text += &format!("a=rtpmap:{pt} telephone-event/{rate}\r\na=fmtp:{pt} 0-16\r\n");
+        }
+        if let Some(pt) = self.red {
+            text += &format!("a=rtpmap:{pt} red/8000\r\n");
         }
         text + &format!("a=ptime:{}\r\na={}\r\n", self.ptime_ms, self.direction.word())
     }
@@ -116,6 +122,7 @@ impl Audio {
                         rtp: SocketAddr::new(IpAddr::from([0, 0, 0, 0]), port),
                         codecs,
                         events: None,
+                        red: None,
                         ptime_ms: 20,
                         direction: Direction::SendRecv,
                     });
@@ -150,6 +157,10 @@ impl Audio {
                 self.events.get_or_insert((pt, rate));
                 return;
             }
+            "red" => {
+                self.red.get_or_insert(pt);
+                return;
+            }
             "pcmu" => Codec::Pcmu,
             "pcma" => Codec::Pcma,
             _ => return,
@@ -169,6 +180,7 @@ mod tests {
             rtp: "127.0.0.1:4000".parse().unwrap(),
             codecs: vec![(8, Codec::Pcma), (0, Codec::Pcmu)],
             events: Some((101, 8_000)),
+            red: Some(121),
             ptime_ms: 30,
             direction: Direction::SendOnly,
         }

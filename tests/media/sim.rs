@@ -183,6 +183,7 @@ impl Sim {
             rtp: our_address(leg),
             audio: (type_of(codec), codec),
             events: events.then_some((EVENTS, 8_000)),
+            red: None,
             ptime_ms: u32::from(self.plan.ptime_ms),
             send: true,
         };

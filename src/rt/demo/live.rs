@@ -123,9 +123,13 @@ impl State {
         let (keys, started) = caller.with(|phone, _| (phone.rtp.keyed().to_vec(), phone.rtp.started()));
         let Some(started) = started else { return Vec::new() };
         let form = |form| match form {
-            Form::Tone | Form::ToneThenEvent { .. } | Form::ToneAndEvent => KeyForm::Tone,
-            Form::Event => KeyForm::Event,
+            Form::Event | Form::EventWithoutEnd => KeyForm::Event,
             Form::Info => KeyForm::Info,
+            Form::Tone
+            | Form::ToneThenEvent { .. }
+            | Form::ToneAndEvent
+            | Form::ToneAndLateEvent { .. }
+            | Form::ToneAndInfo { .. } => KeyForm::Tone,
         };
         keys.iter()
             .map(|key| Keyed {

@@ -47,6 +47,9 @@ pub struct Profile {
     pub codecs: Vec<Codec>,
     /// Telephone-event payload type and clock rate it declares.
     pub events: Option<(u8, u32)>,
+    /// Payload type of RFC 2198 redundancy it declares. It sends redundancy whether or not the other side takes it, when
+    /// [`RtpPeer::send_redundant`] says so.
+    pub red: Option<u8>,
     /// Packet time in ms.
     pub ptime_ms: u32,
     /// How it takes calls.
@@ -62,6 +65,7 @@ impl Profile {
             user: user.to_owned(),
             codecs: vec![Codec::Pcmu, Codec::Pcma],
             events: Some((101, 8_000)),
+            red: None,
             ptime_ms: 20,
             answer: Answer::After(200),
             headers: Vec::new(),

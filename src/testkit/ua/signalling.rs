@@ -183,6 +183,7 @@ impl UserAgent {
             rtp: self.media,
             codecs: self.profile.codecs.iter().map(|c| (payload_type(*c), *c)).collect(),
             events: self.profile.events,
+            red: self.profile.red,
             ptime_ms: self.profile.ptime_ms,
             direction: self.direction,
         };
@@ -205,7 +206,7 @@ impl UserAgent {
         self.sdp.1 += 1;
         let direction = remote.direction.answered();
         let (rtp, ptime_ms) = (self.media, self.profile.ptime_ms);
-        Audio { rtp, codecs: taken, events, ptime_ms, direction }.print(self.sdp.0, self.sdp.1).into_bytes()
+        Audio { rtp, codecs: taken, events, red: None, ptime_ms, direction }.print(self.sdp.0, self.sdp.1).into_bytes()
     }
 
     pub(super) fn set_remote(&mut self, now: Instant, remote: &Audio) {
@@ -215,6 +216,7 @@ impl UserAgent {
             rtp: remote.rtp,
             audio,
             events: remote.events.filter(|_| self.profile.events.is_some()),
+            red: self.profile.red,
             ptime_ms: self.profile.ptime_ms,
             send: remote.direction.receives() && self.direction.sends(),
         });

@@ -3,7 +3,9 @@
 //!
 //! The sender's clock is a count of 8 kHz samples from the start of its stream. Each packet time it takes that many
 //! samples from its source, lays the tones of the keys that are down over them, and sends audio, event packets or both,
-//! as each key's [`Form`] says.
+//! as each key's [`Form`] says. A line of its own may lose, delay, repeat and reorder what it sends.
+
+mod pressed;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -11,15 +13,17 @@ use std::time::{Duration, Instant};
 
 use rand::RngExt;
 
-use super::companding as g711;
+use super::coding::Coder;
 use super::heard::Heard;
-use super::keys::{Form, KeyPress, Sent, frequencies};
+use super::keys::{KeyPress, Sent};
+use super::net::{Conditions, Datagram, Net};
 use super::speech::Talker;
 use crate::base::Random;
 use crate::base::secret::Digit;
 use crate::config::Codec;
 use crate::dsp::level;
 use crate::dsp::noise::Noise;
+use pressed::Down;
 
 /// An endless (or ending, then silent) source of 8 kHz linear samples.
 pub type Sound = Box<dyn Iterator<Item = i16> + Send>;
@@ -60,31 +64,16 @@ pub struct Toward {
     pub audio: (u8, Codec),
     /// Telephone-event payload type and clock rate, when the other side takes events.
     pub events: Option<(u8, u32)>,
+    /// Payload type of our own redundancy, when we declared one.
+    pub red: Option<u8>,
     /// Packet time in ms.
     pub ptime_ms: u32,
     /// Whether to send at all (hold).
     pub send: bool,
 }
 
-/// Level of one tone of a pair: peak amplitude −9 dBm0 or so, as telephones send.
-const TONE_PEAK: f64 = 5_200.0;
-/// How many times the last event packet is sent (RFC 4733 section 2.5.1.4).
-const END_PACKETS: usize = 3;
 /// Packets that may be sent late in one turn before the sender gives up catching up and moves its schedule.
 const CATCH_UP: u32 = 50;
-
-struct Down {
-    sent: Sent,
-    event: Option<EventRun>,
-    info_due: bool,
-}
-
-struct EventRun {
-    timestamp: u32,
-    from: u64,
-    started: bool,
-    done: bool,
-}
 
 /// One side's media.
 pub struct RtpPeer {
@@ -104,6 +93,12 @@ pub struct RtpPeer {
     keep_spoken: bool,
     payloads: Vec<u8>,
     sent_packets: u64,
+    coder: Option<(Codec, Coder)>,
+    redundant: bool,
+    /// The packet before, as redundancy repeats it: payload type, timestamp, payload.
+    before: Option<(u8, u32, Vec<u8>)>,
+    line: Option<(Net, Conditions)>,
+    lost: Vec<(u64, u64)>,
     out: VecDeque<(SocketAddr, Vec<u8>)>,
     infos: VecDeque<(Digit, u32)>,
     /// What came back.
@@ -130,6 +125,11 @@ impl RtpPeer {
             keep_spoken: true,
             payloads: Vec::new(),
             sent_packets: 0,
+            coder: None,
+            redundant: false,
+            before: None,
+            line: None,
+            lost: Vec::new(),
             out: VecDeque::new(),
             infos: VecDeque::new(),
             heard: Heard::default(),
@@ -164,6 +164,22 @@ impl RtpPeer {
         self.gain = gain;
     }
 
+    /// Sends audio and events as RFC 2198 redundancy from now on, each packet with the one before it, where a payload
+    /// type was declared for it.
+    pub fn send_redundant(&mut self, redundant: bool) {
+        self.redundant = redundant;
+    }
+
+    /// Puts a line before the RTP port that does `conditions` to what is sent from now on.
+    pub fn set_line(&mut self, conditions: Conditions, random: Random) {
+        self.line = Some((Net::new(random), conditions));
+    }
+
+    /// Stretches of the sender's clock whose audio packets the line lost.
+    pub fn lost(&self) -> &[(u64, u64)] {
+        &self.lost
+    }
+
     /// Whether to keep all samples and payloads sent, for comparison (the default). Long load runs turn it off.
     pub fn keep_spoken(&mut self, keep: bool) {
         self.keep_spoken = keep;
@@ -175,8 +191,7 @@ impl RtpPeer {
         for press in keys {
             let end = at + u64::from(press.down_ms) * 8;
             let next = end + u64::from(press.gap_ms) * 8;
-            let info_due = press.form == Form::Info;
-            self.plan.push_back(Down { sent: Sent { press, onset: at, end }, event: None, info_due });
+            self.plan.push_back(Down::new(Sent { press, onset: at, end, events: [0; 2] }));
             at = next;
         }
         self.planned_until = at;
@@ -219,7 +234,8 @@ impl RtpPeer {
 
     /// When [`RtpPeer::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.next
+        let line = self.line.as_ref().and_then(|(net, _)| net.poll_timeout());
+        [self.next, line].into_iter().flatten().min()
     }
 
     /// The next datagram to send from the RTP port.
@@ -234,125 +250,131 @@ impl RtpPeer {
 
     /// Sends every packet that is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let Some(toward) = self.toward.clone() else { return };
-        let ptime = Duration::from_millis(u64::from(toward.ptime_ms));
-        let mut turns = 0;
-        while let Some(at) = self.next.filter(|at| *at <= now) {
-            self.packet_time(&toward);
-            turns += 1;
-            let next = at + ptime;
-            self.next = Some(if turns > CATCH_UP { now + ptime } else { next });
+        if let Some(toward) = self.toward.clone() {
+            let ptime = Duration::from_millis(u64::from(toward.ptime_ms));
+            let mut turns = 0;
+            while let Some(at) = self.next.filter(|at| *at <= now) {
+                // The line takes each packet at the time it should have been sent: how late we are is no jitter of its.
+                self.packet_time(at, &toward);
+                turns += 1;
+                let next = at + ptime;
+                self.next = Some(if turns > CATCH_UP { now + ptime } else { next });
+            }
+        }
+        if let Some((net, _)) = &mut self.line {
+            while let Some(datagram) = net.receive(now) {
+                self.out.push_back((datagram.to, datagram.bytes));
+            }
         }
     }
 
-    fn packet_time(&mut self, toward: &Toward) {
+    fn packet_time(&mut self, at: Instant, toward: &Toward) {
         let count = u64::from(toward.ptime_ms) * 8;
         let (from, to) = (self.position, self.position + count);
         let mut samples: Vec<i16> = (0..count).map(|_| self.sound.next().unwrap_or(0)).collect();
         let mut audio = true;
-        for at in 0..self.plan.len() {
-            self.lay_tone(at, from, &mut samples);
-            audio &= !self.send_event(at, from, to, toward);
+        for place in 0..self.plan.len() {
+            self.plan[place].lay_tone(self.gain, from, &mut samples);
+            audio &= !self.send_event(at, place, from, to, toward);
         }
         if audio && toward.send {
-            let payload: Vec<u8> = samples
-                .iter()
-                .map(|s| match toward.audio.1 {
-                    Codec::Pcmu => g711::ulaw_encode(*s),
-                    Codec::Pcma => g711::alaw_encode(*s),
-                })
-                .collect();
+            let (payload_type, codec) = toward.audio;
+            if self.coder.as_ref().is_none_or(|(of, _)| *of != codec) {
+                self.coder = Some((codec, Coder::new(codec)));
+            }
+            let payload = self.coder.as_mut().map(|(_, coder)| coder.encode(&samples)).unwrap_or_default();
             if self.keep_spoken {
                 self.payloads.extend_from_slice(&payload);
             }
             let marker = self.sent_packets == 0;
-            self.push_rtp(toward, toward.audio.0, marker, self.timestamp(from), &payload);
+            if !self.push_rtp(at, toward, payload_type, marker, self.timestamp(from, codec), &payload) {
+                self.lost.push((from, to));
+            }
         }
         if self.keep_spoken {
             self.spoken.extend_from_slice(&samples);
         }
         self.position = to;
-        while self.plan.front().is_some_and(|down| down.sent.end <= to) {
-            let Some(down) = self.plan.pop_front() else { break };
-            if down.info_due {
-                self.infos.push_back((down.sent.press.digit.clone(), down.sent.press.down_ms));
-            }
-            self.log.push(down.sent);
+        for down in &mut self.plan {
+            self.infos.extend(down.info_due(to));
         }
-    }
-
-    /// Lays the tone of a planned key over the samples from `from`, where its form has one.
-    fn lay_tone(&self, at: usize, from: u64, samples: &mut [i16]) {
-        let sent = &self.plan[at].sent;
-        let end = match sent.press.form {
-            Form::Tone | Form::ToneAndEvent => sent.end,
-            Form::ToneThenEvent { lead_ms } => sent.end.min(sent.onset + u64::from(lead_ms) * 8),
-            Form::Event | Form::Info => return,
-        };
-        let (row, column) = frequencies(&sent.press.digit);
-        for (place, sample) in samples.iter_mut().enumerate() {
-            let clock = from + place as u64;
-            if clock < sent.onset || clock >= end {
-                continue;
-            }
-            let t = (clock - sent.onset) as f64 * std::f64::consts::TAU / 8_000.0;
-            let tone = TONE_PEAK * self.gain * ((row * t).sin() + (column * t).sin());
-            *sample = (f64::from(*sample) + tone).clamp(-32_768.0, 32_767.0) as i16;
+        while self.plan.front().is_some_and(|down| down.is_over(to, toward)) {
+            self.log.extend(self.plan.pop_front().map(|down| down.sent));
         }
     }
 
     /// Sends this packet time's event packets of a planned key; tells whether they stand in for the audio packet.
-    fn send_event(&mut self, at: usize, from: u64, to: u64, toward: &Toward) -> bool {
+    fn send_event(&mut self, at: Instant, place: usize, from: u64, to: u64, toward: &Toward) -> bool {
         let Some((payload_type, clock_rate)) = toward.events else { return false };
-        let Down { sent, event, .. } = &mut self.plan[at];
-        let (begins, instead) = match sent.press.form {
-            Form::Event => (sent.onset, true),
-            Form::ToneThenEvent { lead_ms } => (sent.onset + u64::from(lead_ms) * 8, true),
-            Form::ToneAndEvent => (sent.onset, false),
-            Form::Tone | Form::Info => return false,
-        };
-        // An event starts with the packet in which its key went down, and no sooner than its lead has sounded.
-        if to <= begins || begins >= sent.end || (from < begins && instead && sent.press.form != Form::Event) {
-            return false;
-        }
-        let timestamp = self.first_timestamp.wrapping_add(from as u32);
-        let run = event.get_or_insert(EventRun { timestamp, from, started: false, done: false });
-        if run.done {
-            return false;
-        }
-        let last = sent.end <= to;
-        let samples = if last { sent.end.max(run.from + 1) - run.from } else { to - run.from };
-        let duration = (samples * u64::from(clock_rate) / 8_000).min(0xffff) as u16;
-        let (marker, timestamp) = (!run.started, run.timestamp);
-        run.started = true;
-        run.done = last;
-        let code = sent.press.digit.expose_event();
-        let [high, low] = duration.to_be_bytes();
-        let payload = [code, if last { 0x8a } else { 0x0a }, high, low];
-        for copy in 0..if last { END_PACKETS } else { 1 } {
+        let now = self.timestamp(from, toward.audio.1);
+        let Some(report) = self.plan[place].event(now, from, to, clock_rate) else { return false };
+        for copy in 0..report.copies {
             if toward.send {
-                self.push_rtp(toward, payload_type, marker && copy == 0, timestamp, &payload);
+                let marker = report.marker && copy == 0;
+                let came = self.push_rtp(at, toward, payload_type, marker, report.timestamp, &report.payload);
+                let counts = &mut self.plan[place].sent.events;
+                counts[0] += 1;
+                counts[1] += u32::from(came);
             }
         }
-        instead
+        report.instead
     }
 
-    fn timestamp(&self, position: u64) -> u32 {
-        self.first_timestamp.wrapping_add(position as u32)
+    fn timestamp(&self, position: u64, codec: Codec) -> u32 {
+        self.first_timestamp.wrapping_add((position as u32).wrapping_mul(Coder::steps(codec)))
     }
 
-    fn push_rtp(&mut self, toward: &Toward, payload_type: u8, marker: bool, timestamp: u32, payload: &[u8]) {
-        let mut bytes = Vec::with_capacity(12 + payload.len());
+    /// Puts a packet on the line; `false` when it is lost there.
+    fn push_rtp(
+        &mut self,
+        at: Instant,
+        toward: &Toward,
+        payload_type: u8,
+        marker: bool,
+        timestamp: u32,
+        payload: &[u8],
+    ) -> bool {
+        let red = toward.red.filter(|_| self.redundant);
+        let mut bytes = Vec::with_capacity(12 + 2 * payload.len() + 5);
         bytes.push(0x80);
-        bytes.push(payload_type | if marker { 0x80 } else { 0 });
+        bytes.push(red.unwrap_or(payload_type) | if marker { 0x80 } else { 0 });
         bytes.extend_from_slice(&self.sequence.to_be_bytes());
         bytes.extend_from_slice(&timestamp.to_be_bytes());
         bytes.extend_from_slice(&self.ssrc.to_be_bytes());
+        if red.is_some() {
+            let before = self.before.replace((payload_type, timestamp, payload.to_vec()));
+            bytes.extend(redundant(before.as_ref(), payload_type, timestamp));
+        }
         bytes.extend_from_slice(payload);
         self.sequence = self.sequence.wrapping_add(1);
         self.sent_packets += 1;
-        self.out.push_back((toward.rtp, bytes));
+        match &mut self.line {
+            None => {
+                self.out.push_back((toward.rtp, bytes));
+                true
+            }
+            Some((net, conditions)) => net.send(at, Datagram { from: toward.rtp, to: toward.rtp, bytes }, conditions),
+        }
     }
+}
+
+/// What stands before the primary payload in a redundant packet (RFC 2198 section 3): headers and the earlier block,
+/// where it fits.
+fn redundant(before: Option<&(u8, u32, Vec<u8>)>, payload_type: u8, timestamp: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if let Some((earlier_type, earlier, block)) = before {
+        let offset = timestamp.wrapping_sub(*earlier);
+        if offset < 1 << 14 && block.len() < 1 << 10 {
+            let word = (offset << 10) | block.len() as u32;
+            bytes.push(0x80 | earlier_type);
+            bytes.extend_from_slice(&word.to_be_bytes()[1..]);
+            bytes.push(payload_type);
+            bytes.extend_from_slice(block);
+            return bytes;
+        }
+    }
+    bytes.push(payload_type);
+    bytes
 }
 
 #[cfg(test)]
@@ -360,7 +382,8 @@ impl RtpPeer {
 mod tests {
     use super::*;
     use crate::testkit::heard::Packet;
-    use crate::testkit::keys::typed;
+    use crate::testkit::keys::{Form, typed};
+    use crate::testkit::rtp_peer::pressed::END_PACKETS;
     use rand::SeedableRng;
 
     fn toward() -> Toward {
@@ -368,14 +391,20 @@ mod tests {
             rtp: "127.0.0.1:4000".parse().unwrap(),
             audio: (0, Codec::Pcmu),
             events: Some((101, 8_000)),
+            red: Some(121),
             ptime_ms: 20,
             send: true,
         }
     }
 
     fn run(form: Form, ms: u64) -> (Vec<Packet>, RtpPeer) {
+        run_with(form, ms, |_| {})
+    }
+
+    fn run_with(form: Form, ms: u64, change: impl FnOnce(&mut RtpPeer)) -> (Vec<Packet>, RtpPeer) {
         let t0 = Instant::now();
         let mut peer = RtpPeer::new(&mut Random::seed_from_u64(1));
+        change(&mut peer);
         peer.set_toward(t0, Some(toward()));
         peer.press(100, typed("5", form, 100, 60));
         let mut packets = Vec::new();
@@ -436,5 +465,54 @@ mod tests {
         let (digit, ms) = peer.poll_info().unwrap();
         assert_eq!((digit.expose_char(), ms), ('5', 100));
         assert!(peer.poll_info().is_none());
+    }
+
+    #[test]
+    fn a_late_event_begins_and_ends_behind_its_tone() {
+        let (packets, peer) = run(Form::ToneAndLateEvent { lag_ms: 60 }, 400);
+        let audio: Vec<_> = packets.iter().filter(|p| p.payload_type == 0).collect();
+        assert_eq!(audio.len(), 20);
+        let events: Vec<_> = packets.iter().filter(|p| p.payload_type == 101).collect();
+        assert_eq!(events[0].timestamp.wrapping_sub(audio[0].timestamp), 160 * 8);
+        assert_eq!(events.last().unwrap().payload, [5, 0x8a, 3, 32]);
+        assert!(!peer.is_keying() && peer.keyed()[0].events == [7, 7]);
+    }
+
+    #[test]
+    fn an_event_may_stay_without_an_end_and_an_info_may_come_first() {
+        let (packets, _) = run(Form::EventWithoutEnd, 400);
+        let events: Vec<_> = packets.iter().filter(|p| p.payload_type == 101).collect();
+        assert!(events.len() == 5 && events.iter().all(|p| p.payload[1] & 0x80 == 0));
+        let mut peer = run(Form::ToneAndInfo { offset_ms: -60 }, 60).1;
+        assert_eq!(peer.poll_info().unwrap().0.expose_char(), '5');
+        let mut peer = run(Form::ToneAndInfo { offset_ms: 300 }, 380).1;
+        assert!(peer.poll_info().is_none() && peer.is_keying());
+        assert!(run(Form::ToneAndInfo { offset_ms: 300 }, 420).1.poll_info().is_some());
+    }
+
+    #[test]
+    fn redundancy_repeats_the_packet_before() {
+        let (packets, _) = run_with(Form::Event, 400, |peer| peer.send_redundant(true));
+        assert!(packets.iter().all(|p| p.payload_type == 121));
+        let blocks = |p: &Packet| {
+            let blocks = crate::rtp::red::blocks(&p.payload, p.timestamp).unwrap();
+            blocks.iter().map(|b| (b.payload_type, b.timestamp, b.payload.to_vec())).collect::<Vec<_>>()
+        };
+        assert_eq!(blocks(&packets[0]).len(), 1);
+        for pair in packets.windows(2) {
+            let (first, second) = (blocks(&pair[0]), blocks(&pair[1]));
+            assert_eq!(second[0], *first.last().unwrap());
+        }
+        assert!(packets.iter().any(|p| blocks(p).last().unwrap().0 == 101));
+    }
+
+    #[test]
+    fn a_line_loses_and_delays_and_the_peer_knows_what_was_lost() {
+        let bad = Conditions { loss: 0.2, jitter_ms: 30, ..Conditions::CLEAN };
+        let (packets, peer) = run_with(Form::Tone, 2_000, |peer| peer.set_line(bad, Random::seed_from_u64(9)));
+        let lost = peer.lost().len();
+        assert!((8..35).contains(&lost), "{lost}");
+        assert!(packets.len() + lost > 97 && packets.len() + lost <= 100);
+        assert!(!packets.is_sorted_by_key(|p| p.timestamp.wrapping_sub(packets[0].timestamp) as i32));
     }
 }
