@@ -5,7 +5,9 @@
 use super::line::Known;
 use crate::config::MaskKind;
 use crate::dsp::PER_MS;
-use crate::dsp::level::Background;
+use crate::dsp::background::Background;
+use crate::dsp::level::clamp;
+use crate::dsp::lpc::{Model, Shaper};
 use crate::dsp::noise::Noise;
 
 /// Masked stretches are rounded up to this many samples (40 ms).
@@ -14,6 +16,7 @@ const STEP: usize = 40 * PER_MS;
 /// The mask of one direction.
 pub(super) struct Mask {
     noise: Noise,
+    shaper: Shaper,
     background: Background,
     /// Samples of the masked stretch so far; 0 outside of one.
     masked: usize,
@@ -23,12 +26,25 @@ pub(super) struct Mask {
 
 impl Mask {
     pub(super) fn new(seed: u64) -> Self {
-        Self { noise: Noise::new(seed), background: Background::new(), masked: 0, calm: u64::MAX / 2 }
+        Self {
+            noise: Noise::new(seed),
+            shaper: Shaper::new(),
+            background: Background::new(),
+            masked: 0,
+            calm: u64::MAX / 2,
+        }
     }
 
-    /// Learns the line's level from audio that is relayed or clean.
+    /// Learns the line's level and spectrum from audio that is relayed or clean.
     pub(super) fn learn(&mut self, samples: &[i16]) {
         self.background.feed(samples);
+        self.shaper.follow(samples);
+    }
+
+    /// Audio goes out of which nothing is to be learnt: a digit may be in it.
+    pub(super) fn overhear(&mut self, samples: &[i16]) {
+        self.background.interrupt();
+        self.shaper.follow(samples);
     }
 
     /// The line's background, rms in linear units.
@@ -63,20 +79,27 @@ impl Mask {
             self.learn(frame);
             return;
         }
-        let rms = self.background();
+        self.background.interrupt();
+        let (rms, model) = (self.background.rms(), *self.background.model());
         for (sample, known) in frame.iter_mut().zip(known) {
-            if *known != Known::Clean {
-                let mut one = [0];
-                self.noise.fill(rms, &mut one);
-                *sample = one[0];
+            match known {
+                Known::Clean => self.shaper.follow(std::slice::from_ref(sample)),
+                Known::No | Known::Digit => *sample = self.noise(&model, rms),
             }
         }
     }
 
     /// Fills a frame with the line's noise.
     pub(super) fn fill(&mut self, frame: &mut [i16]) {
-        let rms = self.background();
-        self.noise.fill(rms, frame);
+        self.background.interrupt();
+        let (rms, model) = (self.background.rms(), *self.background.model());
+        for sample in frame {
+            *sample = self.noise(&model, rms);
+        }
+    }
+
+    fn noise(&mut self, model: &Model, rms: f32) -> i16 {
+        clamp(self.shaper.next(model, rms, self.noise.gaussian()))
     }
 }
 
@@ -112,16 +135,109 @@ mod tests {
         assert!(frame[80..].iter().all(|s| *s == 1_000));
     }
 
-    #[test]
-    fn noise_is_as_loud_as_the_line() {
-        let mut mask = Mask::new(3);
-        let mut line = Noise::new(9);
-        for _ in 0..200 {
-            let mut frame = [0; 160];
-            line.fill(300.0, &mut frame);
-            mask.learn(&frame);
+    /// A line of noise with a spectrum: two poles, at `hz` with this radius, then a tilt.
+    fn coloured(seed: u64, level: f32, (hz, radius, tilt): (f32, f32, f32), count: usize) -> Vec<i16> {
+        let mut noise = Noise::new(seed);
+        let cosine = (std::f32::consts::TAU * hz / 8_000.0).cos();
+        let (mut a, mut b, mut before) = (0.0f32, 0.0f32, 0.0f32);
+        let mut raw: Vec<f32> = (0..count)
+            .map(|_| {
+                let y = noise.gaussian() + 2.0 * radius * cosine * a - radius * radius * b;
+                (b, a) = (a, y);
+                before = y + tilt * before;
+                before
+            })
+            .collect();
+        let rms = (raw.iter().map(|s| s * s).sum::<f32>() / count as f32).sqrt();
+        raw.iter_mut().for_each(|s| *s *= crate::dsp::level::rms(level) / rms);
+        // As the line brings it: through G.711.
+        raw.into_iter().map(|s| crate::dsp::g711::ulaw_decode(crate::dsp::g711::ulaw_encode(clamp(s)))).collect()
+    }
+
+    const COLOURS: [(f32, f32, f32); 6] = [
+        (1_000.0, 0.0, 0.0),
+        (300.0, 0.9, 0.0),
+        (1_200.0, 0.8, 0.0),
+        (2_800.0, 0.9, 0.0),
+        (120.0, 0.9, 0.5),
+        (500.0, 0.7, -0.7),
+    ];
+
+    /// Power in dB in bands of 250 Hz from 250 to 3,500 Hz.
+    fn bands(samples: &[i16]) -> Vec<f64> {
+        let windows = samples.chunks_exact(256);
+        let count = windows.len() as f64;
+        let mut power = vec![0.0f64; 13];
+        for window in windows {
+            for bin in 8..112 {
+                let (mut re, mut im) = (0.0, 0.0);
+                for (n, sample) in window.iter().enumerate() {
+                    let hann = 0.5 - 0.5 * (std::f64::consts::TAU * n as f64 / 256.0).cos();
+                    let angle = std::f64::consts::TAU * bin as f64 * n as f64 / 256.0;
+                    re += hann * f64::from(*sample) * angle.cos();
+                    im += hann * f64::from(*sample) * angle.sin();
+                }
+                power[(bin - 8) / 8] += (re * re + im * im) / count;
+            }
         }
-        let rms = mask.background();
-        assert!((200.0..330.0).contains(&rms), "{rms}");
+        power.into_iter().map(|p| 10.0 * (p + 1e-9).log10()).collect()
+    }
+
+    fn masked_noise(mask: &mut Mask, count: usize) -> Vec<i16> {
+        let mut out = Vec::new();
+        while out.len() < count {
+            let mut frame = [0; 160];
+            mask.apply(MaskKind::ComfortNoise, &mut frame, &[Known::Digit; 160]);
+            out.extend(frame);
+        }
+        out
+    }
+
+    #[test]
+    fn noise_has_the_level_and_the_spectrum_of_the_line() {
+        for (n, colour) in COLOURS.into_iter().enumerate() {
+            for level in [-60.0, -50.0, -35.0] {
+                let line = coloured(n as u64, level, colour, 80_000);
+                let mut mask = Mask::new(3);
+                line[..40_000].chunks_exact(160).for_each(|frame| mask.learn(frame));
+                let noise = masked_noise(&mut mask, 40_000);
+                let power = |s: &[i16]| 10.0 * f64::from(crate::dsp::level::mean_square(s)).log10();
+                let louder = power(&noise) - power(&line[40_000..]);
+                let (ours, theirs) = (bands(&noise), bands(&line[40_000..]));
+                let squares: f64 = ours.iter().zip(&theirs).map(|(a, b)| (a - b).powi(2)).sum();
+                let distance = (squares / ours.len() as f64).sqrt();
+                eprintln!("{colour:?} at {level} dBm0: {louder:+.2} dB, log-spectral distance {distance:.2} dB");
+                assert!(louder.abs() <= 1.0, "{colour:?} at {level}: {louder} dB");
+                assert!(distance <= 3.0, "{colour:?} at {level}: {distance} dB {ours:?} {theirs:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_masked_teaches_the_noise_nothing() {
+        let line = coloured(1, -50.0, COLOURS[1], 80_000);
+        let key = |event: u8| {
+            let digit = crate::base::secret::Digit::from_event(event).expect("a key");
+            crate::dsp::tone::TwoTone::key(&digit, -12.0)
+        };
+        // One line without keys, and one each with every key: masked stretches hold the key's tones.
+        let told: Vec<Vec<i16>> = (0..17u8)
+            .map(|event| {
+                let mut mask = Mask::new(9);
+                for (n, frame) in line.chunks_exact(160).enumerate() {
+                    let mut frame: [i16; 160] = frame.try_into().unwrap();
+                    let mut known = [Known::Clean; 160];
+                    if n % 10 > 5 {
+                        if event < 16 {
+                            key(event).fill(&mut frame);
+                        }
+                        known.fill(Known::Digit);
+                    }
+                    mask.apply(MaskKind::ComfortNoise, &mut frame, &known);
+                }
+                masked_noise(&mut mask, 8_000)
+            })
+            .collect();
+        assert!(told.iter().all(|noise| *noise == told[0]), "the noise depends on what was masked");
     }
 }

@@ -35,13 +35,18 @@ impl Path {
         for (to, from) in frame.iter_mut().zip(linear.clone()) {
             *to = from;
         }
-        self.mask.learn(&frame[..payload.len().min(LONGEST)]);
         if self.order == Order::Listen {
             self.line.reach(position);
             self.line.lay(position, linear);
             self.hear(now, self.timeline.edge());
             self.line.pass();
             self.drain_presses();
+        }
+        let frame = &frame[..payload.len().min(LONGEST)];
+        if self.order == Order::Listen && !self.line.is_clear() {
+            self.mask.overhear(frame);
+        } else {
+            self.mask.learn(frame);
         }
         let Some((to, payload_type)) = self.target(codec) else { return self.relay.leave_out(arrival) };
         let Some(place) = self.relay.place(now, arrival, &self.stream) else { return };
