@@ -136,6 +136,21 @@ fn early_media_is_announced_before_the_answer() {
 }
 
 #[test]
+fn reliable_early_media_is_acknowledged_on_both_legs() {
+    flow("reliable", &Plan::new(), "uac_reliable", "uas_reliable");
+}
+
+#[test]
+fn a_plain_caller_hears_reliable_early_media() {
+    flow("reliable_callee", &Plan::new(), "uac_early_media", "uas_reliable");
+}
+
+#[test]
+fn a_caller_that_requires_100rel_is_served_by_a_plain_callee() {
+    flow("reliable_caller", &Plan::new(), "uac_reliable", "uas_early_media");
+}
+
+#[test]
 fn a_late_offer_is_answered_in_the_ack() {
     flow("late_offer", &Plan::new(), "uac_late_offer", "uas_late_offer");
 }

@@ -11,16 +11,16 @@ use super::routing::{self, NoRoute};
 use super::setup::{Caller, SettingUp};
 use super::shared::Shared;
 use super::{bodies, established};
-use crate::config::TrunkId;
+use crate::config::{Extension, Trunk, TrunkId};
 use crate::sdp::negotiate::read_peer;
 use crate::sip::msg::{HeaderName, Uri};
-use crate::sip::{Flow, Method, Request, ServerId};
+use crate::sip::{Flow, Method, Request, ServerId, reliable};
 
 /// A request outside any dialog that is not an INVITE: answers or refuses it.
-pub(super) fn handle_outside(now: Instant, s: &mut Shared, id: ServerId, request: &Request) {
+pub(super) fn handle_outside(now: Instant, s: &mut Shared, trunk: TrunkId, (id, request): (ServerId, &Request)) {
     let why = match &request.method {
         Method::Options => {
-            let answer = match extensions(request) {
+            let answer = match extensions(&s.config.trunks[trunk.0], request) {
                 Ok(()) => established::capabilities(request),
                 Err(why) => why.response(request),
             };
@@ -38,12 +38,33 @@ pub(super) fn handle_outside(now: Instant, s: &mut Shared, id: ServerId, request
     s.endpoint.reject(now, id, why.response(request));
 }
 
-/// Every extension a request demands is one we do not have (RFC 3261 section 8.2.2.3).
-pub(super) fn extensions(request: &Request) -> Result<(), Refused> {
+/// Every extension that a trunk may allow.
+pub(super) const KNOWN: [&str; 1] = [reliable::TAG];
+
+/// Refuses a request that demands an extension its trunk does not have (RFC 3261 section 8.2.2.3).
+pub(super) fn extensions(trunk: &Trunk, request: &Request) -> Result<(), Refused> {
+    let is_known = |tag: &&[u8]| {
+        let is = |name: &str| name.as_bytes().eq_ignore_ascii_case(tag);
+        is(reliable::TAG) && trunk.methods.reliable != Extension::Off
+    };
     let headers = &request.headers;
-    let demanded = headers.items(HeaderName::Require).chain(headers.items(HeaderName::ProxyRequire));
+    let demanded = headers.items(HeaderName::Require).filter(|tag| !is_known(tag));
+    let demanded = demanded.chain(headers.items(HeaderName::ProxyRequire));
     let unknown: Vec<_> = demanded.take(16).map(String::from_utf8_lossy).collect();
     if unknown.is_empty() { Ok(()) } else { Err(Refused::extensions(&unknown.join(", "))) }
+}
+
+/// Whether provisional responses to an INVITE are reliable (RFC 3262 section 3).
+fn reliability(trunk: &Trunk, invite: &Request) -> Result<Extension, Refused> {
+    let must = invite.headers.lists(HeaderName::Require, reliable::TAG);
+    let may = must || invite.headers.lists(HeaderName::Supported, reliable::TAG);
+    match trunk.methods.reliable {
+        Extension::Required if !may => Err(Refused::required(reliable::TAG)),
+        Extension::Required => Ok(Extension::Required),
+        Extension::Supported if must => Ok(Extension::Required),
+        Extension::Supported if may => Ok(Extension::Supported),
+        Extension::Supported | Extension::Off => Ok(Extension::Off),
+    }
 }
 
 /// How many calls there are and may be.
@@ -61,7 +82,8 @@ pub(super) fn admit(
     trunk: TrunkId,
     (id, flow, request): (ServerId, &Flow, &Request),
 ) -> Result<Call, Refused> {
-    extensions(request)?;
+    extensions(&s.config.trunks[trunk.0], request)?;
+    let reliable = reliability(&s.config.trunks[trunk.0], request)?;
     match request.uri() {
         Uri::Sip(sip) if !sip.secure => {}
         Uri::Tel(_) => {}
@@ -105,7 +127,7 @@ pub(super) fn admit(
     let caller_leg = core.caller_leg;
     let tag = core.new_tag(s, caller_leg);
     let sdp = core.leg_session(s, caller_leg);
-    let caller = Caller { server: id, request: request.clone(), dest: flow.back(), tag, sdp, offer };
+    let caller = Caller { server: id, request: request.clone(), dest: flow.back(), tag, sdp, offer, reliable };
     let phase = SettingUp::begin(now, &mut core, s, caller, targets);
     debug_assert!(matches!(phase, Phase::SettingUp(_) | Phase::Over));
     Ok(Call { core, phase })

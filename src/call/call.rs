@@ -96,13 +96,10 @@ impl Call {
             }
             Method::Info => super::info::handle_early(now, &self.core, s, (leg, id, &request)),
             Method::Options => s.respond(now, id, super::established::capabilities(&request)),
-            Method::Update if request.body.is_empty() => {
-                let mut ok = Response::for_request(&request, 200, "");
-                crossing::describe_us(&mut ok.headers, s.listener(self.core.trunk(leg)));
-                s.respond(now, id, ok);
+            Method::Update | Method::Prack => {
+                self.setting_up(|setup, core| setup.handle_request(now, core, s, (leg, id, &request)))
             }
-            // RFC 3311 section 5.2: the first offer is not answered yet.
-            Method::Invite | Method::Update => s.refuse(now, id, &request, &Refused::moment()),
+            Method::Invite => s.refuse(now, id, &request, &Refused::moment()),
             Method::Extension(_) => {
                 let why = Refused::new(501).with(crate::sip::msg::HeaderName::Allow, crossing::ALLOW);
                 s.refuse(now, id, &request, &why);
@@ -142,8 +139,8 @@ impl Call {
     /// A response to an INVITE or UPDATE of ours; `false` when this call does not wait for it.
     pub(super) fn handle_response(&mut self, now: Instant, s: &mut Shared, id: ClientId, response: &Response) -> bool {
         match std::mem::replace(&mut self.phase, Phase::Over) {
-            Phase::SettingUp(setup) if setup.client() == id => {
-                self.phase = setup.handle_response(now, &mut self.core, s, response);
+            Phase::SettingUp(setup) if setup.awaits(id) => {
+                self.phase = setup.handle_response(now, &mut self.core, s, (id, response));
                 true
             }
             Phase::Established(mut up) if up.is_asking(id) => {
@@ -162,8 +159,8 @@ impl Call {
     /// An INVITE or UPDATE of ours timed out (408) or could not be sent (503).
     pub(super) fn handle_failure(&mut self, now: Instant, s: &mut Shared, id: ClientId, status: u16) {
         match std::mem::replace(&mut self.phase, Phase::Over) {
-            Phase::SettingUp(setup) if setup.client() == id => {
-                self.phase = setup.handle_failure(now, &mut self.core, s, status);
+            Phase::SettingUp(setup) if setup.awaits(id) => {
+                self.phase = setup.handle_failure(now, &mut self.core, s, (id, status));
             }
             Phase::Established(mut up) if up.is_asking(id) => {
                 let verdict = up.handle_change_failure(now, s, status);
@@ -227,8 +224,13 @@ impl Call {
     }
 
     fn give_up(&mut self, now: Instant, s: &mut Shared, why: (u16, EndCause), reason: Option<&str>) {
+        self.setting_up(|setup, core| setup.give_up(now, core, s, why, reason));
+    }
+
+    /// Lets a call that is being set up take its next phase.
+    fn setting_up(&mut self, act: impl FnOnce(SettingUp, &mut Core) -> Phase) {
         match std::mem::replace(&mut self.phase, Phase::Over) {
-            Phase::SettingUp(setup) => self.phase = setup.give_up(now, &mut self.core, s, why, reason),
+            Phase::SettingUp(setup) => self.phase = act(*setup, &mut self.core),
             phase @ (Phase::Established(_) | Phase::Over) => self.phase = phase,
         }
     }

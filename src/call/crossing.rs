@@ -15,7 +15,7 @@ use crate::sip::msg::{HeaderName, Headers, Uri};
 use crate::sip::{Dest, Method, Request, Response};
 
 /// The methods we take.
-pub(super) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE";
+pub(super) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE, PRACK";
 
 /// Headers that are ours to write, whatever a trunk's list says.
 const OURS: &[HeaderName] = &[

@@ -48,6 +48,7 @@ impl Engine {
         let endpoint = EndpointConfig {
             user_agent: config.node.name.clone(),
             // Ended transactions linger for 32 s, so a busy node holds many more than its calls.
+            supported: admission::KNOWN.map(str::to_owned).to_vec(),
             max_transactions: per_call.clamp(100_000, 400_000),
             ..EndpointConfig::default()
         };
@@ -280,7 +281,9 @@ impl Engine {
             let Some((call, leg)) = self.shared.tags.get(tag).copied() else {
                 return self.handle_gone(now, id, &request);
             };
-            if let Err(why) = admission::extensions(&request) {
+            let Some(slot) = self.calls.get(&call) else { return };
+            let trunk = slot.call.core.trunk(leg);
+            if let Err(why) = admission::extensions(&self.shared.config.trunks[trunk.0], &request) {
                 return self.shared.refuse(now, id, &request, &why);
             }
             self.with_call(call, |call, s| call.handle_request(now, s, leg, (id, flow, request)));
@@ -290,7 +293,7 @@ impl Engine {
         if request.method == Method::Invite {
             self.handle_invite(now, trunk, (id, flow, &request));
         } else {
-            admission::handle_outside(now, &mut self.shared, id, &request);
+            admission::handle_outside(now, &mut self.shared, trunk, (id, &request));
         }
     }
 
@@ -363,7 +366,7 @@ impl Engine {
             return;
         }
         match self.shared.asked.remove(&id) {
-            Some(Asked::Update(call)) => {
+            Some(Asked::Change(call)) => {
                 self.with_call(call, |call, s| call.handle_response(now, s, id, response));
             }
             Some(Asked::Probe(call, leg)) => {
@@ -376,7 +379,7 @@ impl Engine {
     fn handle_failure(&mut self, now: Instant, id: crate::sip::ClientId, status: u16) {
         let owner = match (self.shared.invites.remove(&id), self.shared.asked.remove(&id)) {
             (Some(invite), _) => invite.owner,
-            (None, Some(Asked::Update(call))) => Some(call),
+            (None, Some(Asked::Change(call))) => Some(call),
             (None, Some(Asked::Probe(call, leg))) => {
                 self.with_call(call, |call, s| call.handle_probe(now, s, leg, 408));
                 None

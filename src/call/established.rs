@@ -21,6 +21,8 @@ use crate::base::ids::Leg;
 use crate::obs::event::{EndCause, EventKind};
 use crate::sdp::negotiate::{LegSession, Peer};
 use crate::sip::msg::HeaderName;
+use crate::sip::msg::header::RAck;
+use crate::sip::reliable::Sent;
 use crate::sip::{ClientId, Dest, Dialog, Method, Request, Response, ServerId};
 
 /// One leg of an answered call.
@@ -100,6 +102,8 @@ pub(super) struct Established {
     pub(super) legs: [Side; 2],
     pub(super) since: Instant,
     pub(super) exchange: Exchange,
+    /// A provisional response whose PRACK was still on its way when the call was answered.
+    pub(super) unacknowledged: Option<Box<Sent>>,
     /// When both peers are asked whether they still live; `None` while media tells.
     pub(super) probe_at: Option<Instant>,
 }
@@ -109,7 +113,7 @@ const PROBE_EVERY: Duration = Duration::from_secs(60);
 
 impl Established {
     pub(super) fn new(since: Instant, legs: [Side; 2], exchange: Exchange) -> Self {
-        Self { legs, since, exchange, probe_at: None }
+        Self { legs, since, exchange, unacknowledged: None, probe_at: None }
     }
 
     pub(super) fn side(&mut self, leg: Leg) -> &mut Side {
@@ -157,12 +161,25 @@ impl Established {
                     s.refuse(now, id, &request, &why);
                 }
             }
+            Method::Prack => self.handle_late_prack(now, s, (id, &request)),
             Method::Info => self.handle_info(now, core, s, (leg, id, &request)),
             Method::Options => s.respond(now, id, capabilities(&request)),
             Method::Ack | Method::Cancel => {}
             method => s.refuse(now, id, &request, &refusal_within(method)),
         }
         Verdict::Stay
+    }
+
+    /// A PRACK that the answer overtook.
+    fn handle_late_prack(&mut self, now: Instant, s: &mut Shared, (id, request): (ServerId, &Request)) {
+        let rack = request.headers.get(HeaderName::RAck).and_then(|rack| RAck::parse(rack).ok());
+        let known = rack.is_some_and(|rack| self.unacknowledged.as_mut().is_some_and(|sent| sent.handle_prack(&rack)));
+        if known {
+            self.unacknowledged = None;
+            s.respond(now, id, Response::for_request(request, 200, ""));
+        } else {
+            s.refuse(now, id, request, &Refused::new(481));
+        }
     }
 
     /// Follows the peer's Contact, as far as its trunk allows.
@@ -285,7 +302,7 @@ fn refusal_within(method: &Method) -> Refused {
         // Transfer would take the call out of our hands (threats R12).
         Method::Refer => Refused::because(403, "Transfer Not Allowed"),
         Method::Subscribe => Refused::new(489),
-        Method::Notify | Method::Prack => Refused::new(481),
+        Method::Notify => Refused::new(481),
         Method::Extension(_) => Refused::new(501).with(HeaderName::Allow, crossing::ALLOW),
         _ => Refused::method(),
     }

@@ -9,6 +9,7 @@ mod call;
 mod core;
 mod crossing;
 mod detector;
+mod early;
 mod engine;
 mod established;
 mod info;

@@ -55,6 +55,11 @@ impl Refused {
         Self::new(420).with(HeaderName::Unsupported, unknown)
     }
 
+    /// 421 naming what is demanded (section 21.4.16).
+    pub(super) fn required(extension: &str) -> Self {
+        Self::new(421).with(HeaderName::Require, extension)
+    }
+
     pub(super) fn with(mut self, name: HeaderName, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self

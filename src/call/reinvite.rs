@@ -66,7 +66,7 @@ impl Established {
         let client = if invited {
             s.send_invite(now, core.id, ours, dest)
         } else {
-            s.send(now, ours, dest, Some(Asked::Update(core.id)))
+            s.send(now, ours, dest, Some(Asked::Change(core.id)))
         };
         s.servers.insert(server, core.id);
         let deadline = invited.then_some(now + PATIENCE);

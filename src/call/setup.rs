@@ -1,13 +1,14 @@
 //! A call being set up: the caller waits, one target at a time is asked. Responses, the caller's CANCEL and the time go
-//! in; the next phase comes out.
+//! in; the next phase comes out. What each fork of the target says before the answer is `early`'s.
 //!
 //! ```text
 //!  INVITE ─► asking target 1 ── 1xx: passed on, early media agreed ──┐
 //!               │  ▲                                                  │
-//!               │  └── 503, 408, silence, transport failure: target n+1
-//!               ├── 2xx, SDP agreed ──────────────► Established (ACK of the caller awaited)
+//!               │  └── 503, 408, silence, transport failure, lost PRACK: target n+1
+//!               ├── 2xx, SDP agreed ──► (held until the caller's PRACK) ──► Established (ACK of the caller awaited)
 //!               ├── other final, or no target left ─► Over (status passed on)
 //!               ├── CANCEL, BYE of the caller ──────► Over (487; the target is cancelled)
+//!               ├── no PRACK of the caller ─────────► Over (504)
 //!               └── SETUP_DEADLINE ─────────────────► Over (480)
 //! ```
 //! Each fork of the target that answers provisionally becomes an early dialog of its own toward the caller; only a 2xx
@@ -16,22 +17,21 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use rand::RngExt;
-
 use super::call::Phase;
 use super::core::Core;
-use super::established::{Established, Exchange, Late, Side};
+use super::early::{Attempted, Fork, Scene};
+use super::established::{Established, Exchange, Late};
 use super::refused::Refused;
 use super::routing::Target;
 use super::shared::Shared;
 use super::{bodies, crossing};
 use crate::base::ids::Leg;
 use crate::base::time::soonest;
+use crate::config::Extension;
 use crate::obs::event::{EndCause, EventKind};
-use crate::sdp::negotiate::{Ask, LegSession, Peer, read_peer};
-use crate::sdp::{Media, Session};
+use crate::sdp::negotiate::{Ask, LegSession, Peer};
 use crate::sip::msg::HeaderName;
-use crate::sip::{ClientId, Dest, Dialog, Request, Response, ServerId};
+use crate::sip::{ClientId, Dest, Request, Response, ServerId, reliable};
 
 /// The longest a call may take to be answered (RFC 3261 timer C and some).
 pub(super) const SETUP_DEADLINE: Duration = Duration::from_secs(185);
@@ -52,6 +52,8 @@ pub(super) struct Caller {
     pub(super) sdp: LegSession,
     /// The caller's offer; `None` when it left the offer to the called side.
     pub(super) offer: Option<Peer>,
+    /// Whether provisional responses to it are reliable: never, where it matters, always.
+    pub(super) reliable: Extension,
 }
 
 /// The target being asked.
@@ -63,13 +65,8 @@ struct Attempt {
     /// Until when it may be silent; `None` once it was heard.
     silence: Option<Instant>,
     forks: Vec<Fork>,
-}
-
-/// An early dialog.
-struct Fork {
-    remote_tag: String,
-    caller_tag: String,
-    answer: Option<Session>,
+    /// We offered to acknowledge provisional responses.
+    reliable: bool,
 }
 
 /// A call being set up.
@@ -78,14 +75,8 @@ pub(super) struct SettingUp {
     attempt: Attempt,
     rest: VecDeque<Target>,
     deadline: Instant,
-}
-
-/// What both sides agreed: the callee's description as a peer, our answer to the caller, media per leg.
-struct Agreed {
-    callee: Peer,
-    answer: Session,
-    caller_media: Media,
-    callee_media: Media,
+    /// The 2xx of a fork that the caller must not get yet.
+    answer: Option<Response>,
 }
 
 impl SettingUp {
@@ -105,7 +96,9 @@ impl SettingUp {
     ) -> Phase {
         while let Some(target) = rest.pop_front() {
             match Self::ask(now, core, s, &caller, target, !rest.is_empty()) {
-                Ok(attempt) => return Phase::SettingUp(Box::new(SettingUp { caller, attempt, rest, deadline })),
+                Ok(attempt) => {
+                    return Phase::SettingUp(Box::new(SettingUp { caller, attempt, rest, deadline, answer: None }));
+                }
                 Err(why) => worst = why,
             }
         }
@@ -139,6 +132,21 @@ impl SettingUp {
         let way = crossing::Way { listener, remote: target.remote };
         let pass = &config.trunks[core.trunk(core.caller_leg).0].pass_headers;
         let mut invite = crossing::invite(&mut s.random, &caller.request, &core.facts, way, pass);
+        // A late offer made reliably could not be answered by a caller who has no PRACK.
+        let wish = config.trunks[target.trunk.0].methods.reliable;
+        let can = body.is_some() || caller.reliable != Extension::Off;
+        let reliable = match wish {
+            Extension::Off => false,
+            Extension::Supported => can,
+            Extension::Required if !can => return Err(Refused::required(reliable::TAG)),
+            Extension::Required => {
+                invite.headers.push(HeaderName::Require, reliable::TAG);
+                true
+            }
+        };
+        if reliable {
+            invite.headers.push(HeaderName::Supported, reliable::TAG);
+        }
         if let Some(body) = body {
             invite.set_body(bodies::SDP, body);
         }
@@ -150,12 +158,7 @@ impl SettingUp {
             Dest { listener: listener_id, transport: listener.transport, remote: target.remote, connection: None };
         let client = s.send_invite(now, core.id, invite.clone(), dest);
         let silence = more.then_some(now + SILENCE);
-        Ok(Attempt { client, invite, dest, sdp, silence, forks: Vec::new() })
-    }
-
-    /// The transaction of the target being asked.
-    pub(super) fn client(&self) -> ClientId {
-        self.attempt.client
+        Ok(Attempt { client, invite, dest, sdp, silence, forks: Vec::new(), reliable })
     }
 
     /// The caller's transaction.
@@ -163,10 +166,33 @@ impl SettingUp {
         self.caller.server
     }
 
-    /// The target answers.
-    pub(super) fn handle_response(self, now: Instant, core: &mut Core, s: &mut Shared, response: &Response) -> Phase {
+    /// Whether the answer to `client` is waited for.
+    pub(super) fn awaits(&self, client: ClientId) -> bool {
+        self.attempt.client == client || self.attempt.forks.iter().any(|fork| fork.awaits(client))
+    }
+
+    /// The target answers, or a fork of it does.
+    pub(super) fn handle_response(
+        mut self,
+        now: Instant,
+        core: &mut Core,
+        s: &mut Shared,
+        (id, response): (ClientId, &Response),
+    ) -> Phase {
+        if id != self.attempt.client {
+            return self.handle_fork_response(now, core, s, (id, response));
+        }
+        if self.answer.is_some() {
+            if response.class() == 2 {
+                s.stray_answer(now, id, response);
+            }
+            return Phase::SettingUp(Box::new(self));
+        }
         match response.status {
-            ..=199 => self.handle_provisional(now, core, s, response),
+            ..=199 => {
+                self.handle_provisional(now, core, s, response);
+                Phase::SettingUp(Box::new(self))
+            }
             200..=299 => self.handle_answer(now, core, s, response),
             408 | 503 => self.try_next(now, core, s, response.status),
             status => {
@@ -175,175 +201,227 @@ impl SettingUp {
                     Some(reason) => across.with(HeaderName::Reason, reason),
                     None => across,
                 };
-                Self::refuse_caller(now, core, s, &self.caller, &across, EndCause::Rejected)
+                self.refuse(now, core, s, &across, EndCause::Rejected)
             }
         }
     }
 
-    /// The target gave no final answer in time (408) or cannot be reached (503).
-    pub(super) fn handle_failure(self, now: Instant, core: &mut Core, s: &mut Shared, status: u16) -> Phase {
-        self.try_next(now, core, s, status)
-    }
-
-    fn try_next(self, now: Instant, core: &mut Core, s: &mut Shared, status: u16) -> Phase {
-        let worst = match status {
-            503 => Refused::busy(""),
-            status => Refused::new(status),
-        };
-        Self::ask_next(now, core, s, (self.caller, self.rest, self.deadline), worst)
-    }
-
-    fn handle_provisional(mut self, now: Instant, core: &mut Core, s: &mut Shared, response: &Response) -> Phase {
-        self.attempt.silence = None;
-        let status = match response.status {
-            100 | 199 => return Phase::SettingUp(Box::new(self)),
-            status @ 180..=183 => status,
-            _ => 183,
-        };
-        let Some(at) = self.fork(core, s, response.to_tag().unwrap_or_default()) else {
-            return Phase::SettingUp(Box::new(self));
-        };
-        // A body that cannot be used is left out: the caller still hears that it rings.
-        let described = bodies::read(&response.headers, &response.body).ok().flatten();
-        let agreed = described.as_ref().and_then(|answer| self.agree(core, s, answer).ok());
-        let caller_trunk = core.trunk(core.caller_leg);
-        let tag = &self.attempt.forks[at].caller_tag;
-        let mut ringing = crossing::response(&self.caller.request, status, tag, s.listener(caller_trunk));
-        if let Some(agreed) = &agreed {
-            ringing.set_body(bodies::SDP, agreed.answer.to_bytes());
-            core.agreed(s, core.caller_leg, &agreed.caller_media);
-            core.agreed(s, core.caller_leg.other(), &agreed.callee_media);
-            self.attempt.forks[at].answer = described;
-        }
-        s.respond(now, self.caller.server, ringing);
-        Phase::SettingUp(Box::new(self))
-    }
-
-    /// The early dialog of `remote_tag`; a new one gets a tag of its own toward the caller.
-    fn fork(&mut self, core: &mut Core, s: &mut Shared, remote_tag: &str) -> Option<usize> {
-        let forks = &mut self.attempt.forks;
-        if let Some(at) = forks.iter().position(|fork| fork.remote_tag == remote_tag) {
-            return Some(at);
-        }
-        if forks.len() == MAX_FORKS {
-            return None;
-        }
-        // A second fork must not speak in the first one's dialog: its answer may differ (RFC 3261 section 13.2.1).
-        let caller_tag = if forks.is_empty() { self.caller.tag.clone() } else { core.new_tag(s, core.caller_leg) };
-        forks.push(Fork { remote_tag: remote_tag.to_owned(), caller_tag, answer: None });
-        Some(forks.len() - 1)
-    }
-
-    /// Joins the callee's answer and the caller's offer.
-    fn agree(&mut self, core: &Core, s: &Shared, answer: &Session) -> Result<Agreed, Refused> {
-        let Some(offer) = &self.caller.offer else {
-            return Err(Refused::because(500, "Offer In Unreliable Response"));
-        };
-        let caller_leg = core.caller_leg;
-        let (callee, callee_media) = self.attempt.sdp.accept(answer, core.policy(s, caller_leg.other()))?;
-        let keep = core.keep_events(s, caller_leg);
-        let (answer, caller_media) = self.caller.sdp.answer(offer, Some(&callee), keep, core.policy(s, caller_leg))?;
-        Ok(Agreed { callee, answer, caller_media, callee_media })
-    }
-
-    fn handle_answer(mut self, now: Instant, core: &mut Core, s: &mut Shared, response: &Response) -> Phase {
-        let client = self.attempt.client;
-        let Ok(dialog) = Dialog::uac(&self.attempt.invite, response) else {
-            s.abandon(now, client, None);
-            let why = Refused::because(500, "Malformed Answer");
-            return Self::refuse_caller(now, core, s, &self.caller, &why, EndCause::Failure);
-        };
-        let fork = self.fork(core, s, response.to_tag().unwrap_or_default());
-        // Too many forks rang; the one that answered speaks in the first one's place.
-        let fork = &self.attempt.forks[fork.unwrap_or_default()];
-        let (tag, early) = (fork.caller_tag.clone(), fork.answer.clone());
-        let described = match bodies::read(&response.headers, &response.body) {
-            Ok(described) => described.or(early),
-            Err(why) => return self.answer_unusable(now, core, s, response, &why),
-        };
-        let Some(described) = described else {
-            let why = Refused::because(500, "Answer Without SDP");
-            return self.answer_unusable(now, core, s, response, &why);
-        };
-        let joined = if self.caller.offer.is_some() {
-            self.agree(core, s, &described).map(|agreed| {
-                core.agreed(s, core.caller_leg, &agreed.caller_media);
-                core.agreed(s, core.caller_leg.other(), &agreed.callee_media);
-                (agreed.answer, agreed.callee, false)
-            })
-        } else {
-            self.pass_late_offer(core, s, &described).map(|(offer, callee)| (offer, callee, true))
-        };
-        let (ours, callee, late) = match joined {
-            Ok(joined) => joined,
-            Err(why) => return self.answer_unusable(now, core, s, response, &why),
-        };
-        let first_cseq = s.random.random_range(1..1 << 16);
-        let Ok(mut caller_dialog) = Dialog::uas(&self.caller.request, &tag, first_cseq) else {
-            let why = Refused::because(400, "Malformed Request");
-            return self.answer_unusable(now, core, s, response, &why);
-        };
-        caller_dialog.invite_answered(200);
-
-        let caller_leg = core.caller_leg;
-        let mut ok = crossing::response(&self.caller.request, 200, &tag, s.listener(core.trunk(caller_leg)));
-        ok.set_body(bodies::SDP, ours.to_bytes());
-        let updates = response.headers.lists(HeaderName::Allow, "UPDATE");
-        let callee_side = Side::new(
-            (core, s, caller_leg.other()),
-            dialog,
-            self.attempt.dest,
-            self.attempt.sdp,
-            Some(callee),
-            updates,
-        );
-        let caller_updates = self.caller.request.headers.lists(HeaderName::Allow, "UPDATE");
-        let caller_side = Side::new(
-            (core, s, caller_leg),
-            caller_dialog,
-            self.caller.dest,
-            self.caller.sdp,
-            self.caller.offer,
-            caller_updates,
-        );
-        let late = if late {
-            callee_side.peer.clone().map(|offer| Late { client, offer })
-        } else {
-            s.ack(now, client, &callee_side.dialog, callee_side.dest, None);
-            None
-        };
-        s.respond(now, self.caller.server, ok);
-        s.out.event(core.id, EventKind::CallAnswered);
-        core.protection.answered(now, &mut s.random, &mut s.out);
-        let legs = match caller_leg {
-            Leg::Customer => [caller_side, callee_side],
-            Leg::Agent => [callee_side, caller_side],
-        };
-        let exchange = Exchange::AwaitingAck { from: caller_leg, server: self.caller.server, late };
-        Phase::Established(Box::new(Established::new(now, legs, exchange)))
-    }
-
-    /// The callee made the offer in its 2xx: ours to the caller is built from it; the ACK will bring the answer.
-    fn pass_late_offer(&mut self, core: &Core, s: &Shared, offer: &Session) -> Result<(Session, Peer), Refused> {
-        let caller_leg = core.caller_leg;
-        let callee = read_peer(offer, core.policy(s, caller_leg.other()))?;
-        let ask = Ask { other: Some(&callee), keep_events: core.keep_events(s, caller_leg) };
-        let ours = self.caller.sdp.offer(ask, core.policy(s, caller_leg))?;
-        Ok((ours, callee))
-    }
-
-    /// The callee answered in a way that cannot be joined with the caller's: both are let go.
-    fn answer_unusable(
+    /// A request of ours gave no final answer in time (408) or cannot be sent (503).
+    pub(super) fn handle_failure(
         self,
         now: Instant,
         core: &mut Core,
         s: &mut Shared,
-        response: &Response,
-        why: &Refused,
+        (id, status): (ClientId, u16),
     ) -> Phase {
-        s.stray_answer(now, self.attempt.client, response);
-        let status = if why.status == 488 { 488 } else { 500 };
-        Self::refuse_caller(now, core, s, &self.caller, &Refused::new(status), EndCause::Failure)
+        if id == self.attempt.client {
+            return self.try_next(now, core, s, status);
+        }
+        self.handle_fork_response(now, core, s, (id, &Response::new(status, "")))
+    }
+
+    /// A PRACK or UPDATE of ours was answered: a dialog that does not know it is lost, and the target with it.
+    fn handle_fork_response(
+        mut self,
+        now: Instant,
+        core: &mut Core,
+        s: &mut Shared,
+        (id, response): (ClientId, &Response),
+    ) -> Phase {
+        let mut x = Scene { now, core, s, caller: &self.caller };
+        let fork = self.attempt.forks.iter_mut().find(|fork| fork.awaits(id));
+        let lost = fork.is_some_and(|fork| fork.handle_response(&mut x, id, response));
+        if lost {
+            self.let_go(now, s, None);
+            return self.try_next(now, core, s, 408);
+        }
+        self.proceed(now, core, s)
+    }
+
+    /// A PRACK or UPDATE within an early dialog of `leg`.
+    pub(super) fn handle_request(
+        mut self,
+        now: Instant,
+        core: &mut Core,
+        s: &mut Shared,
+        (leg, id, request): (Leg, ServerId, &Request),
+    ) -> Phase {
+        let caller = leg == core.caller_leg;
+        let (from, to) = (request.from_tag().unwrap_or_default(), request.to_tag().unwrap_or_default());
+        let is_of = |fork: &&mut Fork| if caller { fork.caller_tag == to } else { fork.remote_tag == from };
+        let mut x = Scene { now, core, s, caller: &self.caller };
+        match self.attempt.forks.iter_mut().find(is_of) {
+            Some(fork) => fork.handle_request(&mut x, (leg, id, request)),
+            None => s.refuse(now, id, request, &Refused::new(481)),
+        }
+        self.proceed(now, core, s)
+    }
+
+    /// Something has changed in a fork: it may be broken, or its held answer may go now.
+    fn proceed(mut self, now: Instant, core: &mut Core, s: &mut Shared) -> Phase {
+        if let Some(status) = self.attempt.forks.iter().find_map(|fork| fork.broken) {
+            let cause = if status == 504 { EndCause::Timeout } else { EndCause::Failure };
+            return self.give_up(now, core, s, (status, cause), None);
+        }
+        match self.answer.take() {
+            Some(response) => self.connect(now, core, s, &response),
+            None => Phase::SettingUp(Box::new(self)),
+        }
+    }
+
+    fn try_next(mut self, now: Instant, core: &mut Core, s: &mut Shared, status: u16) -> Phase {
+        let worst = match status {
+            503 => Refused::busy(""),
+            status => Refused::new(status),
+        };
+        for fork in &mut self.attempt.forks {
+            fork.drop_change(now, s);
+        }
+        // What was told reliably binds its dialog; the next target speaks in another.
+        if self.attempt.forks.iter().any(Fork::is_told) {
+            self.caller.tag = core.new_tag(s, core.caller_leg);
+        }
+        Self::ask_next(now, core, s, (self.caller, self.rest, self.deadline), worst)
+    }
+
+    fn handle_provisional(&mut self, now: Instant, core: &mut Core, s: &mut Shared, response: &Response) {
+        self.attempt.silence = None;
+        let status = match response.status {
+            100 | 199 => return,
+            status @ 180..=183 => status,
+            _ => 183,
+        };
+        let known = self.find(response).is_some();
+        if !known && self.attempt.forks.len() >= MAX_FORKS {
+            return;
+        }
+        let Some(at) = self.fork(now, core, s, response) else { return };
+        let mut x = Scene { now, core, s, caller: &self.caller };
+        self.attempt.forks[at].handle_provisional(&mut x, status, response);
+    }
+
+    fn find(&self, response: &Response) -> Option<usize> {
+        let tag = response.to_tag().unwrap_or_default();
+        self.attempt.forks.iter().position(|fork| fork.remote_tag == tag)
+    }
+
+    /// The early dialog of a response; a new one gets a tag of its own toward the caller, because its answer may differ
+    /// (RFC 3261 section 13.2.1).
+    fn fork(&mut self, now: Instant, core: &mut Core, s: &mut Shared, response: &Response) -> Option<usize> {
+        if let Some(at) = self.find(response) {
+            return Some(at);
+        }
+        let first = self.attempt.forks.is_empty();
+        let tag = if first { self.caller.tag.clone() } else { core.new_tag(s, core.caller_leg) };
+        let Attempt { invite, dest, sdp, reliable, forks, .. } = &mut self.attempt;
+        let attempted = Attempted { invite, dest: *dest, sdp, reliable: *reliable };
+        let mut x = Scene { now, core, s, caller: &self.caller };
+        forks.push(Fork::new(&mut x, attempted, tag, response)?);
+        Some(forks.len() - 1)
+    }
+
+    /// The target's 2xx: its fork is connected, now or when the caller may hear of it.
+    fn handle_answer(mut self, now: Instant, core: &mut Core, s: &mut Shared, response: &Response) -> Phase {
+        let fork = response.contact().and_then(|_| self.fork(now, core, s, response));
+        let Some(at) = fork else {
+            s.abandon(now, self.attempt.client, None);
+            let why = Refused::because(500, "Malformed Answer");
+            return self.refuse(now, core, s, &why, EndCause::Failure);
+        };
+        let mut x = Scene { now, core, s, caller: &self.caller };
+        self.attempt.forks[at].confirm(&mut x, response);
+        self.connect(now, core, s, response)
+    }
+
+    fn connect(mut self, now: Instant, core: &mut Core, s: &mut Shared, response: &Response) -> Phase {
+        let Some(at) = self.find(response) else { return Phase::SettingUp(Box::new(self)) };
+        if self.attempt.forks[at].is_blocked() {
+            self.answer = Some(response.clone());
+            return Phase::SettingUp(Box::new(self));
+        }
+        let mut fork = self.attempt.forks.swap_remove(at);
+        let mut x = Scene { now, core, s, caller: &self.caller };
+        let (body, late) = match Self::describe(&mut x, &mut fork, response) {
+            Ok(described) => described,
+            Err(why) => {
+                self.attempt.forks.push(fork);
+                self.answer = Some(response.clone());
+                let status = if why.status == 488 { 488 } else { 500 };
+                return self.give_up(now, core, s, (status, EndCause::Failure), None);
+            }
+        };
+        for rest in &mut self.attempt.forks {
+            rest.drop_change(now, s);
+        }
+        let (caller_leg, callee_leg) = (core.caller_leg, core.caller_leg.other());
+        let mut ok =
+            crossing::response(&self.caller.request, 200, &fork.caller_tag, s.listener(core.trunk(caller_leg)));
+        if let Some(body) = body {
+            ok.set_body(bodies::SDP, body);
+        }
+        fork.side(caller_leg).dialog.invite_answered(200);
+        let client = self.attempt.client;
+        let callee = fork.side(callee_leg);
+        let late = if late {
+            callee.peer.clone().map(|offer| Late { client, offer })
+        } else {
+            s.ack(now, client, &callee.dialog.clone(), callee.dest, None);
+            None
+        };
+        s.respond(now, self.caller.server, ok);
+        fork.sent.settle();
+        s.out.event(core.id, EventKind::CallAnswered);
+        core.protection.answered(now, &mut s.random, &mut s.out);
+        let exchange = Exchange::AwaitingAck { from: caller_leg, server: self.caller.server, late };
+        let mut up = Established::new(now, fork.legs, exchange);
+        for side in &mut up.legs {
+            side.held = side.peer.as_ref().is_some_and(Peer::holds);
+        }
+        up.unacknowledged = fork.sent.is_waiting().then(|| Box::new(fork.sent));
+        Phase::Established(Box::new(up))
+    }
+
+    /// The body of the caller's 2xx, and whether it is an offer whose answer comes in the ACK.
+    fn describe(
+        x: &mut Scene<'_>,
+        fork: &mut Fork,
+        response: &Response,
+    ) -> Result<(Option<bytes::Bytes>, bool), Refused> {
+        let callee = x.core.caller_leg.other();
+        if fork.is_settled(callee) {
+            fork.put_in_force(x);
+            return Ok((fork.untold(), false));
+        }
+        let described = bodies::read(&response.headers, &response.body)?;
+        if x.caller.offer.is_none() {
+            let offer = described.ok_or(Refused::because(500, "Answer Without SDP"))?;
+            return fork.pass_offer(x, &offer).map(|ours| (Some(ours.to_bytes().into()), true));
+        }
+        match described {
+            Some(answer) => fork.answer = Some(fork.join(x, &answer)?.to_bytes().into()),
+            // The answer stood in a provisional response.
+            None if fork.answer.is_some() => fork.put_in_force(x),
+            None => return Err(Refused::because(500, "Answer Without SDP")),
+        }
+        Ok((fork.untold(), false))
+    }
+
+    /// Lets the target go: it is cancelled, or, if its answer is held, acknowledged and ended.
+    fn let_go(&mut self, now: Instant, s: &mut Shared, reason: Option<&str>) {
+        for fork in &mut self.attempt.forks {
+            fork.drop_change(now, s);
+        }
+        match self.answer.take() {
+            Some(response) => s.stray_answer(now, self.attempt.client, &response),
+            None => s.abandon(now, self.attempt.client, reason),
+        }
+    }
+
+    fn refuse(mut self, now: Instant, core: &mut Core, s: &mut Shared, why: &Refused, cause: EndCause) -> Phase {
+        for fork in &mut self.attempt.forks {
+            fork.drop_change(now, s);
+        }
+        Self::refuse_caller(now, core, s, &self.caller, why, cause)
     }
 
     fn refuse_caller(
@@ -364,14 +442,14 @@ impl SettingUp {
 
     /// Ends the set-up: the target is cancelled, the caller gets `status`.
     pub(super) fn give_up(
-        self,
+        mut self,
         now: Instant,
         core: &mut Core,
         s: &mut Shared,
         (status, cause): (u16, EndCause),
         reason: Option<&str>,
     ) -> Phase {
-        s.abandon(now, self.attempt.client, reason);
+        self.let_go(now, s, reason);
         Self::refuse_caller(now, core, s, &self.caller, &Refused::new(status), cause)
     }
 
@@ -382,14 +460,18 @@ impl SettingUp {
         }
         if self.attempt.silence.is_some_and(|at| now >= at) {
             self.attempt.silence = None;
-            s.abandon(now, self.attempt.client, None);
+            self.let_go(now, s, None);
             return self.try_next(now, core, s, 408);
         }
-        Phase::SettingUp(Box::new(self))
+        for fork in &mut self.attempt.forks {
+            fork.handle_timeout(now, s, self.caller.server);
+        }
+        self.proceed(now, core, s)
     }
 
     /// When [`SettingUp::handle_timeout`] is due.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        soonest(Some(self.deadline), self.attempt.silence)
+        let forks = self.attempt.forks.iter().filter_map(|fork| fork.sent.poll_timeout());
+        forks.fold(soonest(Some(self.deadline), self.attempt.silence), |soon, at| soonest(soon, Some(at)))
     }
 }

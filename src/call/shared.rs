@@ -15,11 +15,15 @@ use crate::base::Random;
 use crate::base::ids::{CallId, Leg, SessionId};
 use crate::config::{Config, Listener, TrunkId};
 use crate::sdp::Policy;
+use crate::sip::endpoint::Timers;
 use crate::sip::msg::HeaderName;
 use crate::sip::{ClientId, Dest, Dialog, Endpoint, Method, Request, Response, ServerId};
 
 /// How long a 2xx of a further fork may still come after the first final answer (64 × T1 and some).
 const LATE_ANSWERS: Duration = Duration::from_secs(35);
+
+/// How far a stray dialog's CSeq starts above its INVITE's: more requests than an early dialog ever has.
+const STRAY_CSEQ: u32 = 1_000;
 
 /// An INVITE of ours and who waits for its answer.
 pub(super) struct Invite {
@@ -34,8 +38,8 @@ pub(super) struct Invite {
 
 /// A request of ours within a dialog, other than INVITE, whose answer matters.
 pub(super) enum Asked {
-    /// An UPDATE of a call's re-negotiation.
-    Update(CallId),
+    /// An UPDATE or PRACK of a call's negotiation.
+    Change(CallId),
     /// Anything else whose timeout or 481 tells that the dialog is gone: an INFO passed on, an OPTIONS.
     Probe(CallId, Leg),
 }
@@ -44,6 +48,7 @@ pub(super) enum Asked {
 pub(super) struct Shared {
     pub(super) config: Arc<Config>,
     pub(super) policies: Vec<Policy>,
+    pub(super) timers: Timers,
     pub(super) random: Random,
     pub(super) endpoint: Endpoint,
     pub(super) out: Outbox,
@@ -67,6 +72,7 @@ impl Shared {
         let policies = (0..config.trunks.len()).map(|at| Policy::new(&config, TrunkId(at))).collect();
         Self {
             policies,
+            timers: Timers::default(),
             random,
             endpoint,
             out: Outbox::default(),
@@ -177,6 +183,8 @@ impl Shared {
         let Ok(mut dialog) = Dialog::uac(&invite.request, response) else { return };
         self.ack(now, id, &dialog, dest, None);
         if !in_dialog {
+            // PRACKs and UPDATEs of the early dialog may have counted on.
+            dialog.skip_cseq(STRAY_CSEQ);
             self.bye(now, &mut dialog, dest, None);
         }
     }

@@ -7,10 +7,12 @@ mod cross;
 mod fault;
 mod hint;
 mod load;
+mod methods;
 mod read;
 mod types;
 
 pub use fault::{Fault, Faults};
 pub use load::{Checked, Places, SecretSource, Surroundings};
+pub use methods::{Extension, Methods};
 pub use read::SCHEMA;
 pub use types::*;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Methods;
 use crate::base::secret::Digit;
 
 /// The whole configuration of a node.
@@ -249,6 +250,8 @@ pub struct Trunk {
     pub pass_headers: Vec<String>,
     /// Header whose value names the call for the API (for instance `X-Call-Ref`).
     pub call_header: Option<String>,
+    /// SIP extensions.
+    pub methods: Methods,
 }
 
 /// Agent star codes, never passed to the customer.

@@ -201,6 +201,11 @@ impl Dialog {
         self.local_cseq
     }
 
+    /// Leaves out `by` CSeq numbers: for a dialog whose earlier requests were counted elsewhere.
+    pub fn skip_cseq(&mut self, by: u32) {
+        self.local_cseq += by;
+    }
+
     /// The CSeq of the last request the peer sent; `None` before the first.
     pub fn remote_cseq(&self) -> Option<u32> {
         self.remote_cseq

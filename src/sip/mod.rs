@@ -9,6 +9,7 @@
 pub mod dialog;
 pub mod endpoint;
 pub mod msg;
+pub mod reliable;
 pub mod txn;
 
 pub use dialog::Dialog;

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::base::secret::Digit;
 use crate::config::{
     ApiKey, Codec, Config, Control, DtmfForms, GuardMode, KekRef, Keys, Listener, ListenerId, Log, LogLevel, MaskKind,
-    Media, Network, Node, RecordingPolicy, Role, Route, Side, StarCodes, Storage, Transport, Trunk, TrunkId,
+    Media, Methods, Network, Node, RecordingPolicy, Role, Route, Side, StarCodes, Storage, Transport, Trunk, TrunkId,
 };
 
 /// A carrier trunk of a site; it has its own listener.
@@ -150,6 +150,7 @@ impl Site {
             max_calls: self.max_calls,
             star_codes: None,
             pass_headers: vec!["X-Call-Ref".to_owned()],
+            methods: Methods::default(),
             call_header: Some("X-Call-Ref".to_owned()),
         };
         let mut listeners = Vec::new();

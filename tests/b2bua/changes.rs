@@ -306,9 +306,9 @@ fn what_a_dialog_may_not_ask_gets_its_status() {
     w.expect(Who::Carrier, "200");
     w.send(Who::Carrier, &older);
     w.expect(Who::Carrier, "500");
-    let demand = up.caller.request(&mut w, "INFO").with("Require", "100rel, timer");
+    let demand = up.caller.request(&mut w, "INFO").with("Require", "precondition, x-odd");
     w.send(Who::Carrier, &demand);
-    assert_eq!(w.expect(Who::Carrier, "420").get("unsupported"), Some("100rel, timer"));
+    assert_eq!(w.expect(Who::Carrier, "420").get("unsupported"), Some("precondition, x-odd"));
     w.hang_up(&mut up.caller, Who::Pbx);
     w.expect_clean();
 }

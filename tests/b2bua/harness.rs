@@ -82,6 +82,7 @@ fn trunk(name: &str, side: Side, listener: usize, remotes: &[Who], around: (&str
         star_codes: None,
         pass_headers: vec![],
         call_header: None,
+        methods: Methods::default(),
     }
 }
 
@@ -420,6 +421,8 @@ pub struct Line {
     pub remote: String,
     pub target: String,
     pub cseq: u32,
+    /// CSeq of the last INVITE: that of its ACK and CANCEL.
+    pub invite: u32,
 }
 
 /// A body as a telephone writes it.
@@ -455,6 +458,7 @@ impl Line {
             remote: format!("<sip:{to}@{ours}>"),
             target: format!("sip:{to}@{ours}"),
             cseq: 0,
+            invite: 0,
         }
     }
 
@@ -463,6 +467,10 @@ impl Line {
         if !matches!(method, "ACK" | "CANCEL") {
             self.cseq += 1;
         }
+        if method == "INVITE" {
+            self.invite = self.cseq;
+        }
+        let cseq = if matches!(method, "ACK" | "CANCEL") { self.invite } else { self.cseq };
         let n = world.next();
         let at = self.who.at();
         Message::new(format!("{method} {} SIP/2.0", self.target))
@@ -471,7 +479,7 @@ impl Line {
             .with("From", self.local.clone())
             .with("To", self.remote.clone())
             .with("Call-ID", self.call_id.clone())
-            .with("CSeq", format!("{} {method}", self.cseq))
+            .with("CSeq", format!("{cseq} {method}"))
             .with("Contact", format!("<sip:contact-{:?}@{at}>", self.who))
             .with("Allow", "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE")
             .with("User-Agent", format!("Agent-of-{:?}", self.who))
@@ -502,6 +510,7 @@ impl Line {
             remote: invite.get("from").expect("From").to_owned(),
             target: uri(invite.get("contact").expect("Contact")).to_owned(),
             cseq: 100,
+            invite: 0,
         }
     }
 }
@@ -524,6 +533,57 @@ pub fn reply(who: Who, request: &Message, status: u16, our_tag: &str) -> Message
         .with("Server", format!("Server-of-{who:?}"))
 }
 
+/// A request's or response's body as text.
+pub fn text(message: &Message) -> String {
+    String::from_utf8_lossy(&message.body).into_owned()
+}
+
+/// An INVITE on its way: the caller's line and INVITE, and ours as the called side got it.
+pub struct Dialling {
+    pub caller: Line,
+    pub invite: Message,
+    pub theirs: Message,
+    pub to: Who,
+}
+
+impl Dialling {
+    /// The called side answers the INVITE.
+    pub fn reply(&self, status: u16, tag: &str) -> Message {
+        reply(self.to, &self.theirs, status, tag)
+    }
+
+    /// The same, with a body.
+    pub fn described(&self, status: u16, tag: &str, formats: &str) -> Message {
+        self.reply(status, tag).with_body("application/sdp", sdp(self.to, 1, formats, "sendrecv"))
+    }
+
+    /// The caller cancels.
+    pub fn cancel(&mut self, world: &mut World) -> Message {
+        let cancel = self.caller.request(world, "CANCEL");
+        with_branch(cancel, &self.invite)
+    }
+
+    /// The caller takes the 200 and acknowledges it.
+    pub fn connect(&mut self, world: &mut World) -> Message {
+        let ok = world.expect(self.caller.who, "200");
+        self.caller.follow(&ok);
+        let ack = self.caller.ack(world);
+        world.send(self.caller.who, &ack);
+        ok
+    }
+}
+
+/// A message with the branch of `like`: the CANCEL of an INVITE, the ACK of a refusal.
+pub fn with_branch(mut message: Message, like: &Message) -> Message {
+    let via = like.get("via").expect("Via").to_owned();
+    for (name, value) in &mut message.headers {
+        if name == "Via" {
+            value.clone_from(&via);
+        }
+    }
+    message
+}
+
 /// A call that is up: both ends' lines.
 pub struct Up {
     pub caller: Line,
@@ -531,6 +591,20 @@ pub struct Up {
 }
 
 impl World {
+    /// The carrier's INVITE reaches the PBX.
+    pub fn dial(&mut self) -> Dialling {
+        self.dial_with(|invite| invite.with_body("application/sdp", sdp(Who::Carrier, 1, BOTH, "sendrecv")))
+    }
+
+    /// The same, with what `change` makes of the INVITE.
+    pub fn dial_with(&mut self, change: impl FnOnce(Message) -> Message) -> Dialling {
+        let mut caller = Line::new(self, Who::Carrier, "1001");
+        let invite = change(caller.request(self, "INVITE"));
+        self.send(Who::Carrier, &invite);
+        let theirs = self.expect(Who::Pbx, "INVITE");
+        Dialling { caller, invite, theirs, to: Who::Pbx }
+    }
+
     /// Sets up a call from the carrier to the PBX.
     pub fn call(&mut self) -> Up {
         self.call_from(Who::Carrier, Who::Pbx)

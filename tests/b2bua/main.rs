@@ -10,5 +10,6 @@ mod digits;
 mod harness;
 mod hiding;
 mod refusals;
+mod reliable;
 mod setup;
 mod walk;

@@ -99,7 +99,7 @@ fn an_invite_that_cannot_be_taken_gets_its_status() {
     };
     let cases: Vec<(u16, Change)> = vec![
         (483, header("Max-Forwards", "0")),
-        (420, header("Require", "100rel")),
+        (420, header("Require", "precondition")),
         (420, header("Proxy-Require", "sec-agree")),
         (416, uri("sips:1001@203.0.113.1")),
         (416, uri("mailto:1001@203.0.113.1")),

@@ -6,6 +6,7 @@ pub(super) mod control;
 mod keys;
 pub(super) mod listener;
 pub(super) mod media;
+mod methods;
 pub(super) mod route;
 pub(super) mod tree;
 pub(super) mod trunk;

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::tree::{Table, Value};
-use super::value;
+use super::{methods, value};
 use crate::config::{
-    Auto, Codec, DtmfForms, GuardMode, ListenerId, MaskKind, Network, RecordingPolicy, Side, StarCodes, Trunk,
+    Auto, Codec, DtmfForms, GuardMode, ListenerId, MaskKind, Methods, Network, RecordingPolicy, Side, StarCodes, Trunk,
 };
 
 pub(super) const KEYS: &[&str] = &[
@@ -32,6 +32,10 @@ pub(super) const KEYS: &[&str] = &[
     "star_codes",
     "pass_headers",
     "call_header",
+    "reliable",
+    "session_timer",
+    "session_expires_s",
+    "session_min_s",
 ];
 /// Keys that mean something with `guard = "auto"` only.
 const AUTO_KEYS: [&str; 4] = ["auto_quiet_ms", "auto_number_quiet_ms", "auto_release_leading", "auto_payment_s"];
@@ -59,10 +63,16 @@ pub(in crate::config) struct Draft<'a> {
     star_codes: Option<Option<StarCodes>>,
     pass_headers: Option<Vec<String>>,
     call_header: Option<Option<String>>,
+    methods: Option<Methods>,
 }
 
 /// The value of an optional key: `default` when it is not there, `None` when it is wrong.
-fn or<'a, T>(table: &Table<'a>, key: &str, default: T, read: impl FnOnce(Value<'a>) -> Option<T>) -> Option<T> {
+pub(super) fn or<'a, T>(
+    table: &Table<'a>,
+    key: &str,
+    default: T,
+    read: impl FnOnce(Value<'a>) -> Option<T>,
+) -> Option<T> {
     match table.get(key) {
         Some(value) => read(value),
         None => Some(default),
@@ -132,6 +142,7 @@ pub(super) fn read(table: Table<'_>) -> Draft<'_> {
         star_codes: star_codes(&table),
         pass_headers: or(&table, "pass_headers", Vec::new(), |v| v.each(|item| item.parsed(value::passed_header))),
         call_header: or(&table, "call_header", None, |v| v.parsed(value::header).map(Some)),
+        methods: methods::read(&table),
         table,
     }
 }
@@ -232,6 +243,7 @@ impl Draft<'_> {
             star_codes: self.star_codes.clone()?,
             pass_headers: self.pass_headers.clone()?,
             call_header: self.call_header.clone()?,
+            methods: self.methods.clone()?,
         })
     }
 }

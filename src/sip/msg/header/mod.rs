@@ -4,6 +4,7 @@ mod content_type;
 mod cseq;
 mod name_addr;
 mod number;
+mod rack;
 mod reason;
 mod via;
 
@@ -11,5 +12,6 @@ pub use content_type::ContentType;
 pub use cseq::CSeq;
 pub use name_addr::{NameAddr, address, print_display};
 pub use number::{content_length, is_call_id, max_forwards, retry_after};
+pub use rack::{RAck, rseq};
 pub use reason::Reason;
 pub use via::{BRANCH_COOKIE, Via};
