@@ -149,7 +149,7 @@ const CHANGES: &[(&str, Change, Outcome)] = &[
     ("version 3", &[(" SIP/2.0\r\n", " SIP/3.0\r\n")], Answered(505)),
     ("Replaces", &[("Subject: nothing", "Replaces: ghost;to-tag=1;from-tag=2")], Answered(403)),
     ("Join", &[("Subject: nothing", "Join: ghost;to-tag=1;from-tag=2")], Answered(403)),
-    ("Require", &[("Subject: nothing", "Require: 100rel")], Answered(420)),
+    ("Require", &[("Subject: nothing", "Require: precondition")], Answered(420)),
     ("a dialog that is not", &[("\r\nCall-ID", ";tag=ghost\r\nCall-ID")], Answered(481)),
     ("a tag inside the To URI is none", &[("To: <sip:4000@", "To: <sip:4000;tag=ghost@")], Call("4000")),
     // Bodies.
