@@ -101,6 +101,14 @@ impl Line {
         self.presses.iter().map(|p| p.digit.expose_char()).collect()
     }
 
+    /// The mean power of the tones of all presses, linear units squared; 0 without presses.
+    pub fn tone_power(&self) -> f32 {
+        let parts = || self.presses.iter().filter_map(|p| self.samples.get(p.begin..p.end));
+        let of: usize = parts().map(<[i16]>::len).sum();
+        let sum: f64 = parts().flatten().map(|s| f64::from(*s) * f64::from(*s)).sum();
+        (sum / of.max(1) as f64) as f32
+    }
+
     /// Adds another signal, repeated as needed, scaled to `rms` (linear units), and codes the line again.
     pub fn add(&mut self, other: &[i16], rms: f32, law: Law) {
         let own = crate::dsp::level::mean_square(other).sqrt();

@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 mod detector;
+mod lab;
 mod report;
+mod speech;
 mod talkoff;
 
 pub use report::{Common, Report};
