@@ -61,7 +61,7 @@ impl Axis {
         }
         let span = (high - low).max(f64::MIN_POSITIVE);
         let rough = 10f64.powf((span / 13.0).log10().floor());
-        let step = [1.0, 2.0, 2.5, 5.0, 10.0].map(|m| m * rough).into_iter().find(|s| span / s <= 13.0);
+        let step = [1.0, 2.0, 5.0, 10.0].map(|m| m * rough).into_iter().find(|s| span / s <= 13.0);
         let step = step.unwrap_or(span);
         let first = (low / step - 1e-9).ceil() as i64;
         (first..).map(|n| n as f64 * step).take_while(|v| *v <= high + step * 1e-6).take(30).collect()
