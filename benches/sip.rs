@@ -77,6 +77,7 @@ impl Pair {
             local: address(local),
             remote: address(remote),
             connection: None,
+            trunk: None,
         };
         let end = |seed| Endpoint::new(EndpointConfig::default(), Random::seed_from_u64(seed));
         Self { now: Instant::now(), ends: [end(1), end(2)], flows: [flow(1, 2), flow(2, 1)] }

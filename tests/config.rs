@@ -409,6 +409,38 @@ const SLIPS: &[Slip] = &[
     ),
     reference("end = \"*72\"", "end = \"*7\"", &["+0: trunk[1].star_codes.end: begins like the other code"]),
     reference("begin = \"*71\"", "begin = \"71\"", &["+0: trunk[1].star_codes.begin: is no star code"]),
+    // TLS.
+    small(
+        "address = \"192.0.2.5:5060\"",
+        "address = \"192.0.2.5:5060\"\ntransport = \"tls\"",
+        &[
+            "4: listener[0].certificate: is missing",
+            "4: listener[0].key: is missing",
+            "16: trunk[0].tls_ca: is missing, and needed because the listener is a TLS one",
+        ],
+    ),
+    small(
+        "address = \"192.0.2.5:5060\"",
+        "address = \"192.0.2.5:5060\"\ntransport = \"tls\"\ncertificate = [\"a\", \"b\"]\nkey = \"\"",
+        &["+3: listener[0].key: is empty; a file is wanted", "18: trunk[0].tls_ca: is missing"],
+    ),
+    reference(
+        "transport = \"udp\"               # \"udp\", \"tcp\" or \"tls\"",
+        "transport = \"tls\"\ncertificate = [\"a\", \"b\"]\nkey = \"k\" #",
+        &["+2: listener[0].key: 2 certificates and 1 keys", "38: trunk[0].tls_ca: is missing"],
+    ),
+    reference(
+        "# key = \"sip.key\"",
+        "key = \"sip.key\" #",
+        &["+0: listener[0].key: is read with transport = \"tls\" only"],
+    ),
+    reference("# sips = false", "sips = true #", &["+0: listener[0].sips: is read with transport = \"tls\" only"]),
+    reference("keepalive_s = 30", "keepalive_s = 9999", &["+0: listener[0].keepalive_s: 9999 is not from 0 to 3600"]),
+    reference(
+        "# tls_ca = \"carrier-ca.pem\"",
+        "tls_ca = \"x\" #",
+        &["+0: trunk[0].tls_ca: is read on a listener with transport = \"tls\" only"],
+    ),
     reference("level = \"info\"", "level = \"verbose\"", &["+0: log.level: \"verbose\" is not known here"]),
     reference(
         "address = \"127.0.0.1:8080\"",

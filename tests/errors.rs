@@ -384,7 +384,7 @@ fn a_hang_up_signal_ends_no_node_and_a_terminate_ends_an_idle_one() {
     };
     send(&node, rustix::process::Signal::HUP);
     let until = Instant::now() + PATIENCE;
-    while !node.log().contains("no live reload") {
+    while !node.log().contains("certificates and keys were read again") {
         assert!(Instant::now() < until, "SIGHUP is not told: {}", node.log());
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -102,6 +102,7 @@ fn flow() -> Flow {
         local: "192.0.2.250:5060".parse().expect("an address"),
         remote: "198.51.100.9:5099".parse().expect("an address"),
         connection: None,
+        trunk: None,
     }
 }
 

@@ -85,7 +85,7 @@ pub(super) fn admit(
     extensions(&s.config.trunks[trunk.0], request)?;
     let reliable = reliability(&s.config.trunks[trunk.0], request)?;
     match request.uri() {
-        Uri::Sip(sip) if !sip.secure => {}
+        Uri::Sip(sip) if !sip.secure || s.listener(trunk).options.sips => {}
         Uri::Tel(_) => {}
         Uri::Sip(_) | Uri::Other { .. } => return Err(Refused::new(416)),
     }

@@ -59,7 +59,7 @@ impl Call {
         leg: Leg,
         (id, flow, request): (ServerId, &Flow, Request),
     ) {
-        if !super::routing::is_of_trunk(&s.config, self.core.trunk(leg), flow.remote.ip()) {
+        if !super::routing::comes_from(&s.config, self.core.trunk(leg), flow) {
             s.refuse(now, id, &request, &Refused::because(403, "Not Your Call"));
             return;
         }

@@ -11,6 +11,7 @@ use crate::base::Random;
 use crate::base::ids::Leg;
 use crate::config::{Config, Listener, Transport, Trunk, TrunkId};
 use crate::sip::msg::header::{NameAddr, Reason, address};
+use crate::sip::msg::uri::Host;
 use crate::sip::msg::{HeaderName, Headers, Uri};
 use crate::sip::{Dest, Method, Request, Response};
 
@@ -94,22 +95,16 @@ pub(super) struct Way<'a> {
 /// The INVITE toward the other leg: fresh Call-ID, tag and Contact; caller and called number, Max-Forwards less one and
 /// the passed headers from `theirs`. Without Via, which the endpoint adds.
 pub(super) fn invite(random: &mut Random, theirs: &Request, facts: &Facts, way: Way<'_>, pass: &[String]) -> Request {
-    let secure_free_uri = |user: &str, at: SocketAddr| match user {
-        "" => format!("sip:{at}"),
-        user => format!("sip:{user}@{at}"),
-    };
-    let target = match way.listener.transport {
-        Transport::Udp => secure_free_uri(&facts.user, way.remote),
-        Transport::Tcp => format!("{};transport=tcp", secure_free_uri(&facts.user, way.remote)),
-    };
+    let uri = |user: &str, at: SocketAddr| uri(way.listener, user, at);
+    let target = format!("{}{}", uri(&facts.user, way.remote), transport_parameter(way.listener));
     let from = theirs.from().ok();
     let user = from.and_then(|from| from.uri.user()).unwrap_or_default();
     let display = from.and_then(|from| from.display_name());
-    let from = address(display.as_deref(), &secure_free_uri(user, way.listener.advertise), Some(&token(random)));
+    let from = address(display.as_deref(), &uri(user, way.listener.advertise), Some(&token(random)));
     let mut ours = Request::new(Method::Invite, &target);
     ours.headers.push(HeaderName::MaxForwards, max_forwards(theirs).saturating_sub(1).to_string());
     ours.headers.push(HeaderName::From, from);
-    ours.headers.push(HeaderName::To, address(None, &secure_free_uri(&facts.user, way.remote), None));
+    ours.headers.push(HeaderName::To, address(None, &uri(&facts.user, way.remote), None));
     ours.headers.push(HeaderName::CallId, format!("{:032x}", random.random::<u128>()));
     ours.headers.push(HeaderName::CSeq, format!("{} INVITE", random.random_range(1..1 << 16)));
     describe_us(&mut ours.headers, way.listener);
@@ -121,12 +116,28 @@ pub(super) fn invite(random: &mut Random, theirs: &Request, facts: &Facts, way: 
 
 /// Contact and Allow: on every message that makes or refreshes a dialog.
 pub(super) fn describe_us(headers: &mut Headers, listener: &Listener) {
-    let parameter = match listener.transport {
+    let contact = format!("<{}{}>", uri(listener, "", listener.advertise), transport_parameter(listener));
+    headers.set(HeaderName::Contact, contact);
+    headers.set(HeaderName::Allow, ALLOW);
+}
+
+/// A URI as it is written on a listener. IPv6 addresses stand in brackets.
+fn uri(listener: &Listener, user: &str, at: SocketAddr) -> String {
+    let scheme = if listener.options.sips { "sips" } else { "sip" };
+    match user {
+        "" => format!("{scheme}:{at}"),
+        user => format!("{scheme}:{user}@{at}"),
+    }
+}
+
+/// What a URI of a listener says of its transport (RFC 3261 section 19.1.1); `sips:` says it already.
+fn transport_parameter(listener: &Listener) -> &'static str {
+    match listener.transport {
         Transport::Udp => "",
         Transport::Tcp => ";transport=tcp",
-    };
-    headers.set(HeaderName::Contact, format!("<sip:{}{parameter}>", listener.advertise));
-    headers.set(HeaderName::Allow, ALLOW);
+        Transport::Tls if listener.options.sips => "",
+        Transport::Tls => ";transport=tls",
+    }
 }
 
 /// Max-Forwards of a request, 70 when it has none.
@@ -143,7 +154,7 @@ fn pass_header(from: &Headers, to: &mut Headers, name: &str, ours: SocketAddr) {
         Some(known @ (HeaderName::PAssertedIdentity | HeaderName::PPreferredIdentity)) => {
             for identity in from.items(known).filter_map(|item| NameAddr::parse(item).ok()) {
                 let uri = match identity.uri {
-                    Uri::Sip(sip) => sip.user.map(|user| format!("sip:{user}@{}", ours.ip())),
+                    Uri::Sip(sip) => sip.user.map(|user| format!("sip:{user}@{}", Host::Ip(ours.ip()))),
                     Uri::Tel(tel) => Some(format!("tel:{}", tel.number)),
                     Uri::Other { .. } => None,
                 };
@@ -210,7 +221,7 @@ pub(super) fn next_hop(config: &Config, trunk: TrunkId, uri: &str, heard: Dest) 
     let named = Uri::parse(uri.as_bytes()).ok().and_then(|uri| uri.sip()?.socket_addr());
     let named = named.filter(|remote| super::routing::is_of_trunk(config, trunk, remote.ip()));
     let listens = heard.connection.and_then(|_| config.trunks[trunk.0].remotes.first().copied());
-    Dest { remote: named.or(listens).unwrap_or(heard.remote), ..heard }
+    Dest { remote: named.or(listens).unwrap_or(heard.remote), trunk: Some(trunk), ..heard }
 }
 
 /// The leg that a trunk's calls come from.

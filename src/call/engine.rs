@@ -66,7 +66,7 @@ impl Engine {
     /// A SIP datagram, or one framed message of a stream. What comes from nobody we know is dropped before anything is
     /// read or kept (threats R13).
     pub fn handle_datagram(&mut self, now: Instant, flow: &Flow, datagram: &[u8]) {
-        if routing::trunk_of(&self.shared.config, flow.listener, flow.remote).is_none() {
+        if routing::trunk_of(&self.shared.config, flow).is_none() {
             self.dropped += 1;
             return;
         }
@@ -76,7 +76,7 @@ impl Engine {
 
     /// A stream whose framing cannot be trusted any more: answered from its head, never taken as a message.
     pub fn handle_frame_error(&mut self, now: Instant, flow: &Flow, error: FrameError) {
-        if routing::trunk_of(&self.shared.config, flow.listener, flow.remote).is_none() {
+        if routing::trunk_of(&self.shared.config, flow).is_none() {
             self.dropped += 1;
             return;
         }
@@ -289,7 +289,7 @@ impl Engine {
             self.with_call(call, |call, s| call.handle_request(now, s, leg, (id, flow, request)));
             return;
         }
-        let Some(trunk) = routing::trunk_of(&self.shared.config, flow.listener, flow.remote) else { return };
+        let Some(trunk) = routing::trunk_of(&self.shared.config, flow) else { return };
         if request.method == Method::Invite {
             self.handle_invite(now, trunk, (id, flow, &request));
         } else {

@@ -3,7 +3,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::config::{Config, ListenerId, TrunkId};
+use crate::config::{Config, Trunk, TrunkId};
+use crate::sip::Flow;
 
 /// One place to try for a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,10 +22,18 @@ pub(super) enum NoRoute {
     NoPrefix,
 }
 
-/// The trunk that datagrams from `remote` on `listener` belong to: the one whose remote it is exactly, else the one
-/// with the narrowest source network around it. `None`: nobody we know, to be dropped without a word.
-pub(super) fn trunk_of(config: &Config, listener: ListenerId, remote: SocketAddr) -> Option<TrunkId> {
-    let on_listener = || config.trunks.iter().enumerate().filter(|(_, trunk)| trunk.listener == listener);
+/// The trunk that messages of a flow belong to: the one its connection was vouched for, else the one whose remote it is
+/// exactly, else the one with the narrowest source network around it. `None`: nobody we know, to be dropped without a
+/// word.
+pub(super) fn trunk_of(config: &Config, flow: &Flow) -> Option<TrunkId> {
+    if flow.trunk.is_some() {
+        return flow.trunk;
+    }
+    let remote = flow.remote;
+    // An address alone never stands for a peer that has a certificate to show.
+    let known_by_address = |trunk: &Trunk| trunk.link.tls.as_ref().is_none_or(|tls| !tls.mutual);
+    let here = |trunk: &Trunk| trunk.listener == flow.listener && known_by_address(trunk);
+    let on_listener = || config.trunks.iter().enumerate().filter(|(_, trunk)| here(trunk));
     let exact = on_listener().find(|(_, trunk)| trunk.remotes.iter().any(|r| same_place(*r, remote)));
     let narrowest = || {
         on_listener()
@@ -44,6 +53,14 @@ pub(super) fn is_of_trunk(config: &Config, trunk: TrunkId, ip: IpAddr) -> bool {
     let trunk = &config.trunks[trunk.0];
     trunk.sources.iter().any(|net| net.contains(ip))
         || trunk.remotes.iter().any(|r| r.ip().to_canonical() == ip.to_canonical())
+}
+
+/// Whether a flow comes from a peer of `trunk`: vouched for on its connection, or by its address.
+pub(super) fn comes_from(config: &Config, trunk: TrunkId, flow: &Flow) -> bool {
+    match flow.trunk {
+        Some(vouched) => vouched == trunk,
+        None => is_of_trunk(config, trunk, flow.remote.ip()),
+    }
 }
 
 fn same_place(a: SocketAddr, b: SocketAddr) -> bool {

@@ -154,8 +154,7 @@ impl SettingUp {
         if let Some(tag) = invite.from_tag().map(str::to_owned) {
             core.own_tag(s, callee, &tag);
         }
-        let dest =
-            Dest { listener: listener_id, transport: listener.transport, remote: target.remote, connection: None };
+        let dest = Dest::fresh(listener_id, listener.transport, target.remote, target.trunk);
         let client = s.send_invite(now, core.id, invite.clone(), dest);
         let silence = more.then_some(now + SILENCE);
         Ok(Attempt { client, invite, dest, sdp, silence, forks: Vec::new(), reliable })

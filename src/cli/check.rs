@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use crate::config::{Checked, Config, Fault, Faults, GuardMode, KekRef, RecordingPolicy, Side};
 use crate::rt::keyfile::load_key;
+use crate::rt::sip::tls;
 
 /// Prints the verdict on `path`: what would run (status 0), or one line per fault on standard error.
 pub fn run(path: &Path) -> ExitCode {
@@ -36,6 +37,9 @@ pub fn check(path: &Path) -> Result<String, Faults> {
     if config.trunks.iter().any(|trunk| trunk.recording != RecordingPolicy::Off) {
         let fault = directory(&config.storage.recordings).err();
         faults.extend(fault.map(|reason| places.fault("storage.recordings", reason)));
+    }
+    if let Err(found) = tls::check(&config) {
+        faults.extend(found.into_iter().map(|fault| places.fault(&fault.key, fault.reason)));
     }
     match Faults::new(faults) {
         Some(faults) => Err(faults),
@@ -67,7 +71,8 @@ fn summary(path: &Path, config: &Config) -> String {
     for trunk in &config.trunks {
         let side = if trunk.side == Side::Carrier { "carrier" } else { "pbx" };
         let listener = &config.listeners[trunk.listener.0];
-        let mut line = format!("trunk {:?} ({side}) on {} {}", trunk.name, listener.address, listener.name);
+        let (at, transport) = (listener.address, listener.transport.name());
+        let mut line = format!("trunk {:?} ({side}) on {transport} {at} {}", trunk.name, listener.name);
         if trunk.side == Side::Carrier {
             line += match trunk.guard {
                 GuardMode::Off => ", guard off: digits pass",

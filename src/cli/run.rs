@@ -10,6 +10,7 @@ use crate::capture::Discard;
 use crate::config::Config;
 use crate::rt::keyfile::load_keys;
 use crate::rt::node::{Node, Options};
+use crate::rt::sip::Certificates;
 use crate::rt::{harden, logging};
 
 /// Runs a node until it is told to end. Faults of the configuration or of the start go to standard error.
@@ -37,7 +38,7 @@ pub fn run(file: &Path) -> ExitCode {
         let name = config.node.name.clone();
         let mut node = Node::start(Options { config, keys, recipient: Box::new(Discard), demo: None }).await?;
         tracing::info!(node = %name, sip = ?node.listeners(), control = ?node.control(), "running");
-        let mut terminate = Signals::new()?;
+        let mut terminate = Signals::new(node.certificates().clone())?;
         tokio::select! {
             () = terminate.next() => {}
             () = node.ended() => return Err("the engine ended by itself; see the log".into()),
@@ -66,19 +67,21 @@ fn failed(why: &dyn std::fmt::Display) -> ExitCode {
     ExitCode::from(super::EXIT_FAILED)
 }
 
-/// SIGTERM and SIGINT; and SIGHUP, which many send for a reload and which would end every call by default.
+/// SIGTERM and SIGINT; and SIGHUP, which reads certificates again and would end every call by default.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    certificates: Certificates,
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    fn new(certificates: Certificates) -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            certificates,
         })
     }
 
@@ -88,7 +91,18 @@ impl Signals {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
-                _ = self.hang_up.recv() => tracing::warn!("SIGHUP does nothing: there is no live reload"),
+                _ = self.hang_up.recv() => self.reload(),
+            }
+        }
+    }
+
+    fn reload(&self) {
+        match self.certificates.reload() {
+            Ok(()) => tracing::info!("SIGHUP: certificates and keys were read again; all else needs a restart"),
+            Err(faults) => {
+                for fault in faults {
+                    tracing::error!(%fault, "SIGHUP: the former certificates stay");
+                }
             }
         }
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use super::hint::hint;
 use super::read::value::overlap;
-use super::read::{Drafts, listener, route, trunk};
+use super::read::{Drafts, link, listener, route, trunk};
 use super::{GuardMode, ListenerId, RecordingPolicy, Route, Side, Transport, TrunkId};
 
 /// UDP ports a call takes: RTP and RTCP on both legs.
@@ -62,14 +62,15 @@ fn listeners(drafts: &Drafts<'_>) {
     for (index, listener) in drafts.listeners.iter().enumerate() {
         let (Some(at), Some(transport)) = (listener.address, listener.transport) else { continue };
         let same = |other: &&listener::Draft<'_>| {
-            other.transport == Some(transport) && other.address.is_some_and(|other| clash(at, other))
+            other.transport.is_some_and(|other| other.is_stream() == transport.is_stream())
+                && other.address.is_some_and(|other| clash(at, other))
         };
         if let Some(other) = drafts.listeners[..index].iter().find(same) {
             let name = other.name.as_deref().unwrap_or("above");
             listener.table.fault("address", format!("{at} is taken by the listener {name:?} already"));
         }
         let control = drafts.control.as_ref().and_then(|control| control.address);
-        if transport == Transport::Tcp && control.is_some_and(|control| clash(at, control)) {
+        if transport.is_stream() && control.is_some_and(|control| clash(at, control)) {
             listener.table.fault("address", format!("{at} is taken by [control] too"));
         }
         if transport == Transport::Udp
@@ -135,6 +136,7 @@ fn trunks(drafts: &Drafts<'_>, listeners: &[Option<ListenerId>]) {
     });
     for (index, trunk) in drafts.trunks.iter().enumerate() {
         side(trunk);
+        tls(drafts, trunk, listeners[index]);
         let Some(ListenerId(listener)) = listeners[index] else { continue };
         let bound = drafts.listeners[listener].address;
         for remote in trunk.remotes.iter().flatten() {
@@ -150,7 +152,7 @@ fn trunks(drafts: &Drafts<'_>, listeners: &[Option<ListenerId>]) {
             }
         }
         let others = drafts.trunks[..index].iter().zip(listeners).filter(|(_, other)| **other == listeners[index]);
-        for (other, _) in others {
+        for (other, _) in others.filter(|(other, _)| !told_apart(trunk, other)) {
             let (mine, theirs) = (trunk.sources.iter().flatten(), other.sources.iter().flatten());
             if let Some(both) = mine.clone().find(|a| theirs.clone().any(|b| overlap(a, b))) {
                 let name = other.name.as_deref().unwrap_or("above");
@@ -165,6 +167,29 @@ fn trunks(drafts: &Drafts<'_>, listeners: &[Option<ListenerId>]) {
                 );
             }
         }
+    }
+}
+
+/// TLS keys stand exactly on trunks of TLS listeners.
+fn tls(drafts: &Drafts<'_>, trunk: &trunk::Draft<'_>, listener: Option<ListenerId>) {
+    let Some(transport) = listener.and_then(|ListenerId(at)| drafts.listeners[at].transport) else { return };
+    if transport != Transport::Tls {
+        for key in link::TLS_KEYS.into_iter().filter(|key| trunk.table.has(key)) {
+            trunk.table.fault(key, "is read on a listener with transport = \"tls\" only");
+        }
+    } else if !trunk.table.has("tls_ca") {
+        let example = "for instance tls_ca = \"carrier-ca.pem\"";
+        trunk.table.fault("tls_ca", format!("is missing, and needed because the listener is a TLS one; {example}"));
+    } else if trunk.everywhere() && !trunk.table.has("media") {
+        trunk.table.fault("media", "is missing, and needed because sources is everywhere; it says where media may go");
+    }
+}
+
+/// Whether two trunks of one listener are known by different certificates, wherever they come from.
+fn told_apart(a: &trunk::Draft<'_>, b: &trunk::Draft<'_>) -> bool {
+    match (a.link.tls.as_ref().and_then(Option::as_ref), b.link.tls.as_ref().and_then(Option::as_ref)) {
+        (Some(a), Some(b)) => a.mutual && b.mutual && !a.names.iter().any(|name| b.names.contains(name)),
+        _ => false,
     }
 }
 

@@ -8,11 +8,13 @@ mod fault;
 mod hint;
 mod load;
 mod methods;
+mod net;
 mod read;
 mod types;
 
 pub use fault::{Fault, Faults};
 pub use load::{Checked, Places, SecretSource, Surroundings};
 pub use methods::{Extension, Methods};
+pub use net::{CertificateFiles, Link, ListenerOptions, TrunkTls};
 pub use read::SCHEMA;
 pub use types::*;

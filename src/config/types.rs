@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Methods;
+use super::{Link, ListenerOptions, Methods};
 use crate::base::secret::Digit;
 
 /// The whole configuration of a node.
@@ -57,6 +57,24 @@ pub enum Transport {
     Udp,
     /// RFC 3261 section 18 over TCP.
     Tcp,
+    /// RFC 3261 section 18 over TLS on TCP.
+    Tls,
+}
+
+impl Transport {
+    /// Its word in Via and in log lines.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Transport::Udp => "UDP",
+            Transport::Tcp => "TCP",
+            Transport::Tls => "TLS",
+        }
+    }
+
+    /// Whether messages go over connections.
+    pub const fn is_stream(self) -> bool {
+        !matches!(self, Transport::Udp)
+    }
 }
 
 /// `[[listener]]`: one SIP socket.
@@ -70,6 +88,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Address and port written into Via and Contact; the bound one by default.
     pub advertise: SocketAddr,
+    /// The rest of its transport.
+    pub options: ListenerOptions,
 }
 
 /// `[media]`: RTP addresses.
@@ -252,6 +272,8 @@ pub struct Trunk {
     pub call_header: Option<String>,
     /// SIP extensions.
     pub methods: Methods,
+    /// How the peer is reached and known beyond its address.
+    pub link: Link,
 }
 
 /// Agent star codes, never passed to the customer.

@@ -42,6 +42,22 @@ pub struct Metrics {
     events: Counter,
     streams: Gauge,
     requests: Family<RequestLabel, Counter>,
+    sip: Sip,
+}
+
+/// Of the SIP sockets.
+struct Sip {
+    connections: Gauge,
+    handshakes: Gauge,
+    refused: Family<ReasonLabel, Counter>,
+    dropped: Counter,
+    unreachable: Counter,
+    certificate_end: Gauge,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
 }
 
 #[derive(Default)]
@@ -124,6 +140,31 @@ pub struct RecorderTotals {
     pub lost_blocks: u64,
 }
 
+/// The SIP sockets' state and totals.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SipTotals {
+    /// Connections open.
+    pub connections: u64,
+    /// TLS handshakes under way.
+    pub handshakes: u64,
+    /// Connections refused: from nobody we know.
+    pub refused_source: u64,
+    /// Connections refused: too many are open.
+    pub refused_full: u64,
+    /// Connections refused: too many handshakes at once, of the source or in all.
+    pub refused_handshakes: u64,
+    /// TLS handshakes that failed.
+    pub tls_failed: u64,
+    /// TLS handshakes that took too long.
+    pub tls_timeout: u64,
+    /// Connections to peers that did not come up.
+    pub unreachable: u64,
+    /// Messages dropped: from nobody we know.
+    pub dropped: u64,
+    /// When the first of our certificates ends, in seconds since 1970; 0: there is none.
+    pub certificate_end: i64,
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
@@ -163,6 +204,17 @@ impl Metrics {
         let events = metric!("events", "Events published");
         let streams = metric!("event_streams", "Event streams open now");
         let requests = metric!("http_requests", "HTTP requests, by route and status");
+        let sip = Sip {
+            connections: metric!("sip_connections", "SIP connections open, TCP and TLS"),
+            handshakes: metric!("sip_tls_handshakes", "TLS handshakes under way"),
+            refused: metric!("sip_refused", "Connections refused, by reason"),
+            dropped: metric!("sip_dropped", "Messages dropped because their source belongs to no trunk"),
+            unreachable: metric!("sip_unreachable", "Connections to peers that did not come up"),
+            certificate_end: metric!(
+                "sip_certificate_end_seconds",
+                "When the first of our certificates ends, in seconds since 1970; 0: there is none"
+            ),
+        };
         let recorder_bytes = Counter::default();
         registry.register_with_unit("recorder", "Sealed bytes synced to disk", Unit::Bytes, recorder_bytes.clone());
         Self {
@@ -191,6 +243,7 @@ impl Metrics {
             events,
             streams,
             requests,
+            sip,
         }
     }
 
@@ -307,6 +360,26 @@ impl Metrics {
         rise(&self.recorder_chunks, totals.chunks);
         rise(&self.recorder_bytes, totals.bytes);
         rise(&self.recorder_lost, totals.lost_blocks);
+    }
+
+    /// Sets what the SIP sockets counted since the start.
+    pub fn set_sip(&self, totals: SipTotals) {
+        let gauge = |value| i64::try_from(value).unwrap_or(i64::MAX);
+        self.sip.connections.set(gauge(totals.connections));
+        self.sip.handshakes.set(gauge(totals.handshakes));
+        self.sip.certificate_end.set(totals.certificate_end);
+        let rise = |counter: &Counter, to: u64| counter.inc_by(to.saturating_sub(counter.get()));
+        rise(&self.sip.dropped, totals.dropped);
+        rise(&self.sip.unreachable, totals.unreachable);
+        for (reason, to) in [
+            ("source", totals.refused_source),
+            ("full", totals.refused_full),
+            ("handshakes", totals.refused_handshakes),
+            ("tls-failed", totals.tls_failed),
+            ("tls-timeout", totals.tls_timeout),
+        ] {
+            rise(&self.sip.refused.get_or_create(&ReasonLabel { reason }), to);
+        }
     }
 
     /// Counts an HTTP request; `route` is the pattern, never the path.

@@ -88,6 +88,7 @@ impl Driver {
             let woken = self.wait(&mut inputs, deadline, stop).await;
             self.take(woken, &mut inputs, &mut stop);
             self.take_waiting(&mut inputs);
+            self.sockets.counters().note_dropped(self.engine.dropped());
             let now = Instant::now();
             if self.engine.poll_timeout().is_some_and(|at| at <= now) {
                 self.engine.handle_timeout(now);
@@ -191,6 +192,7 @@ impl Driver {
                 let connection = if ours { None } else { flow.connection };
                 self.engine.handle_flow_failed(now, &Dest { connection, ..flow.back() });
             }
+            Some(Inbound::Unreachable { dest }) => self.engine.handle_flow_failed(now, &dest),
             Some(Inbound::Opened { .. } | Inbound::KeepAlive { .. }) | None => {}
         }
     }

@@ -25,5 +25,5 @@ pub mod media;
 pub mod node;
 pub mod peers;
 pub mod recorder;
-mod sip;
+pub mod sip;
 mod taps;

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use super::engine::{Ask, Driver, Inputs, Stop};
 use super::media::Workers;
 use super::recorder::{Failure, Handle, QUEUE_BLOCKS, Settings, wall};
-use super::sip::{ListenError, SipSockets};
+use super::sip::{Certificates, Counters, ListenError, SipSockets};
 use super::taps::{Taps, totals};
 use crate::base::Random;
 use crate::call::{Engine, Reply, Signal};
@@ -78,6 +78,7 @@ pub struct Node {
     engine: JoinHandle<()>,
     http: Option<Http>,
     listeners: Vec<SocketAddr>,
+    certificates: Certificates,
 }
 
 /// A handle to a node's calls: for the HTTP API, the demo and tests. Cheap to clone.
@@ -86,6 +87,7 @@ pub struct Calls {
     signals: mpsc::Sender<Ask>,
     stop: watch::Receiver<Stop>,
     recorder: Option<Handle>,
+    sip: Arc<Counters>,
 }
 
 impl control::Calls for Calls {
@@ -112,6 +114,7 @@ impl control::Calls for Calls {
         if let Some(recorder) = &self.recorder {
             metrics.set_recorder(totals(recorder));
         }
+        metrics.set_sip(self.sip.totals());
     }
 }
 
@@ -161,7 +164,8 @@ impl Node {
         )
         .map_err(StartError::Media)?;
 
-        let calls = Calls { signals, stop: stop_rx.clone(), recorder: taps.counters() };
+        let calls =
+            Calls { signals, stop: stop_rx.clone(), recorder: taps.counters(), sip: sockets.counters().clone() };
         let http = match &config.control {
             None => None,
             Some(control) => {
@@ -179,12 +183,14 @@ impl Node {
 
         let listeners = config.listeners.iter().map(|listener| listener.address).collect();
         let media_address = config.media.address;
-        let engine = Engine::new(Arc::new(config), random()?);
+        let config = Arc::new(config);
+        let certificates = sockets.certificates(config.clone());
+        let engine = Engine::new(config, random()?);
         let driver =
             Driver { engine, sockets, workers, taps, history: history.clone(), recipient, metrics, media_address };
         let inputs = Inputs { signals: signals_rx, media, reports, stop: stop_rx };
         let engine = tokio::spawn(driver.run(inputs));
-        Ok(Self { calls, history, stop, engine, http, listeners })
+        Ok(Self { calls, history, stop, engine, http, listeners, certificates })
     }
 
     /// A handle to the node's calls.
@@ -205,6 +211,11 @@ impl Node {
     /// Address of the HTTP API as bound.
     pub fn control(&self) -> Option<SocketAddr> {
         self.http.as_ref().map(|http| http.address)
+    }
+
+    /// The certificates of its SIP sockets.
+    pub fn certificates(&self) -> &Certificates {
+        &self.certificates
     }
 
     /// Refuses new calls with 503; the node ends with its last call.

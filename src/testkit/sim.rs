@@ -332,7 +332,8 @@ impl Sim {
             let local = address(listener);
             if *to == local {
                 let listener = ListenerId(at);
-                let flow = Flow { listener, transport: Transport::Udp, local, remote: *from, connection: None };
+                let flow =
+                    Flow { listener, transport: Transport::Udp, local, remote: *from, connection: None, trunk: None };
                 return self.engine.handle_datagram(self.now, &flow, bytes);
             }
         }

@@ -9,8 +9,9 @@ use sha2::{Digest, Sha256};
 
 use crate::base::secret::Digit;
 use crate::config::{
-    ApiKey, Codec, Config, Control, DtmfForms, GuardMode, KekRef, Keys, Listener, ListenerId, Log, LogLevel, MaskKind,
-    Media, Methods, Network, Node, RecordingPolicy, Role, Route, Side, StarCodes, Storage, Transport, Trunk, TrunkId,
+    ApiKey, Codec, Config, Control, DtmfForms, GuardMode, KekRef, Keys, Link, Listener, ListenerId, ListenerOptions,
+    Log, LogLevel, MaskKind, Media, Methods, Network, Node, RecordingPolicy, Role, Route, Side, StarCodes, Storage,
+    Transport, Trunk, TrunkId,
 };
 
 /// A carrier trunk of a site; it has its own listener.
@@ -129,6 +130,7 @@ impl Site {
             transport: Transport::Udp,
             address,
             advertise: address,
+            options: ListenerOptions::default(),
         };
         let pbx = TrunkId(self.carriers.len());
         let trunk = |name: &str, side, at, remote: SocketAddr, codecs: &[Codec]| Trunk {
@@ -152,6 +154,7 @@ impl Site {
             pass_headers: vec!["X-Call-Ref".to_owned()],
             methods: Methods::default(),
             call_header: Some("X-Call-Ref".to_owned()),
+            link: Link::default(),
         };
         let mut listeners = Vec::new();
         let mut trunks = Vec::new();

@@ -83,6 +83,7 @@ fn trunk(name: &str, side: Side, listener: usize, remotes: &[Who], around: (&str
         pass_headers: vec![],
         call_header: None,
         methods: Methods::default(),
+        link: Link::default(),
     }
 }
 
@@ -93,6 +94,7 @@ pub fn config() -> Config {
         transport: Transport::Udp,
         address: OURS[at].parse().expect("address"),
         advertise: OURS[at].parse().expect("address"),
+        options: ListenerOptions::default(),
     };
     let route = |from, to| Route { from: TrunkId(from), prefix: String::new(), to: vec![TrunkId(to)] };
     Config {
@@ -235,6 +237,7 @@ impl World {
             local: OURS[who.listener()].parse().expect("address"),
             remote: who.at(),
             connection: None,
+            trunk: None,
         }
     }
 

@@ -1,12 +1,26 @@
 //! `[[listener]]`.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::tree::{Table, Value};
 use super::value;
-use crate::config::{Listener, Transport};
+use crate::config::{CertificateFiles, Listener, ListenerOptions, Transport};
 
-pub(super) const KEYS: &[&str] = &["name", "transport", "address", "advertise"];
+pub(super) const KEYS: &[&str] = &[
+    "name",
+    "transport",
+    "address",
+    "advertise",
+    "certificate",
+    "key",
+    "handshakes_per_source",
+    "sips",
+    "keepalive_s",
+];
+/// Keys of TLS listeners only.
+const TLS_KEYS: [&str; 4] = ["certificate", "key", "handshakes_per_source", "sips"];
 
 /// A listener as read; `None` where the file is wrong.
 pub(in crate::config) struct Draft<'a> {
@@ -15,12 +29,13 @@ pub(in crate::config) struct Draft<'a> {
     pub(in crate::config) transport: Option<Transport>,
     pub(in crate::config) address: Option<SocketAddr>,
     advertise: Option<SocketAddr>,
+    options: Option<ListenerOptions>,
 }
 
-pub(super) fn read(table: Table<'_>) -> Draft<'_> {
+pub(super) fn read<'a>(table: Table<'a>, directory: &Path) -> Draft<'a> {
     let name = table.require("name", "\"carrier-udp\"").and_then(|v| v.parsed(value::name));
     let transport = match table.get("transport") {
-        Some(v) => v.one_of(&[("udp", Transport::Udp), ("tcp", Transport::Tcp)]),
+        Some(v) => v.one_of(&[("udp", Transport::Udp), ("tcp", Transport::Tcp), ("tls", Transport::Tls)]),
         None => Some(Transport::Udp),
     };
     let address = table.require("address", "\"192.0.2.5:5060\"").and_then(|v| v.parsed(value::address));
@@ -36,7 +51,8 @@ pub(super) fn read(table: Table<'_>) -> Draft<'_> {
             address
         }
     };
-    Draft { table, name, transport, address, advertise }
+    let options = options(&table, transport, directory);
+    Draft { table, name, transport, address, advertise, options }
 }
 
 fn advertised(v: &Value<'_>, bound: Option<SocketAddr>) -> Option<SocketAddr> {
@@ -47,6 +63,59 @@ fn advertised(v: &Value<'_>, bound: Option<SocketAddr>) -> Option<SocketAddr> {
     Some(at)
 }
 
+fn options(table: &Table<'_>, transport: Option<Transport>, directory: &Path) -> Option<ListenerOptions> {
+    let usual = ListenerOptions::default();
+    let handshakes_per_source = match table.get("handshakes_per_source") {
+        Some(v) => v.integer(1..=10_000).map(|most| most as u32),
+        None => Some(usual.handshakes_per_source),
+    };
+    let sips = match table.get("sips") {
+        Some(v) => v.boolean(),
+        None => Some(usual.sips),
+    };
+    let keepalive = match table.get("keepalive_s") {
+        Some(v) => v.integer(0..=3_600).map(Duration::from_secs),
+        None => Some(usual.keepalive),
+    };
+    let certificates = match transport {
+        Some(Transport::Tls) => certificates(table, directory),
+        Some(Transport::Udp | Transport::Tcp) => {
+            for key in TLS_KEYS.into_iter().filter(|key| table.has(key)) {
+                table.fault(key, "is read with transport = \"tls\" only");
+            }
+            Some(Vec::new())
+        }
+        None => None,
+    };
+    Some(ListenerOptions {
+        certificates: certificates?,
+        handshakes_per_source: handshakes_per_source?,
+        sips: sips?,
+        keepalive: keepalive?,
+    })
+}
+
+/// The pairs of `certificate` and `key`, each one file or a list of files.
+fn certificates(table: &Table<'_>, directory: &Path) -> Option<Vec<CertificateFiles>> {
+    let chains = table.require("certificate", "\"sip.pem\"").and_then(|v| files(v, directory));
+    let keys = table.require("key", "\"sip.key\"").and_then(|v| files(v, directory));
+    let (chains, keys) = (chains?, keys?);
+    if chains.len() != keys.len() {
+        table.fault("key", format!("{} certificates and {} keys; one key each is wanted", chains.len(), keys.len()));
+        return None;
+    }
+    Some(chains.into_iter().zip(keys).map(|(chain, key)| CertificateFiles { chain, key }).collect())
+}
+
+fn files(v: Value<'_>, directory: &Path) -> Option<Vec<PathBuf>> {
+    let items = v.one_or_more()?;
+    if items.is_empty() {
+        v.wrong("is empty; at least one file is wanted");
+        return None;
+    }
+    items.iter().map(|item| item.parsed(|text| value::file(text, directory))).collect()
+}
+
 impl Draft<'_> {
     pub(super) fn finish(&self) -> Option<Listener> {
         Some(Listener {
@@ -54,6 +123,7 @@ impl Draft<'_> {
             transport: self.transport?,
             address: self.address?,
             advertise: self.advertise?,
+            options: self.options.clone()?,
         })
     }
 }

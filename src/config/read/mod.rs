@@ -4,6 +4,7 @@
 
 pub(super) mod control;
 mod keys;
+pub(super) mod link;
 pub(super) mod listener;
 pub(super) mod media;
 mod methods;
@@ -106,9 +107,17 @@ fn sections(root: &Table<'_>, around: &Surroundings<'_>) -> Option<Config> {
     let drafts = Drafts {
         root: root.clone(),
         node_calls,
-        listeners: root.children("listener", "listener[]").into_iter().map(listener::read).collect(),
+        listeners: root
+            .children("listener", "listener[]")
+            .into_iter()
+            .map(|table| listener::read(table, around.directory))
+            .collect(),
         media: media::read(root),
-        trunks: root.children("trunk", "trunk[]").into_iter().map(trunk::read).collect(),
+        trunks: root
+            .children("trunk", "trunk[]")
+            .into_iter()
+            .map(|table| trunk::read(table, around.directory))
+            .collect(),
         routes: root.children("route", "route[]").into_iter().map(route::read).collect(),
         control: control::read(root, around),
         keys: keys::read(root, around.directory),

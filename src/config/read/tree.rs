@@ -280,6 +280,11 @@ impl<'a> Value<'a> {
         Some(items.iter().enumerate().map(item).collect())
     }
 
+    /// A value, or a list of such.
+    pub(super) fn one_or_more(&self) -> Option<Vec<Value<'a>>> {
+        if self.value.is_array() { self.list() } else { Some(vec![self.clone()]) }
+    }
+
     /// The items of a list, each taken by `read`, which notes what is wrong with it; `None` when any is wrong.
     pub(super) fn each<T>(&self, read: impl Fn(&Value<'a>) -> Option<T>) -> Option<Vec<T>> {
         let items = self.list()?;

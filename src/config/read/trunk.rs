@@ -1,12 +1,14 @@
 //! `[[trunk]]`.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use super::tree::{Table, Value};
-use super::{methods, value};
+use super::{link, methods, value};
 use crate::config::{
-    Auto, Codec, DtmfForms, GuardMode, ListenerId, MaskKind, Methods, Network, RecordingPolicy, Side, StarCodes, Trunk,
+    Auto, Codec, DtmfForms, GuardMode, Link, ListenerId, MaskKind, Methods, Network, RecordingPolicy, Side, StarCodes,
+    Trunk,
 };
 
 pub(super) const KEYS: &[&str] = &[
@@ -36,6 +38,11 @@ pub(super) const KEYS: &[&str] = &[
     "session_timer",
     "session_expires_s",
     "session_min_s",
+    "tls_ca",
+    "tls_names",
+    "tls_mutual",
+    "tls_certificate",
+    "tls_key",
 ];
 /// Keys that mean something with `guard = "auto"` only.
 const AUTO_KEYS: [&str; 4] = ["auto_quiet_ms", "auto_number_quiet_ms", "auto_release_leading", "auto_payment_s"];
@@ -64,6 +71,7 @@ pub(in crate::config) struct Draft<'a> {
     pass_headers: Option<Vec<String>>,
     call_header: Option<Option<String>>,
     methods: Option<Methods>,
+    pub(in crate::config) link: link::Draft,
 }
 
 /// The value of an optional key: `default` when it is not there, `None` when it is wrong.
@@ -79,7 +87,7 @@ pub(super) fn or<'a, T>(
     }
 }
 
-pub(super) fn read(table: Table<'_>) -> Draft<'_> {
+pub(super) fn read<'a>(table: Table<'a>, directory: &Path) -> Draft<'a> {
     let name = table.require("name", "\"carrier\"").and_then(|v| v.parsed(value::name));
     let sides = [("carrier", Side::Carrier), ("pbx", Side::Pbx)];
     let side = table.require("side", "\"carrier\" or \"pbx\"").and_then(|v| v.one_of(&sides));
@@ -94,6 +102,8 @@ pub(super) fn read(table: Table<'_>) -> Draft<'_> {
         Some(v) => some_of(&v, value::network),
         None => sources.clone(),
     };
+    let places: Vec<_> = remotes.iter().flatten().map(|at| at.ip()).collect();
+    let link = link::read(&table, directory, &places);
     let seconds = |key: &str, default| or(&table, key, default, |v| v.integer(1..=86_400));
     let (hold_default_s, hold_max_s) = (seconds("hold_default_s", 300), seconds("hold_max_s", 1_800));
     if let (Some(default), Some(max)) = (hold_default_s, hold_max_s)
@@ -143,6 +153,7 @@ pub(super) fn read(table: Table<'_>) -> Draft<'_> {
         pass_headers: or(&table, "pass_headers", Vec::new(), |v| v.each(|item| item.parsed(value::passed_header))),
         call_header: or(&table, "call_header", None, |v| v.parsed(value::header).map(Some)),
         methods: methods::read(&table),
+        link,
         table,
     }
 }
@@ -216,6 +227,11 @@ fn star_codes(trunk: &Table<'_>) -> Option<Option<StarCodes>> {
 }
 
 impl Draft<'_> {
+    /// Whether requests may come from any address.
+    pub(in crate::config) fn everywhere(&self) -> bool {
+        self.sources.iter().flatten().any(|network| network.prefix == 0)
+    }
+
     /// The first key that only `guard = "auto"` would read.
     pub(in crate::config) fn auto_key(&self) -> Option<&'static str> {
         AUTO_KEYS.into_iter().find(|key| self.table.has(key))
@@ -244,6 +260,7 @@ impl Draft<'_> {
             pass_headers: self.pass_headers.clone()?,
             call_header: self.call_header.clone()?,
             methods: self.methods.clone()?,
+            link: Link { tls: self.link.tls.clone()? },
         })
     }
 }

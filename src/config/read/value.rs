@@ -1,6 +1,7 @@
 //! What strings mean: names, addresses, networks, header names, keys of the keypad.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 
 use crate::base::secret::Digit;
 use crate::config::Network;
@@ -45,6 +46,21 @@ pub(super) fn remote(text: &str) -> Result<SocketAddr, String> {
         return Err(format!("{text:?} is no address of a single host"));
     }
     Ok(at)
+}
+
+/// A file, from the configuration's directory.
+pub(super) fn file(text: &str, directory: &Path) -> Result<PathBuf, String> {
+    if text.is_empty() { Err("is empty; a file is wanted".to_owned()) } else { Ok(directory.join(text)) }
+}
+
+/// A name in a certificate: a DNS name (a wildcard stands for itself only) or an IP address; in lower case.
+pub(super) fn tls_name(text: &str) -> Result<String, String> {
+    let fine = |c: char| c.is_ascii_alphanumeric() || "-_.*".contains(c);
+    if text.parse::<IpAddr>().is_ok() || ((1..=253).contains(&text.len()) && text.chars().all(fine)) {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err(format!("{text:?} is no DNS name or IP address, such as \"sip.carrier.example\""))
+    }
 }
 
 /// A network in CIDR form, or a single address.

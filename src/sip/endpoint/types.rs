@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
-use crate::config::{ListenerId, Transport};
+use crate::config::{ListenerId, Transport, TrunkId};
 use crate::sip::msg::{ParseError, Request, Response};
 use crate::sip::txn::Timers;
 
@@ -19,14 +19,22 @@ pub struct Flow {
     pub local: SocketAddr,
     /// The peer's address, from the packet or the connection.
     pub remote: SocketAddr,
-    /// The TCP connection, named by `rt`.
+    /// The connection, named by `rt`.
     pub connection: Option<u64>,
+    /// The trunk whose peer this is, where the connection proves it (TLS); `None`: its address tells.
+    pub trunk: Option<TrunkId>,
 }
 
 impl Flow {
     /// The way back to the source.
     pub fn back(&self) -> Dest {
-        Dest { listener: self.listener, transport: self.transport, remote: self.remote, connection: self.connection }
+        Dest {
+            listener: self.listener,
+            transport: self.transport,
+            remote: self.remote,
+            connection: self.connection,
+            trunk: self.trunk,
+        }
     }
 }
 
@@ -39,8 +47,17 @@ pub struct Dest {
     pub transport: Transport,
     /// The peer's address.
     pub remote: SocketAddr,
-    /// The TCP connection to use; `None`: any to `remote`, opened if there is none.
+    /// The connection to use; `None`: any to `remote`, opened if there is none.
     pub connection: Option<u64>,
+    /// The trunk whose peer this is: a TLS connection is made with its certificate and to its names.
+    pub trunk: Option<TrunkId>,
+}
+
+impl Dest {
+    /// A peer of `trunk`, over any connection or a new one.
+    pub fn fresh(listener: ListenerId, transport: Transport, remote: SocketAddr, trunk: TrunkId) -> Dest {
+        Dest { listener, transport, remote, connection: None, trunk: Some(trunk) }
+    }
 }
 
 /// Bytes to send.

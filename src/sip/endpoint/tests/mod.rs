@@ -37,7 +37,7 @@ fn flow() -> Flow {
 
 fn flow_over(transport: Transport) -> Flow {
     let connection = (transport == Transport::Tcp).then_some(7);
-    Flow { listener: ListenerId(0), transport, local: us(), remote: peer(), connection }
+    Flow { listener: ListenerId(0), transport, local: us(), remote: peer(), connection, trunk: None }
 }
 
 impl Bench {

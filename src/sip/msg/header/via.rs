@@ -76,10 +76,7 @@ impl<'a> Via<'a> {
 
     /// Prints a Via of ours, asking for the response at the source port (RFC 3581).
     pub fn print(transport: Transport, sent_by: SocketAddr, branch: &str) -> String {
-        let transport = match transport {
-            Transport::Udp => "UDP",
-            Transport::Tcp => "TCP",
-        };
+        let transport = transport.name();
         format!("SIP/2.0/{transport} {sent_by};rport;branch={branch}")
     }
 

@@ -1,6 +1,20 @@
-//! SIP sockets. UDP sockets are polled by the engine task itself; each TCP connection has a reading task that frames
-//! messages and a writing task with a bounded queue. Decides nothing but who may connect: a TCP peer outside every
-//! trunk's sources is closed before a byte of it is read.
+//! SIP sockets. UDP sockets are polled by the engine task itself; each TCP or TLS connection has a reading task that
+//! frames messages and a writing task with a bounded queue. Decides nothing but who may connect (`accept`).
+//!
+//! ```text
+//!  udp ── datagrams ──────────────► read_datagrams ─► engine
+//!   └──── ICMP errors ─┐
+//!  accept ─► stream ───┼─ Inbound ─► next_inbound ──► engine
+//!  connect ─► stream ──┘                 ▲
+//!       └── tls: certificates ◄── reload │ settle: connections by number and by remote
+//! ```
+
+mod accept;
+mod connect;
+mod counters;
+mod stream;
+pub mod tls;
+mod udp;
 
 use std::collections::HashMap;
 use std::io;
@@ -12,90 +26,110 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::config::{Config, Listener, ListenerId, Network, Transport};
+use crate::config::{Config, Listener, ListenerId, Network, Transport, TrunkId};
 use crate::sip::endpoint::{Dest, Flow, Transmit};
-use crate::sip::msg::{Frame, FrameError, Framer};
+use crate::sip::msg::FrameError;
+use accept::Accept;
+use connect::Connect;
+pub(in crate::rt) use counters::Counters;
+use tls::{Current, FileFault, Material};
 
 /// Largest UDP datagram.
 const DATAGRAM: usize = 65_536;
-/// Bytes asked for from a TCP connection at once.
-const READ: usize = 16 * 1024;
-/// Messages waiting for one TCP peer to read them; more, and the connection is closed.
+/// Messages waiting for one peer to read them; more, and the connection is closed.
 const WRITE_QUEUE: usize = 512;
-/// Framed messages waiting for the engine from all connections; more, and TCP peers wait.
+/// Framed messages waiting for the engine from all connections; more, and peers wait.
 const INBOX: usize = 1024;
-/// Most TCP connections at once, over all listeners.
-const CONNECTIONS: u64 = 4096;
-/// How long a connection to a peer may take to come up (docs: failover before RFC 3261's 32 s).
-const CONNECT: Duration = Duration::from_secs(4);
-/// A connection that sends no whole message for this long is closed.
-const IDLE: Duration = Duration::from_secs(600);
-/// A peer that reads nothing for this long is closed.
-const STUCK: Duration = Duration::from_secs(10);
-/// How long the last reply on a broken connection may take.
-const LAST_REPLY: Duration = Duration::from_millis(500);
-/// Kernel buffer asked for per UDP socket: bursts of a few thousand messages.
-const SOCKET_BUFFER: usize = 4 << 20;
+/// Certificates that end sooner are warned of.
+const ENDS_SOON: Duration = Duration::from_secs(14 * 86_400);
 
-/// What came in by TCP.
+/// What came in by connections.
 pub(super) enum Inbound {
     /// One framed message.
     Message { flow: Flow, bytes: Bytes },
     /// A stream that cannot be framed any more; the connection closes after the answer.
     Broken { flow: Flow, error: FrameError },
     /// The connection came up by itself (an inbound one).
-    Opened { id: u64, listener: ListenerId, remote: SocketAddr, writer: mpsc::Sender<Bytes> },
+    Opened { id: u64, flow: Flow, writer: mpsc::Sender<Bytes> },
     /// A double CRLF, to be answered with one (RFC 5626 section 3.5.1).
     KeepAlive { flow: Flow },
     /// The connection is gone, or never came up; `ours`: we had opened it.
     Closed { flow: Flow, ours: bool },
+    /// The network says that UDP datagrams do not reach this destination.
+    Unreachable { dest: Dest },
 }
 
 /// All SIP sockets of a node.
 pub(super) struct SipSockets {
-    udp: Vec<(ListenerId, UdpSocket)>,
+    udp: Vec<(ListenerId, Arc<UdpSocket>)>,
     bound: Vec<SocketAddr>,
     connections: HashMap<u64, mpsc::Sender<Bytes>>,
-    by_remote: HashMap<(ListenerId, SocketAddr), u64>,
+    by_remote: HashMap<Peer, u64>,
+    keepalive: Vec<Option<Duration>>,
+    tls: Current,
     inbox: mpsc::Receiver<Inbound>,
     inbox_tx: mpsc::Sender<Inbound>,
     ids: Arc<AtomicU64>,
-    open: Arc<AtomicU64>,
+    counters: Arc<Counters>,
     tasks: Vec<JoinHandle<()>>,
     buffer: Box<[u8]>,
     turn: usize,
 }
 
-/// A listener that could not be opened.
+/// What a connection may be used for again: the listener it belongs to, the peer's address and, over TLS, the trunk it was
+/// vouched for.
+type Peer = (ListenerId, SocketAddr, Option<TrunkId>);
+
+fn peer_of(dest: &Dest) -> Peer {
+    let trunk = if dest.transport == Transport::Tls { dest.trunk } else { None };
+    (dest.listener, dest.remote, trunk)
+}
+
+/// SIP sockets that could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("listener {name:?} cannot listen on {address} ({transport:?}): {error}")]
-pub struct ListenError {
-    name: String,
-    address: SocketAddr,
-    transport: Transport,
-    error: io::Error,
+pub enum ListenError {
+    /// A listener's address.
+    #[error("listener {name:?} cannot listen on {address} ({}): {error}", transport.name())]
+    Bind {
+        /// Its name.
+        name: String,
+        /// Its address.
+        address: SocketAddr,
+        /// Its transport.
+        transport: Transport,
+        /// Why.
+        error: io::Error,
+    },
+    /// A certificate or key file.
+    #[error("{0}")]
+    Certificate(FileFault),
 }
 
 impl SipSockets {
     /// Opens every listener. A port of 0 in `config` is replaced by the port the kernel gave, also in what is
     /// advertised.
     pub(super) fn open(config: &mut Config) -> Result<Self, ListenError> {
+        let material = Material::load(config).map_err(|faults| match faults.into_iter().next() {
+            Some(fault) => ListenError::Certificate(fault),
+            None => ListenError::Certificate(FileFault { key: "listener".into(), reason: "no certificate".into() }),
+        })?;
+        let tls = Current::new(material);
         let (inbox_tx, inbox) = mpsc::channel(INBOX);
         let mut sockets = Self {
             udp: Vec::new(),
             bound: Vec::new(),
             connections: HashMap::new(),
             by_remote: HashMap::new(),
+            keepalive: Vec::new(),
+            tls,
             inbox,
             inbox_tx,
             ids: Arc::new(AtomicU64::new(1)),
-            open: Arc::new(AtomicU64::new(0)),
+            counters: Arc::default(),
             tasks: Vec::new(),
             buffer: vec![0; DATAGRAM].into_boxed_slice(),
             turn: 0,
@@ -105,7 +139,7 @@ impl SipSockets {
             let sources: Vec<Network> =
                 config.trunks.iter().filter(|t| t.listener == id).flat_map(|t| t.sources.clone()).collect();
             let listener = &mut config.listeners[index];
-            let local = sockets.bind(id, listener, sources).map_err(|error| ListenError {
+            let local = sockets.bind(id, listener, sources).map_err(|error| ListenError::Bind {
                 name: listener.name.clone(),
                 address: listener.address,
                 transport: listener.transport,
@@ -116,45 +150,58 @@ impl SipSockets {
             }
             listener.address = local;
             sockets.bound.push(local);
+            let keepalive = listener.options.keepalive;
+            sockets.keepalive.push((!keepalive.is_zero()).then_some(keepalive));
         }
+        note_certificates(&sockets.tls, &sockets.counters, config);
         Ok(sockets)
     }
 
     fn bind(&mut self, id: ListenerId, listener: &Listener, sources: Vec<Network>) -> io::Result<SocketAddr> {
-        let domain = Domain::for_address(listener.address);
         match listener.transport {
             Transport::Udp => {
-                let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
-                // The kernel clamps to its own limit; a smaller buffer only means less room for bursts.
-                let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
-                let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
-                socket.set_nonblocking(true)?;
-                socket.bind(&listener.address.into())?;
-                let socket = UdpSocket::from_std(socket.into())?;
+                let socket = Arc::new(udp::bind(listener.address)?);
                 let local = socket.local_addr()?;
+                self.tasks.push(tokio::spawn(udp::watch(id, socket.clone(), self.inbox_tx.clone())));
                 self.udp.push((id, socket));
                 Ok(local)
             }
-            Transport::Tcp => {
-                let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+            Transport::Tcp | Transport::Tls => {
+                let socket = Socket::new(Domain::for_address(listener.address), Type::STREAM, Some(Protocol::TCP))?;
+                if listener.address.is_ipv6() {
+                    socket.set_only_v6(true)?;
+                }
                 socket.set_reuse_address(true)?;
                 socket.set_nonblocking(true)?;
                 socket.bind(&listener.address.into())?;
                 socket.listen(1024)?;
                 let tcp = TcpListener::from_std(socket.into())?;
                 let local = tcp.local_addr()?;
+                let secure = listener.transport == Transport::Tls;
                 let accept = Accept {
                     id,
+                    name: listener.name.clone(),
                     local,
                     sources,
                     ids: self.ids.clone(),
-                    open: self.open.clone(),
+                    counters: self.counters.clone(),
                     inbox: self.inbox_tx.clone(),
+                    tls: secure.then(|| (self.tls.clone(), listener.options.handshakes_per_source)),
                 };
                 self.tasks.push(tokio::spawn(accept.run(tcp)));
                 Ok(local)
             }
         }
+    }
+
+    /// What the sockets count.
+    pub(super) fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// A handle to read certificates again with, from the files `config` names.
+    pub(super) fn certificates(&self, config: Arc<Config>) -> Certificates {
+        Certificates { tls: self.tls.clone(), counters: self.counters.clone(), config }
     }
 
     /// Waits for something to come in. Cancel safe.
@@ -193,6 +240,7 @@ impl SipSockets {
                         local: self.bound[listener.0],
                         remote,
                         connection: None,
+                        trunk: None,
                     };
                     each(&flow, &self.buffer[..len]);
                 }
@@ -206,15 +254,15 @@ impl SipSockets {
     /// Takes note of a connection's coming and going; gives back messages and closures for the engine.
     pub(super) fn settle(&mut self, inbound: Inbound) -> Option<Inbound> {
         match inbound {
-            Inbound::Opened { id, listener, remote, writer } => {
+            Inbound::Opened { id, flow, writer } => {
                 self.connections.insert(id, writer);
-                self.by_remote.insert((listener, remote), id);
+                self.by_remote.insert(peer_of(&flow.back()), id);
                 None
             }
             Inbound::Closed { flow, ours } => {
                 if let Some(id) = flow.connection {
                     self.connections.remove(&id);
-                    let key = (flow.listener, flow.remote);
+                    let key = peer_of(&flow.back());
                     if self.by_remote.get(&key) == Some(&id) {
                         self.by_remote.remove(&key);
                     }
@@ -227,7 +275,7 @@ impl SipSockets {
                 let _ = writer.map(|writer| writer.try_send(Bytes::from_static(b"\r\n")));
                 None
             }
-            message @ (Inbound::Message { .. } | Inbound::Broken { .. }) => Some(message),
+            other @ (Inbound::Message { .. } | Inbound::Broken { .. } | Inbound::Unreachable { .. }) => Some(other),
         }
     }
 
@@ -238,22 +286,23 @@ impl SipSockets {
         match dest.transport {
             Transport::Udp => {
                 let socket = self.udp.iter().find(|(id, _)| *id == dest.listener).map(|(_, socket)| socket)?;
-                match socket.try_send_to(&bytes, dest.remote) {
+                // The first attempt may be told of an earlier datagram's fate; the second one speaks of this.
+                match socket.try_send_to(&bytes, dest.remote).or_else(|_| socket.try_send_to(&bytes, dest.remote)) {
                     Ok(_) => None,
                     // A full buffer is a lost datagram; SIP's timers repair it.
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
                     Err(_) => Some(self.flow(&dest, None)),
                 }
             }
-            Transport::Tcp => self.send_tcp(dest, bytes),
+            Transport::Tcp | Transport::Tls => self.send_stream(dest, bytes),
         }
     }
 
-    fn send_tcp(&mut self, dest: Dest, bytes: Bytes) -> Option<Flow> {
+    fn send_stream(&mut self, dest: Dest, bytes: Bytes) -> Option<Flow> {
         let known = dest
             .connection
             .filter(|id| self.connections.contains_key(id))
-            .or_else(|| self.by_remote.get(&(dest.listener, dest.remote)).copied());
+            .or_else(|| self.by_remote.get(&peer_of(&dest)).copied());
         let id = match known {
             Some(id) => id,
             None => self.connect(&dest),
@@ -274,6 +323,7 @@ impl SipSockets {
             local: self.bound[dest.listener.0],
             remote: dest.remote,
             connection,
+            trunk: dest.trunk,
         }
     }
 
@@ -282,20 +332,17 @@ impl SipSockets {
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
         let (writer, queue) = mpsc::channel(WRITE_QUEUE);
         self.connections.insert(id, writer);
-        self.by_remote.insert((dest.listener, dest.remote), id);
-        let flow = self.flow(dest, Some(id));
-        let inbox = self.inbox_tx.clone();
-        let open = self.open.clone();
-        tokio::spawn(async move {
-            open.fetch_add(1, Ordering::Relaxed);
-            match tokio::time::timeout(CONNECT, TcpStream::connect(flow.remote)).await {
-                Ok(Ok(stream)) => carry(stream, flow, true, queue, inbox).await,
-                Ok(Err(_)) | Err(_) => {
-                    let _ = inbox.send(Inbound::Closed { flow, ours: true }).await;
-                }
-            }
-            open.fetch_sub(1, Ordering::Relaxed);
-        });
+        self.by_remote.insert(peer_of(dest), id);
+        let connect = Connect {
+            flow: self.flow(dest, Some(id)),
+            from: self.bound[dest.listener.0],
+            tls: self.tls.clone(),
+            counters: self.counters.clone(),
+            queue,
+            inbox: self.inbox_tx.clone(),
+            keepalive: self.keepalive[dest.listener.0],
+        };
+        tokio::spawn(connect.run());
         id
     }
 }
@@ -306,106 +353,39 @@ impl Drop for SipSockets {
     }
 }
 
-/// Accepts connections on one listener.
-struct Accept {
-    id: ListenerId,
-    local: SocketAddr,
-    sources: Vec<Network>,
-    ids: Arc<AtomicU64>,
-    open: Arc<AtomicU64>,
-    inbox: mpsc::Sender<Inbound>,
+/// The certificates and keys of a running node's SIP sockets. Cheap to clone.
+#[derive(Clone)]
+pub struct Certificates {
+    tls: Current,
+    counters: Arc<Counters>,
+    config: Arc<Config>,
 }
 
-impl Accept {
-    async fn run(self, listener: TcpListener) {
-        loop {
-            let (stream, remote) = match listener.accept().await {
-                Ok(accepted) => accepted,
-                Err(_) => {
-                    // Out of descriptors, or the peer is gone already: back off, the calls that stand are not touched.
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
-                }
-            };
-            let welcome = self.sources.iter().any(|net| net.contains(remote.ip()));
-            if !welcome || self.open.load(Ordering::Relaxed) >= CONNECTIONS {
-                continue;
-            }
-            let id = self.ids.fetch_add(1, Ordering::Relaxed);
-            let flow =
-                Flow { listener: self.id, transport: Transport::Tcp, local: self.local, remote, connection: Some(id) };
-            let (writer, queue) = mpsc::channel(WRITE_QUEUE);
-            let opened = Inbound::Opened { id, listener: self.id, remote, writer };
-            if self.inbox.send(opened).await.is_err() {
-                return;
-            }
-            let (inbox, open) = (self.inbox.clone(), self.open.clone());
-            tokio::spawn(async move {
-                open.fetch_add(1, Ordering::Relaxed);
-                carry(stream, flow, false, queue, inbox).await;
-                open.fetch_sub(1, Ordering::Relaxed);
-            });
-        }
+impl Certificates {
+    /// Reads them again from the files of the configuration. Connections that stand go on as they are; on a fault
+    /// everything stays as it was.
+    ///
+    /// # Errors
+    /// Every file that cannot be used.
+    pub fn reload(&self) -> Result<(), Vec<FileFault>> {
+        self.tls.reload(&self.config)?;
+        note_certificates(&self.tls, &self.counters, &self.config);
+        Ok(())
     }
 }
 
-/// Reads and writes one connection until either side ends it.
-async fn carry(stream: TcpStream, flow: Flow, ours: bool, queue: mpsc::Receiver<Bytes>, inbox: mpsc::Sender<Inbound>) {
-    let _ = stream.set_nodelay(true);
-    let (reader, writer) = stream.into_split();
-    let mut writing = std::pin::pin!(write(writer, queue));
-    tokio::select! {
-        ended = read(reader, &flow, &inbox) => {
-            if ended == Ended::Broken {
-                // The peer is told what was wrong before the connection goes.
-                let _ = tokio::time::timeout(LAST_REPLY, &mut writing).await;
-            }
-        }
-        () = &mut writing => {}
-    }
-    let _ = inbox.send(Inbound::Closed { flow, ours }).await;
-}
-
-/// How the reading side of a connection ended.
-#[derive(PartialEq, Eq)]
-enum Ended {
-    /// Closed, idle, or the node is ending.
-    Quietly,
-    /// Its framing cannot be trusted any more.
-    Broken,
-}
-
-async fn read(mut reader: OwnedReadHalf, flow: &Flow, inbox: &mpsc::Sender<Inbound>) -> Ended {
-    let mut framer = Framer::new();
-    let mut buffer = vec![0; READ];
-    loop {
-        let len = match tokio::time::timeout(IDLE, reader.read(&mut buffer)).await {
-            Ok(Ok(len)) if len > 0 => len,
-            _ => return Ended::Quietly,
-        };
-        framer.push(&buffer[..len]);
-        while let Some(frame) = framer.next_frame() {
-            let (inbound, broken) = match frame {
-                Ok(Frame::Message(bytes)) => (Inbound::Message { flow: *flow, bytes }, false),
-                Ok(Frame::KeepAlive) => (Inbound::KeepAlive { flow: *flow }, false),
-                // Where the next message starts is a guess from here on: answer from the head, then close.
-                Err(error) => (Inbound::Broken { flow: *flow, error }, true),
-            };
-            if inbox.send(inbound).await.is_err() {
-                return Ended::Quietly;
-            }
-            if broken {
-                return Ended::Broken;
-            }
+/// Keeps the end of the first certificate for the metrics, and warns of what ends soon.
+fn note_certificates(tls: &Current, counters: &Counters, config: &Config) {
+    let material = tls.get();
+    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let now = i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX);
+    for (listener, end) in material.lives() {
+        let days = (end - now) / 86_400;
+        if end - now < ENDS_SOON.as_secs() as i64 {
+            let listener = &config.listeners[listener.0].name;
+            tracing::warn!(listener, days, "a certificate has ended or ends soon");
         }
     }
-}
-
-async fn write(mut writer: OwnedWriteHalf, mut queue: mpsc::Receiver<Bytes>) {
-    while let Some(bytes) = queue.recv().await {
-        match tokio::time::timeout(STUCK, writer.write_all(&bytes)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) | Err(_) => return,
-        }
-    }
+    let first = material.lives().iter().map(|(_, end)| *end).min().unwrap_or(0);
+    counters.certificate_end.store(first, Ordering::Relaxed);
 }
