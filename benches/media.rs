@@ -71,6 +71,7 @@ impl Bench {
                     receive: true,
                     rx: ReceiveFormats { audio: [pcmu].into_iter().collect(), ..Default::default() },
                     tx: SendFormats { audio: [pcmu].into_iter().collect(), event: None, ptime_ms: 20 },
+                    ..LegMedia::idle()
                 };
                 worker.handle_command(now, Command::SetLeg { session, leg, media }, &mut out);
             }

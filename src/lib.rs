@@ -12,7 +12,7 @@
 //! | 4 | [`media`] | RTP sessions: legs, relay, guarded path, recorder tap |
 //! | 3 | [`guard`] | holds, look-ahead, masking; the only maker of [`guard::Masked`] |
 //! | 2 | [`dtmf`] | in-band tones, RFC 4733 events and SIP INFO merged to one digit per key press |
-//! | 1 | [`dsp`], [`rtp`], [`sdp`], [`sip`] | codecs and tone mathematics; wire formats and their state machines |
+//! | 1 | [`dsp`], [`rtp`], [`srtp`], [`sdp`], [`sip`] | codecs and tone mathematics; wire formats and their state machines |
 //! | 0 | [`config`], [`obs`], [`base`] | checked configuration, events and metrics, time, ids, secrets |
 //!
 //! Everything above `base` and below `rt` is sans-IO: events and the time go in, actions come out.
@@ -33,5 +33,6 @@ pub mod rt;
 pub mod rtp;
 pub mod sdp;
 pub mod sip;
+pub mod srtp;
 pub mod testkit;
 pub mod web;

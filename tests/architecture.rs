@@ -22,6 +22,7 @@ const RANKS: &[(&str, u8)] = &[
     ("dtmf", 2),
     ("dsp", 1),
     ("rtp", 1),
+    ("srtp", 1),
     ("sdp", 1),
     ("sip", 1),
     ("config", 0),

@@ -278,7 +278,7 @@ fn call(id: CallId) -> CallView {
 
 /// What comes after the end of an answered call.
 fn media() -> EventKind {
-    let totals = LegTotals { received: 9, sent: 9, foreign: 0, malformed: 0, lost: 0 };
+    let totals = LegTotals { received: 9, sent: 9, foreign: 0, malformed: 0, lost: 0, unauthentic: 0, replayed: 0 };
     EventKind::CallMedia { customer: totals, agent: totals }
 }
 

@@ -52,6 +52,7 @@ fn leg_media(leg: Leg) -> LegMedia {
         receive: true,
         rx: ReceiveFormats { audio: [audio].into_iter().collect(), ..ReceiveFormats::default() },
         tx: SendFormats { audio: [audio].into_iter().collect(), event: None, ptime_ms: 20 },
+        ..LegMedia::idle()
     }
 }
 

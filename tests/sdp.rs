@@ -2,7 +2,7 @@
 
 use rand::SeedableRng;
 use tonewall::base::Random;
-use tonewall::config::{Codec, Network};
+use tonewall::config::{Codec, Network, Srtp, SrtpSuite};
 use tonewall::sdp::{Ask, Direction, LegSession, Media, Own, Peer, Policy, Refusal, Session, read_peer};
 
 /// A call: both legs' sessions and policies.
@@ -45,6 +45,10 @@ fn policy(network: &str, codecs: &[Codec]) -> Policy {
         codecs: codecs.into(),
         events: true,
         ptime_ms: 20,
+        srtp: Srtp::Off,
+        suites: SrtpSuite::USUAL.into_iter().collect(),
+        rtcp_mux: false,
+        latch: false,
         networks: vec![Network { address: network.parse().expect("ip"), prefix: 24 }],
         own: Own { addresses: vec!["203.0.113.5".parse().expect("ip")], ports: vec![(20_000, 29_999)] },
     }

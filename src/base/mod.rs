@@ -1,6 +1,7 @@
-//! What every room needs and nothing more: time tables, ids, secret digits. Opens nothing, prints nothing secret.
+//! What every room needs and nothing more: time tables, ids, secret digits and keys. Opens nothing, prints nothing secret.
 
 pub mod ids;
+pub mod key;
 pub mod secret;
 pub mod time;
 

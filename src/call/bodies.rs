@@ -2,7 +2,7 @@
 //! of a body is read, and no body is ever passed on.
 
 use super::refused::Refused;
-use crate::media::{AudioFormat, EventFormat, LegMedia, ReceiveFormats, SendFormats};
+use crate::media::{AudioFormat, EventFormat, LegMedia, ReceiveFormats, Security, SendFormats, SrtpKeys};
 use crate::sdp::{Event, Media, Refusal, Session};
 use crate::sip::msg::{HeaderName, Headers};
 
@@ -44,5 +44,11 @@ pub(super) fn leg_media(media: &Media) -> LegMedia {
             event: media.tx.event.as_ref().map(event),
             ptime_ms: media.tx.ptime_ms,
         },
+        security: media.srtp.as_ref().map_or(Security::Plain, |srtp| {
+            let (rx, tx) = (srtp.rx.clone(), srtp.tx.clone());
+            Security::Srtp(Box::new(SrtpKeys { suite: srtp.suite, rx, tx, peering: srtp.peering }))
+        }),
+        rtcp_mux: media.rtcp_mux,
+        latch: media.latch,
     }
 }

@@ -393,6 +393,6 @@ impl Engine {
 }
 
 fn totals(stats: media::LegStats) -> LegTotals {
-    let media::LegStats { received, sent, foreign, malformed, lost } = stats;
-    LegTotals { received, sent, foreign, malformed, lost }
+    let media::LegStats { received, sent, foreign, malformed, lost, unauthentic, replayed } = stats;
+    LegTotals { received, sent, foreign, malformed, lost, unauthentic, replayed }
 }

@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::config::{Checked, Config, Fault, Faults, GuardMode, KekRef, RecordingPolicy, Side};
+use crate::config::{Checked, Config, Fault, Faults, GuardMode, KekRef, RecordingPolicy, Side, Srtp, Transport};
 use crate::rt::keyfile::load_key;
 use crate::rt::sip::tls;
 
@@ -86,7 +86,19 @@ fn summary(path: &Path, config: &Config) -> String {
             RecordingPolicy::BestEffort => ", recorded where possible",
             RecordingPolicy::Required => ", no call without recording",
         };
+        line += match trunk.srtp {
+            Srtp::Off => "",
+            Srtp::Optional => ", media encrypted where the peer can",
+            Srtp::Required => ", media encrypted",
+        };
         lines.push(line);
+        if trunk.srtp != Srtp::Off && matches!(listener.transport, Transport::Udp | Transport::Tcp) {
+            lines.push(format!(
+                "warning: trunk {:?}: the keys of its media stand readable in SIP, which is not encrypted here; \
+                 use TLS, or a network that nobody else hears",
+                trunk.name
+            ));
+        }
     }
     for route in &config.routes {
         let to: Vec<_> = route.to.iter().map(|trunk| config.trunks[trunk.0].name.as_str()).collect();
@@ -126,6 +138,14 @@ mod tests {
         let summary = with(&[("a.hex", &"5a1b".repeat(16))], &text).expect("no fault");
         assert!(summary.contains("every digit masked, no call without recording"), "{summary}");
         assert!(summary.contains("route carrier to pbx"), "{summary}");
+    }
+
+    #[test]
+    fn keys_of_media_in_readable_sip_are_warned_of() {
+        let text = TEXT.replace("guard = \"always\"", "guard = \"always\"\nsrtp = \"required\"");
+        let summary = with(&[("a.hex", &"5a1b".repeat(16))], &text).expect("no fault");
+        assert!(summary.contains("every digit masked, media encrypted\nwarning: trunk \"carrier\": "), "{summary}");
+        assert!(!with(&[("a.hex", &"5a1b".repeat(16))], TEXT).expect("no fault").contains("warning"));
     }
 
     #[test]

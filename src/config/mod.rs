@@ -10,6 +10,7 @@ mod load;
 mod methods;
 mod net;
 mod read;
+mod srtp;
 mod types;
 
 pub use fault::{Fault, Faults};
@@ -17,4 +18,5 @@ pub use load::{Checked, Places, SecretSource, Surroundings};
 pub use methods::{Extension, Methods};
 pub use net::{CertificateFiles, Link, ListenerOptions, TrunkTls};
 pub use read::SCHEMA;
+pub use srtp::{Srtp, SrtpSuite};
 pub use types::*;

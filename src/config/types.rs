@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::srtp::{Srtp, SrtpSuite};
 use super::{Link, ListenerOptions, Methods};
 use crate::base::secret::Digit;
 
@@ -248,6 +249,14 @@ pub struct Trunk {
     pub codecs: Vec<Codec>,
     /// Packet time asked for in milliseconds, 10–60.
     pub ptime_ms: u8,
+    /// Whether media is encrypted.
+    pub srtp: Srtp,
+    /// Cipher suites offered and accepted, in order of preference.
+    pub srtp_suites: Vec<SrtpSuite>,
+    /// Offer RTP and RTCP on one port (RFC 5761); accepted from a peer that offers it in any case.
+    pub rtcp_mux: bool,
+    /// Learn a peer's media address from its packets when it is not the signalled one (threats R1).
+    pub latch: bool,
     /// Digit forms.
     pub dtmf: DtmfForms,
     /// Guard policy. On a call the carrier trunk's policy rules.

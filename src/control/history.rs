@@ -264,7 +264,15 @@ mod tests {
         let cause = crate::obs::event::EndCause::AgentHungUp;
         publish(EventKind::CallEnded { cause, status: None, talk_ms: 0 });
         assert_eq!(ids(&mut reader, 3).await, ["77.1", "77.2", "77.3"]);
-        let totals = crate::obs::event::LegTotals { received: 1, sent: 1, foreign: 0, malformed: 0, lost: 0 };
+        let totals = crate::obs::event::LegTotals {
+            received: 1,
+            sent: 1,
+            foreign: 0,
+            malformed: 0,
+            lost: 0,
+            unauthentic: 0,
+            replayed: 0,
+        };
         publish(EventKind::CallMedia { customer: totals, agent: totals });
         publish(EventKind::Recording { recording, state: RecordingState::Closed });
         assert_eq!(ids(&mut reader, 3).await, ["77.4", "77.5", "end"]);

@@ -1,5 +1,7 @@
 //! The proof that media went through the guard, as a type.
 
+use crate::srtp;
+
 /// Media that has been through the guard: relayed because policy lets it pass, or masked. Only `guard` can make one;
 /// the send path, the recorder and the fork accept nothing else, so unguarded media cannot reach a sink.
 #[derive(Clone, Copy)]
@@ -25,6 +27,19 @@ impl<T> Masked<T> {
     /// The media, out of its proof.
     pub fn into_inner(self) -> T {
         self.0
+    }
+}
+
+impl<'a> Masked<&'a [u8]> {
+    /// The same RTP packet sealed for the wire: what is masked stays masked under its encryption. `None` when `sender`
+    /// will not seal it; it must not be sent then.
+    pub fn sealed<'r>(self, sender: &mut srtp::Sender, room: &'r mut [u8]) -> Option<Masked<&'r [u8]>> {
+        sender.seal_rtp(self.0, room).map(Masked)
+    }
+
+    /// The same RTCP compound sealed for the wire.
+    pub fn sealed_report<'r>(self, sender: &mut srtp::Sender, room: &'r mut [u8]) -> Option<Masked<&'r [u8]>> {
+        sender.seal_rtcp(self.0, room).map(Masked)
     }
 }
 

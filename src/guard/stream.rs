@@ -89,8 +89,9 @@ impl Stream {
     pub fn new(random: &mut Random) -> Self {
         Self {
             ssrc: random.random(),
-            // Away from a wrap at once, so that reordering at the start cannot pass below zero.
-            next: 0x1_0000 + u64::from(random.random::<u16>()),
+            // Away from a wrap at once, so that reordering at the start cannot pass below zero, and far before the next one
+            // (RFC 3711 section 3.3.1), so that who joins late still guesses the rollover counter.
+            next: 0x1_0000 + u64::from(random.random::<u16>() >> 1),
             edge: random.random(),
             last: None,
             packets: 0,

@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 use smallvec::SmallVec;
 
 use crate::base::ids::{Leg, SessionId};
+use crate::base::key::MediaKey;
 use crate::base::secret::Digit;
-use crate::config::{Codec, MaskKind, Network};
+use crate::config::{Codec, MaskKind, Network, SrtpSuite};
 
 pub use crate::guard::{BLOCK_FRAMES, Block, MaskedBlock};
 
@@ -54,6 +55,30 @@ pub struct SendFormats {
     pub ptime_ms: u8,
 }
 
+/// How a leg's media is protected on the wire.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Security {
+    /// Not at all.
+    #[default]
+    Plain,
+    /// SRTP with these keys: nothing is sent or taken in the clear.
+    Srtp(Box<SrtpKeys>),
+}
+
+/// Keys of a leg's SRTP and SRTCP, both ways.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SrtpKeys {
+    /// Cipher suite.
+    pub suite: SrtpSuite,
+    /// The peer's master key: what it sends by.
+    pub rx: MediaKey,
+    /// Ours.
+    pub tx: MediaKey,
+    /// Names the peering the keys belong to. Keys that change within one are a re-key, over which rollover counters go
+    /// on; another peering begins its own.
+    pub peering: u64,
+}
+
 /// Where a leg's peer is and what flows, as negotiated. Replaces the former state whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LegMedia {
@@ -69,6 +94,12 @@ pub struct LegMedia {
     pub rx: ReceiveFormats,
     /// Formats sent.
     pub tx: SendFormats,
+    /// Protection on the wire.
+    pub security: Security,
+    /// RTP and RTCP share one port on both ends (RFC 5761).
+    pub rtcp_mux: bool,
+    /// The peer's address may be learnt from its first packets, within the leg's networks (threats R1).
+    pub latch: bool,
 }
 
 impl LegMedia {
@@ -81,6 +112,9 @@ impl LegMedia {
             receive: false,
             rx: ReceiveFormats::default(),
             tx: SendFormats::default(),
+            security: Security::Plain,
+            rtcp_mux: false,
+            latch: false,
         }
     }
 }
@@ -240,4 +274,8 @@ pub struct LegStats {
     pub malformed: u64,
     /// Packets missing by sequence number.
     pub lost: u64,
+    /// Encrypted packets dropped because their authentication tag is wrong.
+    pub unauthentic: u64,
+    /// Encrypted packets dropped because they came before, or too late to tell.
+    pub replayed: u64,
 }

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 
 use super::api::{LegMedia, LegStats};
+use super::latch::Latch;
+use super::secure::Secure;
 use crate::base::Random;
 use crate::config::{Codec, Network};
 use crate::guard::{Arrival, Masked, Sink, Stream, report};
@@ -30,6 +32,17 @@ pub(super) enum Kind {
     Unknown,
 }
 
+/// Who a datagram's source is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// The peer, by the signalled or the learnt address.
+    Peer,
+    /// Perhaps the peer, if what it sends is good: addresses are being learnt.
+    Candidate,
+    /// Anybody.
+    Foreign,
+}
+
 /// What to do with a packet.
 pub(super) enum Accepted {
     No,
@@ -49,6 +62,8 @@ struct Probation {
 
 pub(super) struct LegSide {
     pub(super) media: LegMedia,
+    pub(super) secure: Secure,
+    latch: Latch,
     allowed: Vec<Network>,
     source: Option<Source>,
     generation: u32,
@@ -71,6 +86,8 @@ impl LegSide {
         }
         Self {
             media: LegMedia::idle(),
+            secure: Secure::default(),
+            latch: Latch::Settled,
             allowed,
             source: None,
             generation: 0,
@@ -90,17 +107,23 @@ impl LegSide {
             // Another sender: what was on probation is not its.
             self.on_probation = false;
         }
+        if media.remote_rtp != self.media.remote_rtp || media.latch != self.media.latch {
+            let learn = media.latch && media.remote_rtp.is_some();
+            self.latch = if learn { Latch::begin() } else { Latch::Settled };
+        }
+        self.secure.set(&media.security);
         self.media = media;
     }
 
     /// Where RTP goes, if it may.
     pub(super) fn rtp_to(&self) -> Option<SocketAddr> {
-        self.media.remote_rtp.filter(|to| self.may(to))
+        self.latch.learnt().or(self.media.remote_rtp).filter(|to| self.may(to))
     }
 
     /// Where RTCP goes, if it may.
     pub(super) fn rtcp_to(&self) -> Option<SocketAddr> {
-        self.media.remote_rtcp.filter(|to| self.may(to))
+        let learnt = self.latch.learnt().filter(|_| self.media.rtcp_mux);
+        learnt.or(self.media.remote_rtcp).filter(|to| self.may(to))
     }
 
     fn may(&self, address: &SocketAddr) -> bool {
@@ -132,10 +155,28 @@ impl LegSide {
         }
     }
 
-    /// Checks a datagram's source; a foreign one is counted.
-    pub(super) fn is_from_peer(&mut self, source: SocketAddr) -> bool {
-        let same = |to: SocketAddr| to.port() == source.port() && to.ip().to_canonical() == source.ip().to_canonical();
-        let known = self.rtp_to().is_some_and(same);
+    /// Who a datagram's source is; a foreign one is counted.
+    pub(super) fn origin(&mut self, source: SocketAddr) -> Origin {
+        if self.is_signalled(source) || self.latch.learnt().is_some_and(|learnt| same(learnt, source)) {
+            Origin::Peer
+        } else if self.latch.is_learning() && self.may(&source) && source.port() >= 1_024 {
+            Origin::Candidate
+        } else {
+            self.stats.foreign += 1;
+            Origin::Foreign
+        }
+    }
+
+    fn is_signalled(&self, source: SocketAddr) -> bool {
+        self.media.remote_rtp.is_some_and(|to| same(to, source) && self.may(&to))
+    }
+
+    /// Learns from a good packet where the peer is; whether it is the peer's.
+    pub(super) fn is_from_peer(&mut self, source: SocketAddr, view: &View<'_>) -> bool {
+        let signalled = self.is_signalled(source);
+        // What nobody agreed on teaches nothing.
+        let teaches = !self.latch.is_learning() || signalled || self.kind(view.payload_type()) != Kind::Unknown;
+        let known = teaches && self.latch.hear(source, signalled, view.ssrc());
         self.stats.foreign += u64::from(!known);
         known
     }
@@ -215,13 +256,23 @@ impl LegSide {
         LegStats { lost, ..self.stats }
     }
 
-    /// Takes RTCP of the peer: only its sender report is of use, and nothing of it goes any further (threats R5).
+    /// Takes RTCP of the peer, opened first where it is encrypted: only its sender report is of use, and nothing of it goes
+    /// any further (threats R5).
     pub(super) fn handle_rtcp(&mut self, now: Instant, source: SocketAddr, bytes: &[u8]) {
-        let same = |to: SocketAddr| to.port() == source.port() && to.ip().to_canonical() == source.ip().to_canonical();
-        if !self.rtcp_to().is_some_and(same) {
+        if !self.rtcp_to().is_some_and(|to| same(to, source)) {
             self.stats.foreign += 1;
             return;
         }
+        if !self.secure.is_on() {
+            return self.read_rtcp(now, bytes);
+        }
+        if let Some((room, length)) = self.secure.open(bytes, true, &mut self.stats) {
+            self.read_rtcp(now, &room[..length]);
+            self.secure.give_back(room);
+        }
+    }
+
+    fn read_rtcp(&mut self, now: Instant, bytes: &[u8]) {
         match rtcp::parse(bytes) {
             Ok(incoming) => {
                 if let Some((ssrc, lsr)) = incoming.sender {
@@ -273,8 +324,18 @@ impl LegSide {
             );
             (source.report(), last)
         });
-        report(stream.ssrc(), &self.cname, sending, reception, bye, |packet| out(to, packet));
+        let Self { cname, secure, .. } = self;
+        report(stream.ssrc(), cname, sending, reception, bye, |packet| {
+            if let Some(packet) = secure.seal(packet, true) {
+                out(to, packet);
+            }
+        });
     }
+}
+
+/// Whether two addresses are one, an IPv4 address written as IPv6 included.
+fn same(a: SocketAddr, b: SocketAddr) -> bool {
+    a.port() == b.port() && a.ip().to_canonical() == b.ip().to_canonical()
 }
 
 /// Half to one and a half mean intervals (RFC 3550 section 6.3.1).

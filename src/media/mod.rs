@@ -1,7 +1,9 @@
 //! RTP sessions of calls: two legs, the guarded path between them, the recorder tap. Knows no SIP.
 
 mod api;
+mod latch;
 mod leg;
+mod secure;
 mod session;
 mod worker;
 

@@ -14,17 +14,17 @@ use std::time::{Duration, Instant};
 use rand::SeedableRng;
 
 use super::api::{Command, Event, Guard, LegStats, MaskedBlock, Tap as TapOrder};
-use super::leg::{Accepted, Kind, LegSide};
+use super::leg::{Accepted, Kind, LegSide, Origin};
 use crate::base::Random;
 use crate::base::ids::{Leg, SessionId};
 use crate::base::time::soonest;
 use crate::guard::path::Order;
 use crate::guard::{Arrival, Masked, Path, Sent, Tap, TapState};
-use crate::rtp::{View, red};
+use crate::rtp::{View, red, rtcp};
 
 /// Where a session puts what leaves it. Only what has been through the guard can be given.
 pub trait Egress {
-    /// An RTP packet toward the peer of leg `to`.
+    /// An RTP packet toward the peer of leg `to`, or RTCP where both share a port; sealed where the leg is encrypted.
     fn rtp(&mut self, session: SessionId, to: Leg, destination: SocketAddr, packet: Masked<&[u8]>);
     /// An RTCP packet toward the peer of leg `to`.
     fn rtcp(&mut self, session: SessionId, to: Leg, destination: SocketAddr, packet: Masked<&[u8]>);
@@ -128,13 +128,32 @@ impl Session {
         out: &mut impl Egress,
     ) {
         let side = &mut self.legs[leg.index()];
-        if !side.is_from_peer(source) || !side.media.receive {
+        if side.media.rtcp_mux && rtcp::is_rtcp(bytes) {
+            return side.handle_rtcp(now, source, bytes);
+        }
+        if side.origin(source) == Origin::Foreign || !side.media.receive {
             return;
         }
+        if !side.secure.is_on() {
+            return self.handle_opened(now, leg, source, bytes, out);
+        }
+        // Nothing but its source is looked at before the tag is found good (threats R2, R3).
+        if let Some((room, length)) = side.secure.open(bytes, false, &mut side.stats) {
+            self.handle_opened(now, leg, source, &room[..length], out);
+            self.legs[leg.index()].secure.give_back(room);
+        }
+    }
+
+    /// Takes an RTP packet of the peer as it is in the clear.
+    fn handle_opened(&mut self, now: Instant, leg: Leg, source: SocketAddr, bytes: &[u8], out: &mut impl Egress) {
+        let side = &mut self.legs[leg.index()];
         let Ok(view) = View::parse(bytes) else {
             side.stats.malformed += 1;
             return;
         };
+        if !side.is_from_peer(source, &view) {
+            return;
+        }
         if side.kind(view.payload_type()) == Kind::Unknown {
             // Counted in sequence all the same, so that it is not taken for loss.
             side.stats.malformed += 1;
@@ -225,8 +244,9 @@ impl Session {
     fn send_report(&mut self, now: Instant, leg: Leg, bye: bool, out: &mut impl Egress) {
         let stream = self.paths[leg.other().index()].stream();
         let since_start = now.saturating_duration_since(self.began);
+        let mux = self.legs[leg.index()].media.rtcp_mux;
         self.legs[leg.index()].report(now, since_start, stream, bye, &mut self.random, |to, packet| {
-            out.rtcp(self.id, leg, to, packet);
+            if mux { out.rtp(self.id, leg, to, packet) } else { out.rtcp(self.id, leg, to, packet) }
         });
     }
 
@@ -251,12 +271,14 @@ fn delivery<'a>(
 ) -> impl FnMut(Sent<'_>) + 'a {
     let to = from.other();
     let destination = legs[to.index()].rtp_to();
-    let sent = &mut legs[to.index()].stats.sent;
+    let LegSide { stats, secure, .. } = &mut legs[to.index()];
     move |packet| {
         let Some(destination) = destination else { return };
-        *sent += 1;
         tap.feed(now, from, &packet);
-        out.rtp(id, to, destination, packet.packet);
+        if let Some(packet) = secure.seal(packet.packet, false) {
+            stats.sent += 1;
+            out.rtp(id, to, destination, packet);
+        }
     }
 }
 

@@ -98,6 +98,10 @@ pub struct LegTotals {
     pub malformed: u64,
     /// Missing by sequence number.
     pub lost: u64,
+    /// Dropped: encrypted, with a wrong authentication tag.
+    pub unauthentic: u64,
+    /// Dropped: encrypted, and seen before or too late to tell.
+    pub replayed: u64,
 }
 
 /// What happened.

@@ -123,6 +123,10 @@ pub struct LegPackets {
     pub malformed: u64,
     /// Missing by sequence number.
     pub lost: u64,
+    /// Dropped: encrypted, with a wrong authentication tag.
+    pub unauthentic: u64,
+    /// Dropped: encrypted, and seen before or too late to tell.
+    pub replayed: u64,
 }
 
 /// The recorder's state and totals.
@@ -343,10 +347,16 @@ impl Metrics {
             Leg::Customer => "customer",
             Leg::Agent => "agent",
         };
-        let LegPackets { received, sent, foreign, malformed, lost } = packets;
-        for (what, count) in
-            [("received", received), ("sent", sent), ("foreign", foreign), ("malformed", malformed), ("lost", lost)]
-        {
+        let LegPackets { received, sent, foreign, malformed, lost, unauthentic, replayed } = packets;
+        for (what, count) in [
+            ("received", received),
+            ("sent", sent),
+            ("foreign", foreign),
+            ("malformed", malformed),
+            ("lost", lost),
+            ("unauthentic", unauthentic),
+            ("replayed", replayed),
+        ] {
             self.packets.get_or_create(&PacketLabel { leg, what }).inc_by(count);
         }
     }

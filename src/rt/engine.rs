@@ -287,8 +287,10 @@ impl Driver {
     fn count(&self, event: &media::Event) {
         let media::Event::Closed { stats, .. } = event else { return };
         for leg in [Leg::Customer, Leg::Agent] {
-            let media::LegStats { received, sent, foreign, malformed, lost } = stats[leg.index()];
-            self.metrics.add_packets(leg, LegPackets { received, sent, foreign, malformed, lost });
+            let media::LegStats { received, sent, foreign, malformed, lost, unauthentic, replayed } =
+                stats[leg.index()];
+            self.metrics
+                .add_packets(leg, LegPackets { received, sent, foreign, malformed, lost, unauthentic, replayed });
         }
     }
 }

@@ -112,6 +112,12 @@ fn word(out: &mut Compound, value: u32) {
     out.extend(value.to_be_bytes());
 }
 
+/// Whether a datagram on a port shared with RTP is RTCP (RFC 5761 section 4): packet types 192–223, where RTP would have
+/// payload types 64–95 with the marker.
+pub fn is_rtcp(bytes: &[u8]) -> bool {
+    matches!(bytes, [first, 192..=223, ..] if first >> 6 == 2)
+}
+
 /// What a peer's compound tells us; everything else in it is ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Incoming {

@@ -29,7 +29,7 @@ impl MediaLine {
         Ok(Self { kind: kind.to_owned(), port, protocol: protocol.to_owned(), formats })
     }
 
-    /// Whether the stream is RTP that is not encrypted: the only transport accepted now.
+    /// Whether the stream is RTP that is not encrypted, or optionally so by keys beside it.
     pub fn is_plain_rtp(&self) -> bool {
         self.protocol.eq_ignore_ascii_case("RTP/AVP") || self.protocol.eq_ignore_ascii_case("RTP/AVPF")
     }
@@ -37,6 +37,11 @@ impl MediaLine {
     /// Whether the stream is encrypted RTP (RFC 3711, 5764).
     pub fn is_secure_rtp(&self) -> bool {
         self.protocol.to_ascii_uppercase().contains("RTP/SAVP")
+    }
+
+    /// Whether its keys come by a DTLS handshake (RFC 5764).
+    pub fn is_dtls(&self) -> bool {
+        self.is_secure_rtp() && self.protocol.to_ascii_uppercase().contains("TLS")
     }
 
     /// Whether the kind is audio.

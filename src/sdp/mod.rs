@@ -18,6 +18,8 @@ mod session;
 pub use attr::direction::Direction;
 pub use connection::{Connection, Place};
 pub use media_line::MediaLine;
-pub use negotiate::{Ask, Audio, Event, LegSession, Media, Own, Peer, Policy, Receive, Refusal, Transmit, read_peer};
+pub use negotiate::{
+    Ask, Audio, Event, LegSession, Media, Own, Peer, Policy, Receive, Refusal, SrtpMedia, Transmit, read_peer,
+};
 pub use origin::Origin;
 pub use session::{Line, MAX_SECTIONS, SdpError, Section, Session};

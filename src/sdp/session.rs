@@ -22,7 +22,7 @@ pub struct SdpError {
 }
 
 /// One `k=value` line.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Line {
     kind: u8,
     value: Vec<u8>,
@@ -49,11 +49,25 @@ impl Line {
         std::str::from_utf8(&self.value).ok().map(str::trim)
     }
 
+    /// Whether the line holds a key of the media (RFC 4568, and `k=` of RFC 4566).
+    fn is_secret(&self) -> bool {
+        let start = self.value.trim_ascii_start();
+        self.kind == b'k' || start.get(..6).is_some_and(|name| name.eq_ignore_ascii_case(b"crypto"))
+    }
+
     fn print(&self, out: &mut Vec<u8>) {
         out.push(self.kind);
         out.push(b'=');
         out.extend_from_slice(&self.value);
         out.extend_from_slice(b"\r\n");
+    }
+}
+
+impl std::fmt::Debug for Line {
+    /// The line, without a key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let shown = if self.is_secret() { "(a key)".into() } else { String::from_utf8_lossy(&self.value) };
+        write!(f, "{}={shown:?}", char::from(self.kind))
     }
 }
 
@@ -251,6 +265,16 @@ mod tests {
         let odd = BODY.replace("\r\n", "\n") + "\n \n\r\n";
         let session = Session::parse(odd.as_bytes()).expect("a description");
         assert_eq!(String::from_utf8(session.to_bytes()).expect("text"), BODY);
+    }
+
+    #[test]
+    fn a_key_is_in_the_body_and_in_nothing_that_is_printed() {
+        let body =
+            format!("{BODY}a= CRYPTO:1 AES_CM_128_HMAC_SHA1_80 inline:c2VjcmV0\r\nk=clear:c2VjcmV0\r\na=ptime:20\r\n");
+        let session = Session::parse(body.as_bytes()).expect("a description");
+        assert_eq!(session.to_bytes(), body.as_bytes());
+        let printed = format!("{session:?} {session:#?}");
+        assert!(!printed.contains("c2Vj") && printed.contains("(a key)") && printed.contains("ptime"), "{printed}");
     }
 
     #[test]

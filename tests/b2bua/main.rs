@@ -12,4 +12,5 @@ mod hiding;
 mod refusals;
 mod reliable;
 mod setup;
+mod srtp;
 mod walk;

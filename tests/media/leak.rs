@@ -17,7 +17,7 @@ const MASKS: [MaskKind; 4] = [MaskKind::Silence, MaskKind::ComfortNoise, MaskKin
 const FORMS: [Form; 5] = [Form::Tone, Form::Event, Form::ToneAndEvent, Form::ToneThenEvent { lead_ms: 40 }, Form::Info];
 
 /// Speech at a telephone's level.
-fn speech(seed: u64, dbm0: f32) -> Sound {
+pub fn speech(seed: u64, dbm0: f32) -> Sound {
     let mut talker = Talker::new(seed, dbm0);
     let mut said = Vec::new().into_iter();
     Box::new(std::iter::from_fn(move || {
@@ -36,21 +36,21 @@ fn room(seed: u64) -> Sound {
 
 /// What an attacker makes of a call.
 #[derive(Default, Debug, Clone, Copy)]
-struct Score {
-    digits: usize,
-    right: usize,
-    decoded: usize,
+pub struct Score {
+    pub digits: usize,
+    pub right: usize,
+    pub decoded: usize,
 }
 
 impl Score {
-    fn add(&mut self, other: Score) {
+    pub fn add(&mut self, other: Score) {
         self.digits += other.digits;
         self.right += other.right;
         self.decoded += other.decoded;
     }
 
     /// Prints and returns the share of digits guessed right.
-    fn report(&self, what: &str) -> f64 {
+    pub fn report(&self, what: &str) -> f64 {
         let n = self.digits.max(1) as f64;
         let share = self.right as f64 / n;
         let bound = share + 1.645 * (share.max(0.1) * 0.9 / n).sqrt();
@@ -61,7 +61,7 @@ impl Score {
 }
 
 /// Attacks what the agent heard. `keyed` are the keys as they were sent; the sender's sample 0 left as the run began.
-fn attack(sim: &Sim, keyed: &[Sent], attacker: &LeastSquares) -> Score {
+pub fn attack(sim: &Sim, keyed: &[Sent], attacker: &LeastSquares) -> Score {
     let (began, heard) = sim.agent_ear();
     let base = began.as_micros() as i64 / 125;
     let mut score = Score { digits: keyed.len(), decoded: decode(&heard).len(), ..Score::default() };
@@ -76,7 +76,7 @@ fn attack(sim: &Sim, keyed: &[Sent], attacker: &LeastSquares) -> Score {
 }
 
 /// One call: talk, key `count` digits, talk on. Returns the run for inspection.
-fn keyed_call(plan: Plan, form: Form, count: usize, sound: Sound, gain: f64) -> Sim {
+pub fn keyed_call(plan: Plan, form: Form, count: usize, sound: Sound, gain: f64) -> Sim {
     let mut random = <tonewall::base::Random as rand::SeedableRng>::seed_from_u64(plan.seed);
     let mut sim = Sim::new(plan);
     sim.peers[0].speak(sound);
@@ -91,22 +91,22 @@ fn keyed_call(plan: Plan, form: Form, count: usize, sound: Sound, gain: f64) -> 
     sim
 }
 
-fn keyed(sim: &Sim) -> Vec<Sent> {
+pub fn keyed(sim: &Sim) -> Vec<Sent> {
     sim.peers[0].keyed().to_vec()
 }
 
 /// Whether `wanted` can be read in `told` from left to right.
-fn is_within(wanted: &str, told: &str) -> bool {
+pub fn is_within(wanted: &str, told: &str) -> bool {
     let mut told = told.chars();
     wanted.chars().all(|key| told.any(|other| other == key))
 }
 
-fn keys_of(sent: &[Sent]) -> String {
+pub fn keys_of(sent: &[Sent]) -> String {
     sent.iter().map(|s| s.press.digit.expose_char()).collect()
 }
 
 /// The agent's packets: constant size, type and spacing, one event at most for all keys.
-fn assert_even(sim: &Sim, substitute: bool) {
+pub fn assert_even(sim: &Sim, substitute: bool) {
     let packets = sim.heard[1].packets();
     assert_one_stream(sim, Leg::Agent);
     for packet in packets {

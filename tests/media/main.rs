@@ -1,6 +1,8 @@
 //! The media room as a peer, a recorder and an attacker meet it: the worker in virtual time between two RTP peers.
 
 mod hard;
+mod latch;
 mod leak;
 mod relay;
+mod secure;
 mod sim;

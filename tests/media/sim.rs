@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 use rand::{RngExt, SeedableRng};
 use tonewall::base::Random;
 use tonewall::base::ids::{Leg, SessionId};
-use tonewall::config::{Codec, Network};
+use tonewall::base::key::MediaKey;
+use tonewall::config::{Codec, Network, SrtpSuite};
 use tonewall::guard::Masked;
 use tonewall::media::{
-    AudioFormat, Command, Egress, Event, EventFormat, Guard, LegMedia, MaskedBlock, ReceiveFormats, SendFormats, Tap,
-    Worker,
+    AudioFormat, Command, Egress, Event, EventFormat, Guard, LegMedia, MaskedBlock, ReceiveFormats, Security,
+    SendFormats, SrtpKeys, Tap, Worker,
 };
+use tonewall::srtp::{MAX_GROWTH, Receiver, Sender};
 use tonewall::testkit::heard::Heard;
 use tonewall::testkit::net::{Conditions, Datagram, Net};
 use tonewall::testkit::rtp_peer::{RtpPeer, Toward};
@@ -58,6 +60,7 @@ pub fn negotiated(leg: Leg, codec: Codec, events: bool, ptime_ms: u8) -> LegMedi
             red: None,
         },
         tx: SendFormats { audio: [audio].into_iter().collect(), event: events.then_some(event), ptime_ms },
+        ..LegMedia::idle()
     }
 }
 
@@ -73,6 +76,8 @@ pub struct Plan {
     pub events: [bool; 2],
     pub ptime_ms: u8,
     pub network: Conditions,
+    /// Cipher suite of each leg that is encrypted.
+    pub srtp: [Option<SrtpSuite>; 2],
 }
 
 impl Plan {
@@ -85,6 +90,7 @@ impl Plan {
             events: [true; 2],
             ptime_ms: 20,
             network: Conditions::CLEAN,
+            srtp: [None; 2],
         }
     }
 }
@@ -92,7 +98,7 @@ impl Plan {
 /// What left the worker besides packets to peers.
 #[derive(Default)]
 pub struct Out {
-    packets: Vec<(Leg, SocketAddr, Vec<u8>)>,
+    pub packets: Vec<(Leg, SocketAddr, Vec<u8>)>,
     reports: Vec<(Leg, SocketAddr, Vec<u8>)>,
     pub digits: Vec<(Leg, char, bool)>,
     pub inactive: u32,
@@ -119,6 +125,33 @@ impl Egress for Out {
     }
 }
 
+/// A peer's end of an encrypted leg.
+pub struct Wire {
+    /// The keys as we know them: `rx` is the peer's.
+    pub keys: SrtpKeys,
+    pub tx: Sender,
+    pub rx: Receiver,
+}
+
+impl Wire {
+    /// Keys made of one byte each.
+    pub fn new(suite: SrtpSuite, theirs: u8, ours: u8, peering: u64) -> Self {
+        let key = |fill| MediaKey::new(&vec![fill; suite.key_len() + suite.salt_len()]).unwrap();
+        let keys = SrtpKeys { suite, rx: key(theirs), tx: key(ours), peering };
+        let (tx, rx) = (Sender::new(suite, &keys.rx).unwrap(), Receiver::new(suite, &keys.tx).unwrap());
+        Self { keys, tx, rx }
+    }
+
+    pub fn seal(&mut self, packet: &[u8]) -> Vec<u8> {
+        let mut room = [0; 1_500 + MAX_GROWTH];
+        self.tx.seal_rtp(packet, &mut room).expect("sealed").to_vec()
+    }
+
+    pub fn security(&self) -> Security {
+        Security::Srtp(Box::new(self.keys.clone()))
+    }
+}
+
 pub struct Sim {
     pub now: Instant,
     pub began: Instant,
@@ -127,8 +160,15 @@ pub struct Sim {
     /// Every RTP packet that arrived at each peer.
     pub heard: [Heard; 2],
     pub rtcp: [Vec<Vec<u8>>; 2],
+    /// Where our RTP went, each change once; other places than the signalled one are an error unless `roaming`.
+    pub sent_to: [Vec<SocketAddr>; 2],
+    pub roaming: bool,
+    /// RTCP that came from our RTP port.
+    pub muxed: [Vec<Vec<u8>>; 2],
     pub out: Out,
     pub plan: Plan,
+    /// Each encrypted leg's other end.
+    pub wires: [Option<Wire>; 2],
     net: Net,
     random: Random,
 }
@@ -164,10 +204,15 @@ impl Sim {
             peers: [RtpPeer::new(&mut random), RtpPeer::new(&mut random)],
             heard,
             rtcp: Default::default(),
+            sent_to: Default::default(),
+            roaming: false,
+            muxed: Default::default(),
             out,
             net: Net::new(Random::seed_from_u64(plan.seed ^ 0x5eed)),
             random,
             plan: plan.clone(),
+            wires: [0, 1]
+                .map(|at| plan.srtp[at].map(|suite| Wire::new(suite, 10 + at as u8, 20 + at as u8, at as u64))),
         };
         for leg in [Leg::Customer, Leg::Agent] {
             let at = leg.index();
@@ -190,7 +235,10 @@ impl Sim {
         self.peers[leg.index()].set_toward(self.now, Some(toward));
     }
 
-    pub fn set_leg(&mut self, leg: Leg, media: LegMedia) {
+    pub fn set_leg(&mut self, leg: Leg, mut media: LegMedia) {
+        if let Some(wire) = &self.wires[leg.index()] {
+            media.security = wire.security();
+        }
         self.order(Command::SetLeg { session: SESSION, leg, media });
     }
 
@@ -221,10 +269,29 @@ impl Sim {
     fn flush(&mut self) {
         for (to, destination, bytes) in self.out.packets.drain(..) {
             // What leaves us arrives at once: what the network does after us is not our doing.
-            assert_eq!(destination, peer_address(to));
+            assert!(self.roaming || destination == peer_address(to), "sent to {destination}");
+            if self.sent_to[to.index()].last() != Some(&destination) {
+                self.sent_to[to.index()].push(destination);
+            }
+            let mut bytes = bytes;
+            let is_report = tonewall::rtp::rtcp::is_rtcp(&bytes);
+            if let Some(wire) = &mut self.wires[to.index()] {
+                let length = if is_report { wire.rx.open_rtcp(&mut bytes) } else { wire.rx.open_rtp(&mut bytes) };
+                let length = length.expect("sealed by us");
+                bytes.truncate(length);
+            }
+            if is_report {
+                self.muxed[to.index()].push(bytes);
+                continue;
+            }
             self.heard[to.index()].handle_rtp(self.now, &bytes);
         }
         for (to, _, bytes) in self.out.reports.drain(..) {
+            let mut bytes = bytes;
+            if let Some(wire) = &mut self.wires[to.index()] {
+                let length = wire.rx.open_rtcp(&mut bytes).expect("sealed by us");
+                bytes.truncate(length);
+            }
             self.rtcp[to.index()].push(bytes);
         }
     }
@@ -237,6 +304,10 @@ impl Sim {
                 let peer = &mut self.peers[leg.index()];
                 peer.handle_timeout(self.now);
                 while let Some((to, bytes)) = peer.poll_transmit() {
+                    let bytes = match &mut self.wires[leg.index()] {
+                        Some(wire) => wire.seal(&bytes),
+                        None => bytes,
+                    };
                     let datagram = Datagram { from: peer_address(leg), to, bytes };
                     self.net.send(self.now, datagram, &self.plan.network);
                 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::tree::{Table, Value};
 use super::{link, methods, value};
 use crate::config::{
-    Auto, Codec, DtmfForms, GuardMode, Link, ListenerId, MaskKind, Methods, Network, RecordingPolicy, Side, StarCodes,
-    Trunk,
+    Auto, Codec, DtmfForms, GuardMode, Link, ListenerId, MaskKind, Methods, Network, RecordingPolicy, Side, Srtp,
+    SrtpSuite, StarCodes, Trunk,
 };
 
 pub(super) const KEYS: &[&str] = &[
@@ -20,6 +20,10 @@ pub(super) const KEYS: &[&str] = &[
     "media",
     "codecs",
     "ptime_ms",
+    "srtp",
+    "srtp_suites",
+    "rtcp_mux",
+    "latch",
     "dtmf",
     "guard",
     "auto_quiet_ms",
@@ -62,6 +66,10 @@ pub(in crate::config) struct Draft<'a> {
     pub(in crate::config) max_calls: Option<u32>,
     media: Option<Vec<Network>>,
     ptime_ms: Option<u8>,
+    srtp: Option<Srtp>,
+    srtp_suites: Option<Vec<SrtpSuite>>,
+    rtcp_mux: Option<bool>,
+    latch: Option<bool>,
     dtmf: Option<DtmfForms>,
     auto: Option<Auto>,
     mask: Option<MaskKind>,
@@ -121,6 +129,12 @@ pub(super) fn read<'a>(table: Table<'a>, directory: &Path) -> Draft<'a> {
         media,
         codecs: or(&table, "codecs", vec![Codec::Pcmu, Codec::Pcma], |v| codecs(&v)),
         ptime_ms: or(&table, "ptime_ms", 20, |v| v.integer(10..=60).map(|ms| ms as u8)),
+        srtp: or(&table, "srtp", Srtp::Off, |v| {
+            v.one_of(&[("off", Srtp::Off), ("optional", Srtp::Optional), ("required", Srtp::Required)])
+        }),
+        srtp_suites: or(&table, "srtp_suites", SrtpSuite::USUAL.to_vec(), |v| suites(&table, &v)),
+        rtcp_mux: or(&table, "rtcp_mux", false, |v| v.boolean()),
+        latch: or(&table, "latch", false, |v| v.boolean()),
         dtmf: or(&table, "dtmf", DtmfForms { events: true, info: true }, |v| dtmf(&v)),
         guard: or(&table, "guard", GuardMode::Off, |v| {
             v.one_of(&[
@@ -203,6 +217,23 @@ fn codecs(v: &Value<'_>) -> Option<Vec<Codec>> {
     Some(codecs)
 }
 
+fn suites(table: &Table<'_>, v: &Value<'_>) -> Option<Vec<SrtpSuite>> {
+    let suites = v.each(|item| item.one_of(&SrtpSuite::ALL.map(|suite| (suite.name(), suite))))?;
+    if suites.is_empty() {
+        v.wrong("is empty; at least \"AES_CM_128_HMAC_SHA1_80\" is wanted");
+        return None;
+    }
+    if (1..suites.len()).any(|at| suites[..at].contains(&suites[at])) {
+        v.wrong("names a cipher suite twice");
+        return None;
+    }
+    if !table.has("srtp") {
+        v.wrong("means nothing without srtp = \"optional\" or \"required\"");
+        return None;
+    }
+    Some(suites)
+}
+
 fn dtmf(v: &Value<'_>) -> Option<DtmfForms> {
     let forms = v.each(|item| item.one_of(&[("events", "events"), ("info", "info")]))?;
     Some(DtmfForms { events: forms.contains(&"events"), info: forms.contains(&"info") })
@@ -248,6 +279,10 @@ impl Draft<'_> {
             media: self.media.clone()?,
             codecs: self.codecs.clone()?,
             ptime_ms: self.ptime_ms?,
+            srtp: self.srtp?,
+            srtp_suites: self.srtp_suites.clone()?,
+            rtcp_mux: self.rtcp_mux?,
+            latch: self.latch?,
             dtmf: self.dtmf?,
             guard: self.guard?,
             auto: self.auto?,

@@ -53,6 +53,7 @@ fn call(workers: &Workers, session: SessionId, guard: Guard) -> Call {
             receive: true,
             rx: ReceiveFormats { audio: [pcmu].into_iter().collect(), ..Default::default() },
             tx: SendFormats { audio: [pcmu].into_iter().collect(), event: None, ptime_ms: 20 },
+            ..LegMedia::idle()
         };
         workers.order(Command::SetLeg { session, leg, media }).expect("taken");
     }

@@ -1,6 +1,9 @@
-//! `a=rtcp` (RFC 3605): where RTCP goes when it is not the port after RTP.
+//! `a=rtcp` (RFC 3605): where RTCP goes when it is not the port after RTP; `a=rtcp-mux` (RFC 5761): on RTP's own.
 
 use crate::sdp::connection::{Place, place};
+
+/// The attribute by which RTP and RTCP share a port.
+pub const MUX: &str = "rtcp-mux";
 
 /// A readable `a=rtcp`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -110,6 +110,10 @@ mod tests {
             codecs: smallvec![],
             events: true,
             ptime_ms: 20,
+            srtp: crate::config::Srtp::Off,
+            suites: smallvec![],
+            rtcp_mux: false,
+            latch: false,
             networks: networks.iter().map(network).collect(),
             own: Own {
                 addresses: vec!["203.0.113.5".parse().expect("ip"), "127.0.0.1".parse().expect("ip")],

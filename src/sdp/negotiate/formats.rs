@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use smallvec::SmallVec;
 
+use super::security::SrtpMedia;
 use crate::config::Codec;
 
 /// An audio payload type.
@@ -63,4 +64,10 @@ pub struct Media {
     pub rx: Receive,
     /// Formats sent.
     pub tx: Transmit,
+    /// Keys; `None`: the media is not encrypted.
+    pub srtp: Option<SrtpMedia>,
+    /// RTP and RTCP share one port.
+    pub rtcp_mux: bool,
+    /// The peer's address may be learnt from its packets.
+    pub latch: bool,
 }

@@ -18,9 +18,11 @@ use super::formats::{Audio, Event, Media, Receive, Transmit};
 use super::peer::{Peer, encoding, read_section};
 use super::policy::Policy;
 use super::refusal::Refusal;
+use super::security::{self, OwnKeys, Printed, SrtpMedia};
 use crate::base::Random;
-use crate::config::Codec;
-use crate::sdp::attr::{fmtp, ptime, rtpmap::RtpMap};
+use crate::base::key::MediaKey;
+use crate::config::{Codec, Srtp, SrtpSuite};
+use crate::sdp::attr::{fmtp, ptime, rtcp, rtpmap::RtpMap};
 use crate::sdp::{Direction, Line, MediaLine, Section, Session};
 
 /// What to offer on a leg.
@@ -45,6 +47,11 @@ enum Meaning {
 struct Declared {
     chosen: usize,
     layout: Vec<MediaLine>,
+    /// Transport of a stream that is offered afresh.
+    protocol: &'static str,
+    /// Our keys by tag.
+    keys: SmallVec<[(u32, SrtpSuite); 3]>,
+    rtcp_mux: bool,
     audio: SmallVec<[Audio; 4]>,
     events: SmallVec<[Event; 2]>,
     ptime_ms: u8,
@@ -58,7 +65,8 @@ pub struct LegSession {
     local: SocketAddr,
     id: u64,
     version: u64,
-    printed: Option<Vec<u8>>,
+    keys: OwnKeys,
+    printed: Option<Printed>,
     /// `m=` lines as last agreed or offered, and the one in use.
     layout: Vec<MediaLine>,
     chosen: usize,
@@ -74,6 +82,7 @@ impl LegSession {
             local,
             id: random.random::<u64>() >> 2,
             version: 0,
+            keys: OwnKeys::new(random),
             printed: None,
             layout: Vec::new(),
             chosen: 0,
@@ -113,9 +122,20 @@ impl LegSession {
             let payload_type = self.number(Meaning::Event(8_000), wish, &taken);
             events.push(Event { payload_type, clock_rate: 8_000, keys: u16::MAX });
         }
+        let in_force = self.media.as_ref();
+        let suites: &[SrtpSuite] = match in_force.map(|media| media.srtp.as_ref()) {
+            // What is in force stands: a change of anything else must not change it.
+            Some(Some(srtp)) if policy.srtp != Srtp::Off => std::slice::from_ref(&srtp.suite),
+            Some(None) if policy.srtp == Srtp::Optional => &[],
+            _ if policy.srtp == Srtp::Off => &[],
+            _ => &policy.suites,
+        };
         let declared = Declared {
             chosen: self.chosen,
             layout: self.layout.clone(),
+            protocol: security::protocol(policy),
+            keys: (1..).zip(suites.iter().copied()).collect(),
+            rtcp_mux: in_force.map_or(policy.rtcp_mux, |media| media.rtcp_mux),
             audio,
             events,
             ptime_ms: ask.other.and_then(|peer| peer.ptime_ms).unwrap_or(policy.ptime_ms),
@@ -139,6 +159,19 @@ impl LegSession {
         if peer.audio.is_empty() {
             return Err(Refusal::not_acceptable(305, "the answer takes none of the offered codecs"));
         }
+        let keys = match peer.keys.iter().find(|theirs| offer.keys.contains(&(theirs.tag, theirs.suite))) {
+            None if !peer.keys.is_empty() => {
+                return Err(Refusal::not_acceptable(302, "the answer takes none of the offered keys"));
+            }
+            None if self.line(&offer).is_secure_rtp() => {
+                return Err(Refusal::not_acceptable(302, "encrypted media was offered and the answer has no key"));
+            }
+            None => None,
+            Some(theirs) => Some(self.keys_with(theirs.suite, &theirs.key)),
+        };
+        if peer.rtcp_mux && !offer.rtcp_mux {
+            (peer.rtcp_mux, peer.rtcp) = (false, None);
+        }
         self.layout = offer.layout.clone();
         if self.layout.len() <= offer.chosen {
             self.layout = vec![self.line(&offer)];
@@ -148,7 +181,7 @@ impl LegSession {
         self.remember_theirs(&peer, false);
         let answered = peer.direction.and(offer.direction.reversed());
         let event = if offer.events.is_empty() { None } else { best_event(&peer) };
-        let media = self.agree(&peer, peer.audio.clone(), answered, event, policy);
+        let media = self.agree(&peer, peer.audio.clone(), answered, event, (keys, policy));
         self.media = Some(media.clone());
         Ok((peer, media))
     }
@@ -191,9 +224,16 @@ impl LegSession {
                 line.port = 0;
             }
         }
+        let in_force = self.media.as_ref().and_then(|media| media.srtp.as_ref()).map(|srtp| srtp.suite);
+        let theirs = in_force.into_iter().chain(policy.suites.iter().copied());
+        let theirs = theirs.filter_map(|suite| peer.keys.iter().find(|theirs| theirs.suite == suite)).next();
+        let keys = theirs.map(|theirs| self.keys_with(theirs.suite, &theirs.key));
         let declared = Declared {
             chosen: peer.chosen,
             layout,
+            protocol: security::protocol(policy),
+            keys: theirs.map(|theirs| (theirs.tag, theirs.suite)).into_iter().collect(),
+            rtcp_mux: peer.rtcp_mux,
             audio,
             events,
             ptime_ms: other.and_then(|other| other.ptime_ms).unwrap_or(policy.ptime_ms),
@@ -206,7 +246,7 @@ impl LegSession {
         self.remember_theirs(peer, true);
         let session = self.print(&declared);
         let event = declared.events.first().copied();
-        let media = self.agree(peer, declared.audio, declared.direction.reversed(), event, policy);
+        let media = self.agree(peer, declared.audio, declared.direction.reversed(), event, (keys, policy));
         self.media = Some(media.clone());
         Ok((session, media))
     }
@@ -218,7 +258,7 @@ impl LegSession {
         sent: SmallVec<[Audio; 4]>,
         flow: Direction,
         event: Option<Event>,
-        policy: &Policy,
+        (srtp, policy): (Option<SrtpMedia>, &Policy),
     ) -> Media {
         let mut rx = Receive::default();
         for (payload_type, meaning) in &self.meanings {
@@ -238,7 +278,15 @@ impl LegSession {
             receive: flow.sends(),
             rx,
             tx: Transmit { audio: sent, event, ptime_ms: peer.ptime_ms.unwrap_or(policy.ptime_ms).min(longest) },
+            srtp,
+            rtcp_mux: peer.rtcp_mux,
+            latch: policy.latch,
         }
+    }
+
+    /// The peer's key and ours of the same suite.
+    fn keys_with(&self, suite: SrtpSuite, theirs: &MediaKey) -> SrtpMedia {
+        SrtpMedia { suite, rx: theirs.clone(), tx: self.keys.of(suite), peering: self.id }
     }
 
     /// The number we declare for a meaning: the one it has on this leg, else `wish`, else the first free of the
@@ -288,7 +336,7 @@ impl LegSession {
     }
 
     fn line(&self, declared: &Declared) -> MediaLine {
-        let protocol = declared.layout.get(declared.chosen).map_or("RTP/AVP", |line| line.protocol.as_str());
+        let protocol = declared.layout.get(declared.chosen).map_or(declared.protocol, |line| line.protocol.as_str());
         let types = declared.audio.iter().map(|audio| audio.payload_type);
         let types = types.chain(declared.events.iter().map(|event| event.payload_type));
         MediaLine {
@@ -301,10 +349,10 @@ impl LegSession {
 
     /// Prints our description; the version counts up when anything but the version changed.
     fn print(&mut self, declared: &Declared) -> Session {
-        let mut unversioned = self.describe(declared, 0).to_bytes();
+        let unversioned = Printed(self.describe(declared, 0).to_bytes());
         if self.printed.as_ref() != Some(&unversioned) {
             self.version += 1;
-            std::mem::swap(self.printed.get_or_insert_default(), &mut unversioned);
+            self.printed = Some(unversioned);
         }
         self.describe(declared, self.version)
     }
@@ -352,6 +400,12 @@ impl LegSession {
         attribute(format!("ptime:{}", declared.ptime_ms.min(declared.maxptime_ms.unwrap_or(ptime::MAX_MS))));
         if let Some(longest) = declared.maxptime_ms {
             attribute(format!("maxptime:{longest}"));
+        }
+        for (tag, suite) in &declared.keys {
+            attribute(self.keys.line(*tag, *suite));
+        }
+        if declared.rtcp_mux {
+            attribute(rtcp::MUX.to_owned());
         }
         attribute(declared.direction.to_string());
         section

@@ -9,8 +9,10 @@ use super::address::check_address;
 use super::formats::{Audio, Event};
 use super::policy::Policy;
 use super::refusal::Refusal;
+use super::security::{self, Keys};
 use crate::config::Codec;
-use crate::sdp::attr::{crypto, fmtp::Fmtp, maxptime, ptime, rtcp::Rtcp, rtpmap::RtpMap};
+use crate::sdp::attr::rtcp::{self, Rtcp};
+use crate::sdp::attr::{fmtp::Fmtp, maxptime, ptime, rtpmap::RtpMap};
 use crate::sdp::{Connection, Direction, MediaLine, Place, Section, Session};
 
 /// What a peer's description says of the stream in use.
@@ -32,6 +34,10 @@ pub struct Peer {
     pub ptime_ms: Option<u8>,
     /// Longest packet taken, in ms.
     pub maxptime_ms: Option<u8>,
+    /// The peer takes RTP and RTCP on one port.
+    pub rtcp_mux: bool,
+    /// Its usable keys, in its order; none: the stream is not encrypted.
+    pub(super) keys: Keys,
     /// Index of the section in use.
     pub(super) chosen: usize,
     /// Every `m=` line, for answers that keep count and order.
@@ -76,18 +82,14 @@ pub(super) fn read_section(session: &Session, index: usize, policy: &Policy) -> 
     if line.port == 0 {
         return Err(refuse(304, "the audio stream is refused (port 0)"));
     }
-    if line.is_secure_rtp() {
-        return Err(refuse(302, "encrypted media (RTP/SAVP) is not supported; offer RTP/AVP"));
-    }
-    if !line.is_plain_rtp() {
-        let secret = if crypto::offered(session, section) { " with keys" } else { "" };
-        return Err(refuse(302, format!("media transport{secret} is neither RTP/AVP nor RTP/AVPF")));
-    }
+    let keys = security::read(section, policy)?;
     let formats = read_formats(section, policy);
     if formats.audio.is_empty() {
         return Err(refuse(305, formats.complaint(policy)));
     }
+    let rtcp_mux = section.attributes(rtcp::MUX).next().is_some();
     let (rtp, rtcp) = read_addresses(session, section, policy)?;
+    let rtcp = if rtcp_mux { rtp } else { rtcp };
     let said = session.direction_of(section);
     let direction = Direction::new(said.sends(), said.receives() && rtp.is_some());
     let attribute = |name, parse: fn(&str) -> Option<u8>| {
@@ -103,6 +105,8 @@ pub(super) fn read_section(session: &Session, index: usize, policy: &Policy) -> 
         red: formats.red,
         ptime_ms: attribute("ptime", ptime::parse),
         maxptime_ms: attribute("maxptime", maxptime::parse),
+        rtcp_mux,
+        keys,
         chosen: index,
         layout: session.sections().iter().map(|section| section.media().clone()).collect(),
     })

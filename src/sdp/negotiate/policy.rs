@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use smallvec::SmallVec;
 
-use crate::config::{Codec, Config, Network, TrunkId};
+use crate::config::{Codec, Config, Network, Srtp, SrtpSuite, TrunkId};
 
 /// What is offered to and accepted from the peers of one trunk.
 #[derive(Debug, Clone)]
@@ -15,6 +15,14 @@ pub struct Policy {
     pub events: bool,
     /// Packet time asked for when the other leg asks for none, in ms.
     pub ptime_ms: u8,
+    /// Whether media is encrypted.
+    pub srtp: Srtp,
+    /// Cipher suites in order of preference.
+    pub suites: SmallVec<[SrtpSuite; 3]>,
+    /// Offer RTP and RTCP on one port.
+    pub rtcp_mux: bool,
+    /// The peer's address may be learnt from its packets.
+    pub latch: bool,
     /// Where media may go.
     pub networks: Vec<Network>,
     /// Addresses and ports of our own, where media may not go.
@@ -38,6 +46,10 @@ impl Policy {
             codecs: SmallVec::from_slice(&trunk.codecs),
             events: trunk.dtmf.events,
             ptime_ms: trunk.ptime_ms,
+            srtp: trunk.srtp,
+            suites: SmallVec::from_slice(&trunk.srtp_suites),
+            rtcp_mux: trunk.rtcp_mux,
+            latch: trunk.latch,
             networks: trunk.media.clone(),
             own: Own::new(config),
         }
