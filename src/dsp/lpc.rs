@@ -135,14 +135,6 @@ impl Shaper {
         Self::default()
     }
 
-    /// Takes what a listener has heard last as its own past, so that what follows goes on from it without a step.
-    pub fn follow(&mut self, heard: &[i16]) {
-        for sample in &heard[heard.len().saturating_sub(ORDER)..] {
-            self.past.copy_within(..ORDER - 1, 1);
-            self.past[0] = f32::from(*sample);
-        }
-    }
-
     /// The next sample for `excitation` of variance 1, at the given rms.
     #[inline]
     pub fn next(&mut self, model: &Model, rms: f32, excitation: f32) -> f32 {
@@ -219,18 +211,5 @@ mod tests {
             let model = Model::fit(&odd);
             assert!(model.gain.is_finite() && model.coefficients.iter().all(|a| a.is_finite()));
         }
-    }
-
-    #[test]
-    fn what_follows_begins_where_the_heard_ended() {
-        let mut sums = Autocorrelation::default();
-        let heard = resonance(300.0, 0.95, 4, 8_000);
-        heard.as_chunks().0.iter().for_each(|frame| correlate(frame, &mut sums));
-        let (model, mut shaper) = (Model::fit(&sums), Shaper::new());
-        shaper.follow(&heard);
-        let last = f32::from(*heard.last().unwrap());
-        let step = (shaper.next(&model, 0.0, 0.0) - last).abs();
-        let most = heard.windows(2).map(|w| (f32::from(w[1]) - f32::from(w[0])).abs()).fold(0.0, f32::max);
-        assert!(step <= most, "{step} after steps of {most} at most");
     }
 }

@@ -9,11 +9,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::line::Line;
 use super::stream::span_of;
 
 /// A packet with less to spare than this makes the delay grow, in µs.
-const TIGHT: i64 = 1_000;
+const TIGHT: i64 = 500;
 /// How long the least spare is remembered: between one and two of these.
 const WINDOW: Duration = Duration::from_secs(2);
 /// The clock leaves its nominal rate by at most this much, in parts per million.
@@ -56,11 +55,11 @@ impl Clock {
     }
 
     /// Takes note that a packet laid at `position` has arrived, where `play` is the next sample to go out and goes out
-    /// `delay` samples after it came, if the line is steady. Returns how many samples of noise to put in so that the
+    /// `delay` samples after it came, if the line is steady; the detector looks `ahead` so many. Returns how many samples of noise to put in so that the
     /// next packet like this one is in time.
-    pub(super) fn arrived(&mut self, now: Instant, position: u64, play: u64, delay: u64) -> u64 {
+    pub(super) fn arrived(&mut self, now: Instant, position: u64, play: u64, delay: u64, ahead: u64) -> u64 {
         // The packets from the next (0) on until one needs this arrival; negative when it went without.
-        let beyond = position as i64 - (play + self.frame + Line::look_ahead()) as i64;
+        let beyond = position as i64 - (play + self.frame + ahead) as i64;
         let packets = beyond.div_euclid(self.frame as i64) + 1;
         let until = match self.due.checked_duration_since(now) {
             Some(left) => left.as_micros() as i64,

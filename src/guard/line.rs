@@ -58,6 +58,8 @@ pub(super) struct Line {
     /// The sample after the newest laid.
     edge: u64,
     detector: Detector,
+    /// The most samples the detector holds back.
+    look_ahead: u64,
     /// The detector's position 0 on the line.
     shift: u64,
     /// Begin of the suspicion that is open.
@@ -74,6 +76,7 @@ impl Line {
             fed: 0,
             edge: 0,
             detector: Detector::new(Point::Unarmed),
+            look_ahead: LOOK_AHEAD,
             shift: 0,
             open: None,
             shadow: Shadow::default(),
@@ -85,6 +88,7 @@ impl Line {
         self.states.fill(0);
         (self.play, self.fed, self.edge, self.shift) = (position, position, position, position);
         self.detector = Detector::new(point);
+        self.set_look_ahead(LOOK_AHEAD);
         self.open = None;
         self.shadow = Shadow::default();
     }
@@ -92,6 +96,17 @@ impl Line {
     /// Changes the detector's working point.
     pub(super) fn set_point(&mut self, point: Point) {
         self.detector.set_point(point);
+    }
+
+    /// Changes how many samples the detector may hold back when armed. No sample is given out before they have come.
+    pub(super) fn set_look_ahead(&mut self, samples: u64) {
+        self.detector.set_look_ahead(samples);
+        self.look_ahead = samples;
+    }
+
+    /// The most samples the detector holds back.
+    pub(super) fn look_ahead(&self) -> u64 {
+        self.look_ahead
     }
 
     /// The next sample to give out.
@@ -126,6 +141,34 @@ impl Line {
                 self.edge = self.edge.max(at + 1);
             }
         }
+    }
+
+    /// Lays samples that have gone out already and are to go out again, up to what the detector hears next; nothing of
+    /// them is heard. For samples that are known clean.
+    pub(super) fn lay_again(&mut self, samples: &[i16]) {
+        for (at, sample) in
+            (self.play.max(self.fed.saturating_sub(samples.len() as u64))..self.fed).rev().zip(samples.iter().rev())
+        {
+            let slot = at as usize % RING;
+            self.samples[slot] = *sample;
+            self.states[slot] |= PRESENT;
+        }
+    }
+
+    /// The samples from the next one on, where as many are there and none of them may be a digit's.
+    pub(super) fn peek(&self, out: &mut [i16]) -> bool {
+        let all = self.play..self.play + out.len() as u64;
+        for (at, sample) in all.clone().zip(out) {
+            *sample = self.samples[at as usize % RING];
+        }
+        self.is_clear()
+            && all.end <= self.edge
+            && all.into_iter().all(|at| self.state(at) & (MARKED | PRESENT) == PRESENT)
+    }
+
+    /// The sample after the newest laid.
+    pub(super) fn edge(&self) -> u64 {
+        self.edge
     }
 
     /// Lets the detector hear what is there in order, up to a hole. Holes before `needed` are given up if something
@@ -258,11 +301,6 @@ impl Line {
             self.shadow.from = self.shadow.from.min(from);
             self.shadow.until = self.shadow.until.max(onset + duration + AROUND);
         }
-    }
-
-    /// The most samples the detector holds back.
-    pub(super) const fn look_ahead() -> u64 {
-        LOOK_AHEAD
     }
 }
 

@@ -11,6 +11,7 @@ mod masked;
 pub mod path;
 mod relay;
 mod report;
+mod splice;
 mod stream;
 mod tap;
 mod timeline;

@@ -3,6 +3,7 @@
 mod hard;
 mod latch;
 mod leak;
+mod mask;
 mod relay;
 mod secure;
 mod sim;

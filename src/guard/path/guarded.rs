@@ -1,5 +1,6 @@
 //! The path while the mask is in force: audio is laid on the delay line, packets leave on our clock, and what is not
-//! decided clean is replaced. Entering puts the delay in as noise; leaving takes it out where the line is quiet.
+//! decided clean is replaced. Entering puts the delay in by letting the last of what was relayed be heard once more;
+//! leaving takes it out where the line is quiet or like itself. Neither is done with what may hold a digit.
 
 use std::time::{Duration, Instant};
 
@@ -7,10 +8,11 @@ use super::relaying::decode;
 use super::{Guarded, LONGEST, Mode, Order, Path};
 use crate::config::{Codec, MaskKind};
 use crate::dtmf::event::blocks;
-use crate::dtmf::inband::Point;
+use crate::dtmf::inband::{Detector, LOOK_AHEAD, Point, Verdict};
 use crate::guard::clock::{Clock, MOST};
-use crate::guard::line::{Known, Line};
+use crate::guard::line::{Known, RING};
 use crate::guard::relay::Arrival;
+use crate::guard::splice::{best_cut, lead_in, leave_out};
 use crate::guard::stream::{Sent, samples_in, span_of};
 
 /// The guard stays at least this long after an order to open: a digit begun before the order is known by then, though
@@ -23,7 +25,19 @@ const TOO_FAR: u64 = 2_800;
 /// The guard stays this long after the last masked sample, in samples: an event may lag behind its tone by 100 ms.
 const CALM: u64 = 1_200;
 /// The line's steady delay beyond the look-ahead, in samples: what is left of one packet time, 3–8 ms.
-const SPARE: std::ops::RangeInclusive<u64> = 24..=64;
+const SPARE: std::ops::RangeInclusive<u64> = 8..=64;
+/// The look-ahead where packets are too short for the usual one to fit into 12 ms with some time to spare, in samples.
+const SHORT_LOOK_AHEAD: u64 = 88;
+/// Samples in a packet that is short (10 ms).
+const SHORT: u64 = 80;
+/// How alike the line must be before and after what is left out on leaving, where it is not quiet.
+const ALIKE: f32 = 0.8;
+/// After so long the best place there is will do.
+const ENOUGH: Duration = Duration::from_millis(1_500);
+/// Samples of what was relayed that a new detector hears (20 ms).
+const WARM: usize = 160;
+/// The longest stretch that is heard twice, in samples (50 ms).
+const AGAIN: usize = 400;
 /// The longest an event is believed to have lasted by one report, in samples: the longest segment at 8 kHz.
 const LONGEST_EVENT: u64 = 0xffff;
 /// The most of quiet that is left out from one packet to shorten the delay, in samples.
@@ -35,22 +49,52 @@ impl Path {
         if heard {
             self.line.set_point(Point::Armed);
         } else {
-            self.line.restart(self.timeline.edge(), Point::Armed);
+            self.warm_up(now);
         }
         self.relay.rebase();
         self.keyer_due = None;
         self.mode = Mode::Guarded(Guarded::new(Some(now), kind));
         if self.timeline.started() {
             self.start_clock(now);
+            self.hear_again();
+        }
+        self.heard.clear();
+    }
+
+    /// Lets a detector that has heard nothing hear the last of what was relayed: a line that begins in the middle of a
+    /// wave looks like anything, and a key may be down already. Too little for a key that is over to be named.
+    fn warm_up(&mut self, now: Instant) {
+        let edge = self.timeline.edge();
+        let heard = self.heard.until(edge);
+        let heard = &heard[heard.len().saturating_sub(WARM)..];
+        let from = edge - heard.len() as u64;
+        self.line.restart(from, Point::Armed);
+        self.line.lay(from, heard.iter().copied());
+        self.hear(now, edge);
+        self.line.set_play(edge);
+    }
+
+    /// Puts the delay in: what was relayed last is heard once more, if nothing in it or before it is suspect and the
+    /// line has not paused. Otherwise the delay is filled with noise.
+    fn hear_again(&mut self) {
+        let edge = self.timeline.edge();
+        let heard = self.heard.until(edge);
+        let mut again = [0i16; AGAIN];
+        let Some(again) = again.get_mut(..edge.saturating_sub(self.line.play()) as usize) else { return };
+        let mut clean = true;
+        Detector::new(Point::Armed).feed(heard, &mut |verdict| clean &= !matches!(verdict, Verdict::Suspect { .. }));
+        if clean && lead_in(heard, again) {
+            self.line.lay_again(again);
         }
     }
 
     /// Fixes when packets leave and what the first one holds: the samples up to one look-ahead before the newest that
     /// will then have come. What was sent before stands in it as noise.
     fn start_clock(&mut self, now: Instant) {
-        let frame = self.sink.frame();
-        let length = self.timeline.length();
-        let spare = ((length.min(frame as u64)).saturating_sub(Line::look_ahead())).clamp(*SPARE.start(), *SPARE.end());
+        let (frame, length) = (self.sink.frame(), self.timeline.length());
+        let ahead = if length.min(frame as u64) <= SHORT { SHORT_LOOK_AHEAD } else { LOOK_AHEAD };
+        self.line.set_look_ahead(ahead);
+        let spare = ((length.min(frame as u64)).saturating_sub(ahead)).clamp(*SPARE.start(), *SPARE.end());
         let late = self.timeline.unsteady().min(MOST) + spare;
         let earliest = self.next_slot(now);
         // The first packet that comes no sooner than our next one is due.
@@ -63,7 +107,7 @@ impl Path {
         }
         // Packet lengths that do not divide one another meet at worst this much apart.
         let uneven = length - gcd(length, frame as u64);
-        self.line.set_play(needed - Line::look_ahead() - frame as u64 - uneven);
+        self.line.set_play(needed - ahead - frame as u64 - uneven);
         if let Mode::Guarded(guarded) = &mut self.mode {
             guarded.clock = Some(Clock::new(due, frame, spare));
         }
@@ -77,17 +121,18 @@ impl Path {
             let Some(position) = known else { return };
             position
         };
+        let ahead = self.line.look_ahead();
         let Mode::Guarded(guarded) = &mut self.mode else { return };
         match &mut guarded.clock {
             None => self.start_clock(now),
             Some(clock) if primary => {
                 let play = self.line.play() - guarded.insert;
                 let delay = self.timeline.delay(play, clock.due());
-                guarded.insert += clock.arrived(now, position, play, delay);
+                guarded.insert += clock.arrived(now, position, play, delay, ahead);
                 let end = position + payload.len() as u64;
                 if end > play + TOO_FAR {
                     // We are behind by more than any jitter: what lies between is not worth the delay.
-                    self.line.set_play(end - Line::look_ahead() - self.sink.frame() as u64);
+                    self.line.set_play(end - ahead - self.sink.frame() as u64);
                     guarded.insert = 0;
                 }
             }
@@ -117,6 +162,16 @@ impl Path {
             if clock.due() > now {
                 return;
             }
+            if self.may_leave(now) {
+                match self.last_cut(now) {
+                    Some(cut) => {
+                        self.send_last(now, cut, out);
+                        return self.leave(now);
+                    }
+                    None if self.line.edge() <= self.line.play() => return self.leave(now),
+                    None => {}
+                }
+            }
             self.send_one(now, out);
             let frame = self.sink.frame();
             let Mode::Guarded(Guarded { clock: Some(clock), .. }) = &mut self.mode else { return };
@@ -124,9 +179,6 @@ impl Path {
             if left_out > 0 {
                 self.line.skip(left_out as usize * frame);
                 self.stream.skip(now, (left_out as usize * frame) as u32);
-            }
-            if self.may_leave(now) {
-                return self.leave(now);
             }
         }
     }
@@ -140,7 +192,7 @@ impl Path {
         let noise = guarded.insert.min(length as u64);
         guarded.insert -= noise;
         let kind = guarded.kind;
-        let needed = self.line.play() + (length as u64 - noise) + Line::look_ahead();
+        let needed = self.line.play() + (length as u64 - noise) + self.line.look_ahead();
         self.hear(now, needed);
         let noise = noise as usize;
         self.line.take(&mut frame[noise..], &mut known[noise..]);
@@ -169,17 +221,48 @@ impl Path {
         clock.skipped(skip);
     }
 
+    /// Where in the last guarded packet the delay can be taken out: the line is quiet, or alike before and after.
+    fn last_cut(&self, now: Instant) -> Option<usize> {
+        let Mode::Guarded(Guarded { leaving: Some(since), insert: 0, .. }) = &self.mode else { return None };
+        let waited = now.saturating_duration_since(*since);
+        let mut said = [0i16; RING];
+        let said = said.get_mut(..self.line.edge().checked_sub(self.line.play())? as usize)?;
+        let frame = self.sink.frame().min(LONGEST);
+        let gap = said.len().checked_sub(frame)?;
+        if !self.line.peek(said) {
+            return None;
+        }
+        let loosened = QUIET * 10f32.powf(waited.as_secs_f32());
+        // A line without any background is quiet below −60 dBm0.
+        let quiet = self.line.loudness(u64::MAX / 2) <= (loosened * self.mask.background().max(16.0)).powi(2);
+        let (cut, likeness) = best_cut(said, frame, gap);
+        (quiet || likeness >= ALIKE || waited >= ENOUGH).then_some(cut)
+    }
+
+    /// Sends the packet that goes over from the delayed line to the line as it comes.
+    fn send_last(&mut self, now: Instant, cut: usize, out: &mut impl FnMut(Sent<'_>)) {
+        let Mode::Guarded(Guarded { kind, .. }) = self.mode else { return };
+        let mut said = [0i16; RING];
+        let count = ((self.line.edge() - self.line.play()) as usize).min(RING);
+        let said = &mut said[..count];
+        let length = self.sink.frame().min(LONGEST);
+        if !self.line.peek(said) || said.len() < length {
+            return;
+        }
+        let mut frame = [0i16; LONGEST];
+        let frame = &mut frame[..length];
+        leave_out(said, count - length, cut, frame);
+        self.line.skip(count);
+        self.mask.apply(kind, frame, &[Known::Clean; LONGEST][..length]);
+        self.fill_slot(now, frame, out);
+    }
+
     /// Whether the guard may be left now.
     fn may_leave(&self, now: Instant) -> bool {
         let Mode::Guarded(Guarded { leaving: Some(since), .. }) = &self.mode else { return false };
         let waited = now.saturating_duration_since(*since);
         let clear = self.line.is_clear() && self.mask.calm() >= CALM && self.keyer.is_idle();
-        if waited < STAY || !clear {
-            return false;
-        }
-        let loosened = QUIET * 10f32.powf(waited.as_secs_f32());
-        // A line without any background is quiet below −60 dBm0.
-        self.line.loudness(u64::MAX / 2) <= (loosened * self.mask.background().max(16.0)).powi(2)
+        waited >= STAY && clear
     }
 
     pub(super) fn leave(&mut self, now: Instant) {

@@ -24,6 +24,7 @@ use super::keyer::{Job, Keyer};
 use super::line::Line;
 use super::mask::Mask;
 use super::relay::{Arrival, Relay};
+use super::splice::Heard;
 use super::stream::{Sent, Sink, Stream};
 use super::timeline::Timeline;
 use crate::base::Random;
@@ -95,6 +96,8 @@ pub struct Path {
     timeline: Timeline,
     line: Line,
     mask: Mask,
+    /// What was relayed last, to be heard once more where delay is put in.
+    heard: Heard,
     keyer: Keyer,
     /// When the next packet of the keyer is due while relaying.
     keyer_due: Option<Instant>,
@@ -134,6 +137,7 @@ impl Path {
             timeline,
             line,
             mask: Mask::new(random.random()),
+            heard: Heard::new(),
             keyer: Keyer::new(),
             keyer_due: None,
             tracker: Tracker::new(),

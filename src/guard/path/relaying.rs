@@ -48,6 +48,7 @@ impl Path {
         } else {
             self.mask.learn(frame);
         }
+        self.heard.note(position, frame);
         let Some((to, payload_type)) = self.target(codec) else { return self.relay.leave_out(arrival) };
         let Some(place) = self.relay.place(now, arrival, &self.stream) else { return };
         self.codec = Some(to);
