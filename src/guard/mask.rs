@@ -233,7 +233,7 @@ mod tests {
                 let mut known = [Known::Clean; 160];
                 let mut frames = [[0i16; 160]; 2];
                 for n in 0..160 {
-                    if choice.bits() % 50 == 0 {
+                    if choice.bits().is_multiple_of(50) {
                         state = [Known::Clean, Known::Digit, Known::No][(choice.bits() % 3) as usize];
                     }
                     known[n] = state;
@@ -261,8 +261,7 @@ mod tests {
             *edges.entry(*edge).or_insert(0.0) += 1.0;
         }
         let n = pairs.len() as f64;
-        let raw: f64 =
-            both.iter().map(|((key, edge), c)| c / n * (c * n / (keys[key] * edges[edge]) as f64).log2()).sum();
+        let raw: f64 = both.iter().map(|((key, edge), c)| c / n * (c * n / (keys[key] * edges[edge])).log2()).sum();
         let cells = both.len() as f64 - keys.len() as f64 - edges.len() as f64 + 1.0;
         raw - cells / (2.0 * n * std::f64::consts::LN_2)
     }
