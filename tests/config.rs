@@ -286,6 +286,19 @@ const SLIPS: &[Slip] = &[
         "pass_headers = [\"X-Ref\", \"Via\"]",
         &["20: trunk[0].pass_headers[1]: \"Via\" is written by Tonewall on each leg"],
     ),
+    small("guard = \"always\"", "reliable = \"on\"", &["20: trunk[0].reliable: \"on\" is not known here"]),
+    small("guard = \"always\"", "session_timer = true", &["20: trunk[0].session_timer: is true or false; a string"]),
+    small("guard = \"always\"", "session_min_s = 60", &["20: trunk[0].session_min_s: 60 is not from 90 to 86400"]),
+    small(
+        "guard = \"always\"",
+        "session_expires_s = 100\nsession_min_s = 200",
+        &["21: trunk[0].session_min_s: the shortest interval taken (200 s) is longer than the one asked for (100 s)"],
+    ),
+    small(
+        "guard = \"always\"",
+        "session_timer = \"off\"\nsession_min_s = 200",
+        &["21: trunk[0].session_min_s: is not read with session_timer = \"off\""],
+    ),
     small("guard = \"always\"", "call_header = \"X Ref\"", &["20: trunk[0].call_header: is no header name"]),
     small("from = \"carrier\"\n", "from = \"carrier\"\nprefix = \"+1 800\"\n", &["30: route[0].prefix: is no prefix"]),
     // What does not fit together.

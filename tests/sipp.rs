@@ -151,6 +151,11 @@ fn a_caller_that_requires_100rel_is_served_by_a_plain_callee() {
 }
 
 #[test]
+fn a_session_timer_is_agreed_on_and_refreshed() {
+    flow("timer", &Plan::new(), "uac_timer", "uas_basic");
+}
+
+#[test]
 fn a_late_offer_is_answered_in_the_ack() {
     flow("late_offer", &Plan::new(), "uac_late_offer", "uas_late_offer");
 }

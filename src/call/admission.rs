@@ -11,9 +11,10 @@ use super::routing::{self, NoRoute};
 use super::setup::{Caller, SettingUp};
 use super::shared::Shared;
 use super::{bodies, established};
-use crate::config::{Extension, Trunk, TrunkId};
+use crate::config::{Extension, Methods, Trunk, TrunkId};
 use crate::sdp::negotiate::read_peer;
 use crate::sip::msg::{HeaderName, Uri};
+use crate::sip::session_timer::{self, SessionTimer};
 use crate::sip::{Flow, Method, Request, ServerId, reliable};
 
 /// A request outside any dialog that is not an INVITE: answers or refuses it.
@@ -39,13 +40,15 @@ pub(super) fn handle_outside(now: Instant, s: &mut Shared, trunk: TrunkId, (id, 
 }
 
 /// Every extension that a trunk may allow.
-pub(super) const KNOWN: [&str; 1] = [reliable::TAG];
+pub(super) const KNOWN: [&str; 2] = [reliable::TAG, session_timer::TAG];
 
 /// Refuses a request that demands an extension its trunk does not have (RFC 3261 section 8.2.2.3).
 pub(super) fn extensions(trunk: &Trunk, request: &Request) -> Result<(), Refused> {
     let is_known = |tag: &&[u8]| {
         let is = |name: &str| name.as_bytes().eq_ignore_ascii_case(tag);
-        is(reliable::TAG) && trunk.methods.reliable != Extension::Off
+        let Methods { reliable, session_timer, .. } = &trunk.methods;
+        (is(reliable::TAG) && *reliable != Extension::Off)
+            || (is(session_timer::TAG) && *session_timer != Extension::Off)
     };
     let headers = &request.headers;
     let demanded = headers.items(HeaderName::Require).filter(|tag| !is_known(tag));
@@ -84,6 +87,9 @@ pub(super) fn admit(
 ) -> Result<Call, Refused> {
     extensions(&s.config.trunks[trunk.0], request)?;
     let reliable = reliability(&s.config.trunks[trunk.0], request)?;
+    if let Some(min) = SessionTimer::new(&s.config.trunks[trunk.0].methods).too_short(request) {
+        return Err(Refused::too_short(min));
+    }
     match request.uri() {
         Uri::Sip(sip) if !sip.secure || s.listener(trunk).options.sips => {}
         Uri::Tel(_) => {}

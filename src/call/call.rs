@@ -163,7 +163,7 @@ impl Call {
                 self.phase = setup.handle_failure(now, &mut self.core, s, (id, status));
             }
             Phase::Established(mut up) if up.is_asking(id) => {
-                let verdict = up.handle_change_failure(now, s, status);
+                let verdict = up.handle_change_failure(now, &self.core, s, status);
                 self.phase = Phase::Established(up);
                 self.obey(now, s, verdict, false);
             }
@@ -175,6 +175,14 @@ impl Call {
     pub(super) fn handle_probe(&mut self, now: Instant, s: &mut Shared, leg: Leg, status: u16) {
         if let Phase::Established(up) = &mut self.phase {
             let verdict = up.handle_probe(leg, status);
+            self.obey(now, s, verdict, false);
+        }
+    }
+
+    /// A refresh of a leg's session timer got its final answer, or none.
+    pub(super) fn handle_refreshed(&mut self, now: Instant, s: &mut Shared, leg: Leg, response: &Response) {
+        if let Phase::Established(up) = &mut self.phase {
+            let verdict = up.handle_refreshed(now, &self.core, s, (leg, response));
             self.obey(now, s, verdict, false);
         }
     }
@@ -243,7 +251,7 @@ impl Call {
                 match &up.exchange {
                     Exchange::Asking(asking) => s.servers.remove(&asking.server),
                     Exchange::AwaitingAck { server, .. } => s.servers.remove(server),
-                    Exchange::Quiet => None,
+                    Exchange::Quiet | Exchange::Renewing(_) => None,
                 };
                 up.part(now, s, gone, lost_ack, reason.as_deref());
                 self.core.finish(now, s, cause, None, Some(since));
@@ -259,8 +267,9 @@ impl Call {
         match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::SettingUp(setup) => self.phase = setup.handle_timeout(now, &mut self.core, s),
             Phase::Established(mut up) => {
-                up.handle_timeout(now, &self.core, s);
+                let verdict = up.handle_timeout(now, &self.core, s);
                 self.phase = Phase::Established(up);
+                self.obey(now, s, verdict, false);
             }
             Phase::Over => {}
         }

@@ -29,6 +29,7 @@ use crate::sdp::negotiate::{Ask, LegSession, Peer, read_peer};
 use crate::sip::msg::HeaderName;
 use crate::sip::msg::header::RAck;
 use crate::sip::reliable::{Due, Order, Received, Sent};
+use crate::sip::session_timer::SessionTimer;
 use crate::sip::{ClientId, Dest, Dialog, Method, Request, Response, ServerId};
 
 /// Whom a fork acts among.
@@ -45,6 +46,7 @@ pub(super) struct Attempted<'a> {
     pub(super) invite: &'a Request,
     pub(super) dest: Dest,
     pub(super) sdp: &'a LegSession,
+    pub(super) timer: &'a SessionTimer,
     /// We offered to acknowledge provisional responses.
     pub(super) reliable: bool,
 }
@@ -102,7 +104,8 @@ impl Fork {
         let updates = x.caller.request.headers.lists(HeaderName::Allow, "UPDATE");
         let (sdp, offer) = (x.caller.sdp.clone(), x.caller.offer.clone());
         let caller = Side::new((x.core, x.s, caller_leg), caller, x.caller.dest, sdp, offer, updates);
-        let callee = Side::new((x.core, x.s, callee_leg), callee, asked.dest, asked.sdp.clone(), None, false);
+        let mut callee = Side::new((x.core, x.s, callee_leg), callee, asked.dest, asked.sdp.clone(), None, false);
+        callee.timer = asked.timer.clone();
         Some(Fork {
             remote_tag: response.to_tag().unwrap_or_default().to_owned(),
             caller_tag,
@@ -429,6 +432,7 @@ impl Fork {
         let leg = x.core.caller_leg.other();
         let side = self.side(leg);
         side.dialog.handle_response(response);
+        side.timer.handle_response(x.now, response);
         // A Record-Route that cannot be read leaves the one that could.
         let _ = side.dialog.refresh_routes(response);
         side.dest = crossing::next_hop(&x.s.config, x.core.trunk(leg), side.dialog.next_hop(), side.dest);

@@ -369,6 +369,9 @@ impl Engine {
             Some(Asked::Change(call)) => {
                 self.with_call(call, |call, s| call.handle_response(now, s, id, response));
             }
+            Some(Asked::Refresh(call, leg)) => {
+                self.with_call(call, |call, s| call.handle_refreshed(now, s, leg, response));
+            }
             Some(Asked::Probe(call, leg)) => {
                 self.with_call(call, |call, s| call.handle_probe(now, s, leg, response.status));
             }
@@ -380,6 +383,10 @@ impl Engine {
         let owner = match (self.shared.invites.remove(&id), self.shared.asked.remove(&id)) {
             (Some(invite), _) => invite.owner,
             (None, Some(Asked::Change(call))) => Some(call),
+            (None, Some(Asked::Refresh(call, leg))) => {
+                self.with_call(call, |call, s| call.handle_refreshed(now, s, leg, &Response::new(status, "")));
+                None
+            }
             (None, Some(Asked::Probe(call, leg))) => {
                 self.with_call(call, |call, s| call.handle_probe(now, s, leg, 408));
                 None

@@ -23,6 +23,7 @@ use crate::sdp::negotiate::{LegSession, Peer};
 use crate::sip::msg::HeaderName;
 use crate::sip::msg::header::RAck;
 use crate::sip::reliable::Sent;
+use crate::sip::session_timer::SessionTimer;
 use crate::sip::{ClientId, Dest, Dialog, Method, Request, Response, ServerId};
 
 /// One leg of an answered call.
@@ -36,6 +37,8 @@ pub(super) struct Side {
     pub(super) updates: bool,
     /// The peer has put us on hold.
     pub(super) held: bool,
+    /// How long the session lasts without a refresh.
+    pub(super) timer: SessionTimer,
 }
 
 impl Side {
@@ -51,7 +54,8 @@ impl Side {
         let (core, s, leg) = leg;
         let dest = crossing::next_hop(&s.config, core.trunk(leg), dialog.next_hop(), heard);
         let held = peer.as_ref().is_some_and(Peer::holds);
-        Self { dialog, dest, sdp, peer, updates, held }
+        let timer = SessionTimer::new(&s.config.trunks[core.trunk(leg).0].methods);
+        Self { dialog, dest, sdp, peer, updates, held, timer }
     }
 }
 
@@ -69,6 +73,8 @@ pub(super) enum Exchange {
     Quiet,
     /// `from` asked for a change; the other leg is being asked.
     Asking(Box<Asking>),
+    /// We describe the session anew to one leg.
+    Renewing(Box<Renewing>),
     /// `from` has got its 2xx; its ACK is awaited.
     AwaitingAck {
         /// The leg that asked.
@@ -78,6 +84,12 @@ pub(super) enum Exchange {
         /// The other leg's 2xx still waits for its ACK.
         late: Option<Late>,
     },
+}
+
+/// A re-INVITE of ours that no leg asked for.
+pub(super) struct Renewing {
+    pub(super) leg: Leg,
+    pub(super) client: ClientId,
 }
 
 /// A change one leg asked for.
@@ -142,22 +154,11 @@ impl Established {
                 };
                 return Verdict::End { cause, gone: Some(leg), reason: crossing::reason_of(&request.headers) };
             }
-            Method::Invite => {
-                if let Err(why) = self.start_change(now, core, s, (leg, id, &request)) {
-                    self.side(leg).dialog.invite_answered(why.status);
-                    s.refuse(now, id, &request, &why);
-                }
-            }
-            Method::Update if request.body.is_empty() => {
-                // A session refresh, a new target or a signal: nothing to negotiate.
-                super::info::signal_header(now, core, s, leg, &request);
-                let mut ok = Response::for_request(&request, 200, "");
-                crossing::describe_us(&mut ok.headers, s.listener(core.trunk(leg)));
-                s.respond(now, id, ok);
-                self.retarget(core, s, leg);
-            }
-            Method::Update => {
-                if let Err(why) = self.start_change(now, core, s, (leg, id, &request)) {
+            Method::Invite | Method::Update => {
+                if let Err(why) = self.handle_change(now, core, s, (leg, id, &request)) {
+                    if request.method == Method::Invite {
+                        self.side(leg).dialog.invite_answered(why.status);
+                    }
                     s.refuse(now, id, &request, &why);
                 }
             }
@@ -214,7 +215,9 @@ impl Established {
             Exchange::AwaitingAck { server, .. } if *server == invite => {
                 Verdict::End { cause: EndCause::Timeout, gone: None, reason: None }
             }
-            Exchange::AwaitingAck { .. } | Exchange::Asking(_) | Exchange::Quiet => Verdict::Stay,
+            Exchange::AwaitingAck { .. } | Exchange::Asking(_) | Exchange::Renewing(_) | Exchange::Quiet => {
+                Verdict::Stay
+            }
         }
     }
 
@@ -258,6 +261,7 @@ impl Established {
         let mut waits_for_ack = None;
         match std::mem::replace(&mut self.exchange, Exchange::Quiet) {
             Exchange::Quiet => {}
+            Exchange::Renewing(renewing) => s.abandon(now, renewing.client, None),
             Exchange::Asking(asking) => {
                 s.refuse(now, asking.server, &asking.request, &Refused::new(487));
                 if asking.invited {

@@ -21,6 +21,7 @@ mod protection;
 mod refused;
 mod reinvite;
 mod remains;
+mod renew;
 mod routing;
 mod setup;
 mod shared;

@@ -55,6 +55,11 @@ impl Refused {
         Self::new(420).with(HeaderName::Unsupported, unknown)
     }
 
+    /// 422 naming the shortest session taken (RFC 4028 section 6).
+    pub(super) fn too_short(min_s: u32) -> Self {
+        Self::new(422).with(HeaderName::MinSe, min_s.to_string())
+    }
+
     /// 421 naming what is demanded (section 21.4.16).
     pub(super) fn required(extension: &str) -> Self {
         Self::new(421).with(HeaderName::Require, extension)

@@ -8,6 +8,7 @@ use super::call::Verdict;
 use super::core::Core;
 use super::established::{Asking, Established, Exchange, Late};
 use super::refused::Refused;
+use super::renew::no_answer;
 use super::shared::{Asked, Shared};
 use super::{bodies, crossing};
 use crate::base::ids::Leg;
@@ -21,8 +22,38 @@ use crate::sip::{ClientId, Method, Request, Response, ServerId};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Established {
-    /// `leg` asks for a change: asks the other leg. On refusal nothing has changed.
-    pub(super) fn start_change(
+    /// A re-INVITE or UPDATE of `leg`. On refusal nothing has changed.
+    pub(super) fn handle_change(
+        &mut self,
+        now: Instant,
+        core: &mut Core,
+        s: &mut Shared,
+        (leg, server, request): (Leg, ServerId, &Request),
+    ) -> Result<(), Refused> {
+        if let Some(min) = self.side(leg).timer.too_short(request) {
+            return Err(Refused::too_short(min));
+        }
+        super::info::signal_header(now, core, s, leg, request);
+        if request.method == Method::Update && request.body.is_empty() {
+            // A session refresh, a new target or a signal: nothing to negotiate.
+            let ok = self.agree_to(now, core, s, (leg, request));
+            s.respond(now, server, ok);
+            self.retarget(core, s, leg);
+            return Ok(());
+        }
+        self.start_change(now, core, s, (leg, server, request))
+    }
+
+    /// Our 200 to a re-INVITE or UPDATE of `leg`, still without a body.
+    fn agree_to(&mut self, now: Instant, core: &Core, s: &Shared, (leg, request): (Leg, &Request)) -> Response {
+        let mut ok = Response::for_request(request, 200, "");
+        crossing::describe_us(&mut ok.headers, s.listener(core.trunk(leg)));
+        self.side(leg).timer.write_answer(now, request, &mut ok.headers);
+        ok
+    }
+
+    /// `leg` asks for a change: asks the other leg.
+    fn start_change(
         &mut self,
         now: Instant,
         core: &mut Core,
@@ -30,11 +61,12 @@ impl Established {
         (leg, server, request): (Leg, ServerId, &Request),
     ) -> Result<(), Refused> {
         let update = request.method == Method::Update;
-        super::info::signal_header(now, core, s, leg, request);
         match &self.exchange {
             Exchange::Quiet => {}
             Exchange::Asking(asking) if asking.from == leg => return Err(Refused::moment()),
-            Exchange::Asking(_) | Exchange::AwaitingAck { .. } => return Err(Refused::new(491)),
+            Exchange::Asking(_) | Exchange::Renewing(_) | Exchange::AwaitingAck { .. } => {
+                return Err(Refused::new(491));
+            }
         }
         let other = leg.other();
         if !self.side(other).dialog.may_invite() {
@@ -59,6 +91,7 @@ impl Established {
         let method = if invited { Method::Invite } else { Method::Update };
         let mut ours = side.dialog.next_request(method);
         crossing::describe_us(&mut ours.headers, &listener);
+        side.timer.write_request(&mut ours.headers);
         if let Some(body) = body {
             ours.set_body(bodies::SDP, body);
         }
@@ -78,7 +111,11 @@ impl Established {
 
     /// Whether `client` is the request the other leg is being asked by.
     pub(super) fn is_asking(&self, client: ClientId) -> bool {
-        matches!(&self.exchange, Exchange::Asking(asking) if asking.client == client)
+        match &self.exchange {
+            Exchange::Asking(asking) => asking.client == client,
+            Exchange::Renewing(renewing) => renewing.client == client,
+            Exchange::Quiet | Exchange::AwaitingAck { .. } => false,
+        }
     }
 
     /// The other leg answers. Call only when [`Established::is_asking`].
@@ -94,6 +131,7 @@ impl Established {
         }
         let asking = match std::mem::replace(&mut self.exchange, Exchange::Quiet) {
             Exchange::Asking(asking) => asking,
+            Exchange::Renewing(renewing) => return self.handle_renewed(now, core, s, (&renewing, response)),
             other @ (Exchange::Quiet | Exchange::AwaitingAck { .. }) => {
                 self.exchange = other;
                 return Verdict::Stay;
@@ -104,6 +142,7 @@ impl Established {
         if response.class() != 2 {
             return self.change_failed(now, s, &asking, response.status);
         }
+        self.side(other).timer.handle_response(now, response);
         self.retarget(core, s, other);
         let described = bodies::read(&response.headers, &response.body);
         match (&asking.offer, described) {
@@ -133,9 +172,13 @@ impl Established {
     }
 
     /// The request to the other leg timed out (408) or could not be sent (503).
-    pub(super) fn handle_change_failure(&mut self, now: Instant, s: &mut Shared, status: u16) -> Verdict {
+    pub(super) fn handle_change_failure(&mut self, now: Instant, core: &Core, s: &mut Shared, status: u16) -> Verdict {
         let asking = match std::mem::replace(&mut self.exchange, Exchange::Quiet) {
             Exchange::Asking(asking) => asking,
+            Exchange::Renewing(renewing) => {
+                let response = no_answer(self.side(renewing.leg), Method::Invite, status);
+                return self.handle_renewed(now, core, s, (&renewing, &response));
+            }
             other @ (Exchange::Quiet | Exchange::AwaitingAck { .. }) => {
                 self.exchange = other;
                 return Verdict::Stay;
@@ -143,7 +186,8 @@ impl Established {
         };
         let other = asking.from.other();
         // The dialog must learn that its INVITE is over.
-        let verdict = Response::for_request(&asked(&asking, self.side(other)), status, "");
+        let method = if asking.invited { Method::Invite } else { Method::Update };
+        let verdict = no_answer(self.side(other), method, status);
         self.side(other).dialog.handle_response(&verdict);
         self.change_failed(now, s, &asking, status)
     }
@@ -194,8 +238,7 @@ impl Established {
         (ours, late): (&Session, Option<Late>),
     ) {
         let from = asking.from;
-        let mut ok = Response::for_request(&asking.request, 200, "");
-        crossing::describe_us(&mut ok.headers, s.listener(core.trunk(from)));
+        let mut ok = self.agree_to(now, core, s, (from, &asking.request));
         ok.set_body(bodies::SDP, ours.to_bytes());
         s.respond(now, asking.server, ok);
         if asking.request.method == Method::Invite {
@@ -255,7 +298,7 @@ impl Established {
     ) -> Verdict {
         let (from, late) = match std::mem::replace(&mut self.exchange, Exchange::Quiet) {
             Exchange::AwaitingAck { from, server, late } if server == invite => (from, late),
-            other @ (Exchange::AwaitingAck { .. } | Exchange::Asking(_) | Exchange::Quiet) => {
+            other @ (Exchange::AwaitingAck { .. } | Exchange::Asking(_) | Exchange::Renewing(_) | Exchange::Quiet) => {
                 self.exchange = other;
                 return Verdict::Stay;
             }
@@ -312,7 +355,7 @@ impl Established {
     }
 
     /// Time passed.
-    pub(super) fn handle_timeout(&mut self, now: Instant, core: &Core, s: &mut Shared) {
+    pub(super) fn handle_timeout(&mut self, now: Instant, core: &Core, s: &mut Shared) -> Verdict {
         if self.probe_at.is_some_and(|at| at <= now) {
             self.probe(now, core, s);
         }
@@ -322,23 +365,16 @@ impl Established {
             asking.deadline = None;
             s.endpoint.cancel(now, asking.client, &[]);
         }
+        self.handle_session_timers(now, core, s)
     }
 
     /// When [`Established::handle_timeout`] is due.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let patience = match &self.exchange {
             Exchange::Asking(asking) => asking.deadline,
-            Exchange::AwaitingAck { .. } | Exchange::Quiet => None,
+            Exchange::AwaitingAck { .. } | Exchange::Renewing(_) | Exchange::Quiet => None,
         };
-        soonest(patience, self.probe_at)
+        let sessions = self.legs.iter().filter_map(|side| side.timer.poll_timeout());
+        sessions.fold(soonest(patience, self.probe_at), |soon, at| soonest(soon, Some(at)))
     }
-}
-
-/// The request a change was asked by, as far as a response to it needs it.
-fn asked(asking: &Asking, side: &super::established::Side) -> Request {
-    let method = if asking.invited { Method::Invite } else { Method::Update };
-    let mut request = Request::new(method.clone(), "sip:peer");
-    let cseq = format!("{} {method}", side.dialog.local_cseq());
-    request.headers.push(crate::sip::msg::HeaderName::CSeq, cseq);
-    request
 }

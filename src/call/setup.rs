@@ -31,6 +31,7 @@ use crate::config::Extension;
 use crate::obs::event::{EndCause, EventKind};
 use crate::sdp::negotiate::{Ask, LegSession, Peer};
 use crate::sip::msg::HeaderName;
+use crate::sip::session_timer::SessionTimer;
 use crate::sip::{ClientId, Dest, Request, Response, ServerId, reliable};
 
 /// The longest a call may take to be answered (RFC 3261 timer C and some).
@@ -41,6 +42,9 @@ pub(super) const SILENCE: Duration = Duration::from_secs(4);
 
 /// The most early dialogs of one target told apart; further forks are heard only when they answer.
 const MAX_FORKS: usize = 8;
+
+/// How often a target is asked again for what it refused.
+const MOST_AGAIN: u8 = 3;
 
 /// The caller's side.
 pub(super) struct Caller {
@@ -67,6 +71,9 @@ struct Attempt {
     forks: Vec<Fork>,
     /// We offered to acknowledge provisional responses.
     reliable: bool,
+    timer: SessionTimer,
+    /// How often the target was asked again for what it refused.
+    again: u8,
 }
 
 /// A call being set up.
@@ -147,6 +154,8 @@ impl SettingUp {
         if reliable {
             invite.headers.push(HeaderName::Supported, reliable::TAG);
         }
+        let timer = SessionTimer::new(&config.trunks[target.trunk.0].methods);
+        timer.write_request(&mut invite.headers);
         if let Some(body) = body {
             invite.set_body(bodies::SDP, body);
         }
@@ -157,7 +166,7 @@ impl SettingUp {
         let dest = Dest::fresh(listener_id, listener.transport, target.remote, target.trunk);
         let client = s.send_invite(now, core.id, invite.clone(), dest);
         let silence = more.then_some(now + SILENCE);
-        Ok(Attempt { client, invite, dest, sdp, silence, forks: Vec::new(), reliable })
+        Ok(Attempt { client, invite, dest, sdp, silence, forks: Vec::new(), reliable, timer, again: 0 })
     }
 
     /// The caller's transaction.
@@ -193,6 +202,16 @@ impl SettingUp {
                 Phase::SettingUp(Box::new(self))
             }
             200..=299 => self.handle_answer(now, core, s, response),
+            422 if self.attempt.timer.handle_too_short(response) && self.attempt.again < MOST_AGAIN => {
+                let Attempt { invite, timer, .. } = &mut self.attempt;
+                for name in [HeaderName::SessionExpires, HeaderName::MinSe] {
+                    invite.headers.remove(name);
+                }
+                let supported = invite.headers.text(HeaderName::Supported).unwrap_or_default().to_owned();
+                timer.write_request(&mut invite.headers);
+                invite.headers.set(HeaderName::Supported, supported);
+                self.ask_again(now, core, s)
+            }
             408 | 503 => self.try_next(now, core, s, response.status),
             status => {
                 let across = Refused::new(crossing::status_across(status));
@@ -203,6 +222,20 @@ impl SettingUp {
                 self.refuse(now, core, s, &across, EndCause::Rejected)
             }
         }
+    }
+
+    /// Asks the same target once more, by the INVITE as it stands now: of the same call, with the next CSeq.
+    fn ask_again(mut self, now: Instant, core: &Core, s: &mut Shared) -> Phase {
+        for fork in self.attempt.forks.drain(..) {
+            let mut fork = fork;
+            fork.drop_change(now, s);
+        }
+        let attempt = &mut self.attempt;
+        attempt.again += 1;
+        let cseq = attempt.invite.cseq().map(|cseq| cseq.number).unwrap_or_default() + 1;
+        attempt.invite.headers.set(HeaderName::CSeq, format!("{cseq} INVITE"));
+        attempt.client = s.send_invite(now, core.id, attempt.invite.clone(), attempt.dest);
+        Phase::SettingUp(Box::new(self))
     }
 
     /// A request of ours gave no final answer in time (408) or cannot be sent (503).
@@ -312,8 +345,8 @@ impl SettingUp {
         }
         let first = self.attempt.forks.is_empty();
         let tag = if first { self.caller.tag.clone() } else { core.new_tag(s, core.caller_leg) };
-        let Attempt { invite, dest, sdp, reliable, forks, .. } = &mut self.attempt;
-        let attempted = Attempted { invite, dest: *dest, sdp, reliable: *reliable };
+        let Attempt { invite, dest, sdp, reliable, forks, timer, .. } = &mut self.attempt;
+        let attempted = Attempted { invite, dest: *dest, sdp, timer, reliable: *reliable };
         let mut x = Scene { now, core, s, caller: &self.caller };
         forks.push(Fork::new(&mut x, attempted, tag, response)?);
         Some(forks.len() - 1)
@@ -359,6 +392,7 @@ impl SettingUp {
             ok.set_body(bodies::SDP, body);
         }
         fork.side(caller_leg).dialog.invite_answered(200);
+        fork.side(caller_leg).timer.write_answer(now, &self.caller.request, &mut ok.headers);
         let client = self.attempt.client;
         let callee = fork.side(callee_leg);
         let late = if late {

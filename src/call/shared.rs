@@ -40,6 +40,8 @@ pub(super) struct Invite {
 pub(super) enum Asked {
     /// An UPDATE or PRACK of a call's negotiation.
     Change(CallId),
+    /// An UPDATE that refreshes a leg's session timer.
+    Refresh(CallId, Leg),
     /// Anything else whose timeout or 481 tells that the dialog is gone: an INFO passed on, an OPTIONS.
     Probe(CallId, Leg),
 }

@@ -49,6 +49,8 @@ pub enum EndCause {
     MediaInactivity,
     /// A SIP timer ran out (lost ACK, no answer to a request).
     Timeout,
+    /// The session timer of a leg ran out: nobody refreshed it.
+    SessionExpired,
     /// A required recorder failed.
     RecorderFailed,
     /// Ended over the API or by shutdown.

@@ -430,6 +430,7 @@ fn cause_name(cause: EndCause) -> &'static str {
         EndCause::Rejected => "rejected",
         EndCause::MediaInactivity => "media-inactivity",
         EndCause::Timeout => "timeout",
+        EndCause::SessionExpired => "session-expired",
         EndCause::RecorderFailed => "recorder-failed",
         EndCause::Operator => "operator",
         EndCause::Failure => "failure",

@@ -10,6 +10,7 @@ pub mod dialog;
 pub mod endpoint;
 pub mod msg;
 pub mod reliable;
+pub mod session_timer;
 pub mod txn;
 
 pub use dialog::Dialog;

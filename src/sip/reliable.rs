@@ -75,7 +75,7 @@ impl Sent {
     fn send(&mut self, now: Instant, t: &Timers, mut response: Response) -> Response {
         let rseq = self.next;
         self.next += 1;
-        response.headers.push(HeaderName::Require, TAG);
+        response.headers.push_token(HeaderName::Require, TAG);
         response.headers.push(HeaderName::RSeq, rseq.to_string());
         let pending =
             Pending { rseq, response: response.clone(), interval: t.t1, due: now + t.t1, until: now + t.give_up() };

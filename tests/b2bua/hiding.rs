@@ -74,7 +74,7 @@ fn caller_and_called_numbers_cross_and_max_forwards_counts_down() {
     );
     assert_eq!(theirs.get("contact"), Some("<sip:10.0.0.1:5060>"));
     assert_eq!(theirs.get("user-agent"), Some("test-node"));
-    assert_eq!(theirs.get("supported"), Some("100rel"));
+    assert_eq!(theirs.get("supported"), Some("100rel, timer"));
 }
 
 #[test]

@@ -13,4 +13,5 @@ mod refusals;
 mod reliable;
 mod setup;
 mod srtp;
+mod timers;
 mod walk;

@@ -48,7 +48,7 @@ fn take_prack(w: &mut World, theirs: &Message, rseq: u32) -> Message {
 fn each_leg_acknowledges_its_own_reliable_ringing() {
     let mut w = World::new();
     let mut d = w.dial_with(|invite| offers(supports(invite)));
-    assert_eq!(d.theirs.get("supported"), Some("100rel"));
+    assert_eq!(d.theirs.get("supported"), Some("100rel, timer"));
     w.send(Who::Pbx, &reliable(d.described(183, "t", "8 101"), 41));
     take_prack(&mut w, &d.theirs, 41);
     let progress = w.expect(Who::Carrier, "183");
@@ -176,7 +176,7 @@ fn the_trunk_says_whether_it_is_off_or_required() {
     w.send(Who::Carrier, &invite);
     assert_eq!(w.expect(Who::Carrier, "420").get("unsupported"), Some("100rel"));
     let d = w.dial_with(|invite| offers(supports(invite)));
-    assert_eq!(d.theirs.get("supported"), None);
+    assert_eq!(d.theirs.get("supported"), Some("timer"));
     w.send(Who::Pbx, &d.described(183, "t", BOTH));
     assert_eq!(w.expect(Who::Carrier, "183").get("rseq"), None);
 
@@ -202,7 +202,7 @@ fn a_late_offer_made_reliably_is_answered_by_prack_on_both_legs() {
     let mut w = World::new();
     let mut d = w.dial_with(supports);
     assert!(d.theirs.body.is_empty());
-    assert_eq!(d.theirs.get("supported"), Some("100rel"));
+    assert_eq!(d.theirs.get("supported"), Some("100rel, timer"));
     w.send(Who::Pbx, &reliable(d.described(183, "t", BOTH), 3));
     // The PRACK waits for the caller's answer.
     w.expect_silence(Who::Pbx);
@@ -241,7 +241,7 @@ fn a_late_offer_whose_prack_brings_no_answer_ends_the_call() {
 fn a_late_offer_of_a_caller_without_100rel_asks_the_callee_for_none() {
     let mut w = World::new();
     let d = w.dial_with(|invite| invite);
-    assert_eq!(d.theirs.get("supported"), None);
+    assert_eq!(d.theirs.get("supported"), Some("timer"));
     let mut w = World::with(|config| config.trunks[1].methods.reliable = Extension::Required);
     let mut caller = Line::new(&mut w, Who::Carrier, "1001");
     let invite = caller.request(&mut w, "INVITE");

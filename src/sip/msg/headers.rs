@@ -191,6 +191,14 @@ impl Headers {
         self.write_cleaned(0, name, value.as_ref());
     }
 
+    /// Adds a token to a comma-separated header (Supported, Require, Allow…), on its line if there is one.
+    pub fn push_token(&mut self, name: HeaderName, token: &str) {
+        match self.text(name).map(|tokens| format!("{tokens}, {token}")) {
+            Some(tokens) => self.replace_first(name, tokens),
+            None => self.push(name, token),
+        }
+    }
+
     /// Sets a header to one value: replaces the first such line in its place and removes further ones, or appends.
     /// Cleans `value` as [`Headers::push`].
     pub fn set(&mut self, name: HeaderName, value: impl AsRef<[u8]>) {

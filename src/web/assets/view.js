@@ -7,6 +7,7 @@ const RECORDING = { recording: "Recording", paused: "Paused", closed: "Sealed", 
 const CAUSE = {
   "customer-hung-up": "customer hung up", "agent-hung-up": "agent hung up", cancelled: "caller gave up",
   rejected: "not answered", "media-inactivity": "no sound from either side", timeout: "no answer to a request",
+  "session-expired": "session not refreshed",
   "recorder-failed": "recorder failed", operator: "ended by an operator", failure: "fault",
 };
 const RESULT = { complete: "Complete", "input-timeout": "Timed out", cancelled: "Cancelled", "caller-hung-up": "Caller hung up" };
