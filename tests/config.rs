@@ -463,7 +463,11 @@ const SLIPS: &[Slip] = &[
     reference(
         "transport = \"udp\"               # \"udp\", \"tcp\" or \"tls\"",
         "transport = \"tls\"\ncertificate = [\"a\", \"b\"]\nkey = \"k\" #",
-        &["+2: listener[0].key: 2 certificates and 1 keys", "38: trunk[0].tls_ca: is missing"],
+        &[
+            "+2: listener[0].key: 2 certificates and 1 keys",
+            "17: listener[0].tcp: is read with transport = \"udp\" only",
+            "42: trunk[0].tls_ca: is missing",
+        ],
     ),
     reference(
         "# key = \"sip.key\"",
@@ -471,6 +475,22 @@ const SLIPS: &[Slip] = &[
         &["+0: listener[0].key: is read with transport = \"tls\" only"],
     ),
     reference("# sips = false", "sips = true #", &["+0: listener[0].sips: is read with transport = \"tls\" only"]),
+    reference("# sips = false", "tcp = 1 #", &["+0: : not TOML: duplicate key"]),
+    small(
+        "address = \"192.0.2.5:5060\"",
+        "address = \"192.0.2.5:5060\"\ntransport = \"tcp\"\ntcp = true",
+        &["+2: listener[0].tcp: is read with transport = \"udp\" only"],
+    ),
+    reference(
+        "# media_address = \"192.0.2.5\"",
+        "media_address = \"0.0.0.0\" #",
+        &["10: listener[0].media_advertise: is missing, and needed because media_address is the unspecified one"],
+    ),
+    reference(
+        "# media_advertise = \"192.0.2.5\"",
+        "media_advertise = \"192.0.2.6\" #",
+        &["+0: listener[0].media_advertise: is read with media_address only"],
+    ),
     reference("keepalive_s = 30", "keepalive_s = 9999", &["+0: listener[0].keepalive_s: 9999 is not from 0 to 3600"]),
     reference(
         "# tls_ca = \"carrier-ca.pem\"",

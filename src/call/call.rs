@@ -76,8 +76,9 @@ impl Call {
                     s.refuse(now, id, &request, &Refused::new(481));
                     return;
                 }
-                if flow.connection.is_some() {
-                    up.side(leg).dest.connection = flow.connection;
+                let dest = &mut up.side(leg).dest;
+                if flow.connection.is_some() && dest.transport == flow.transport {
+                    dest.connection = flow.connection;
                 }
                 let verdict = up.handle_request(now, &mut self.core, s, (leg, id, request));
                 self.obey(now, s, verdict, false);

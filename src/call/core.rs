@@ -11,7 +11,7 @@ use super::ports::Pair;
 use super::protection::Protection;
 use super::shared::Shared;
 use crate::base::ids::{CallId, Leg, SessionId};
-use crate::config::{GuardMode, TrunkId};
+use crate::config::{GuardMode, MediaPlace, TrunkId};
 use crate::media::Command;
 use crate::obs::event::{EndCause, EventKind};
 use crate::sdp::{LegSession, Media, Policy};
@@ -27,6 +27,8 @@ pub(super) struct Core {
     pub(super) started: Instant,
     pub(super) session: SessionId,
     pub(super) ports: Pair,
+    /// Where its media is taken, per leg.
+    pub(super) places: [MediaPlace; 2],
     pub(super) protection: Protection,
     /// SIP Call-ID per leg.
     pub(super) call_ids: [Option<String>; 2],
@@ -85,6 +87,7 @@ impl Core {
             started: now,
             session,
             ports,
+            places: trunks.map(|trunk| s.config.media_of(trunk)),
             protection,
             call_ids,
             counted: None,
@@ -136,7 +139,7 @@ impl Core {
 
     /// Our side of a leg's session, before anything was offered.
     pub(super) fn leg_session(&self, s: &mut Shared, leg: Leg) -> LegSession {
-        let at = SocketAddr::new(s.config.media.advertise, self.ports[leg.index()]);
+        let at = SocketAddr::new(self.places[leg.index()].advertise, self.ports[leg.index()]);
         LegSession::new(&mut s.random, at)
     }
 

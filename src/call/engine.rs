@@ -1,6 +1,7 @@
 //! The engine: every call of the node, as one pure state machine. See [`Engine`] for its verbs.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -50,6 +51,7 @@ impl Engine {
             // Ended transactions linger for 32 s, so a busy node holds many more than its calls.
             supported: admission::KNOWN.map(str::to_owned).to_vec(),
             max_transactions: per_call.clamp(100_000, 400_000),
+            large_by_tcp: config.large_by_tcp(),
             ..EndpointConfig::default()
         };
         let endpoint = Endpoint::new(endpoint, rand::SeedableRng::from_rng(&mut random));
@@ -187,6 +189,12 @@ impl Engine {
     /// SIP transactions held now.
     pub fn transactions(&self) -> usize {
         self.shared.endpoint.transactions()
+    }
+
+    /// The addresses that the sockets of a session are bound to: customer, agent. `None` when its call is over already.
+    pub fn media_addresses(&self, session: SessionId) -> Option<[IpAddr; 2]> {
+        let call = self.calls.get(self.sessions.get(&session)?)?;
+        Some(call.call.core.places.map(|place| place.address))
     }
 
     /// The next SIP message to send.

@@ -31,7 +31,7 @@ pub(super) fn check(drafts: &Drafts<'_>) -> Found {
     recording(drafts);
     let listeners = drafts.trunks.iter().map(|trunk| listener_of(drafts, trunk)).collect::<Vec<_>>();
     trunks(drafts, &listeners);
-    Found { routes: routes(drafts), listeners }
+    Found { routes: routes(drafts, &listeners), listeners }
 }
 
 fn twice<'a>(names: impl Iterator<Item = Option<&'a String>>, mut report: impl FnMut(usize, &str)) {
@@ -73,10 +73,12 @@ fn listeners(drafts: &Drafts<'_>) {
         if transport.is_stream() && control.is_some_and(|control| clash(at, control)) {
             listener.table.fault("address", format!("{at} is taken by [control] too"));
         }
+        let places = drafts.listeners.iter().filter_map(|listener| listener.options.as_ref()?.media);
+        let mut bound = drafts.media.address.into_iter().chain(places.map(|place| place.address));
         if transport == Transport::Udp
-            && let (Some((first, last)), Some(ip)) = (drafts.media.ports, drafts.media.address)
+            && let Some((first, last)) = drafts.media.ports
             && (first..=last).contains(&at.port())
-            && clash(at, SocketAddr::new(ip, at.port()))
+            && bound.any(|ip| clash(at, SocketAddr::new(ip, at.port())))
         {
             listener.table.fault("address", format!("port {} lies within media.ports ({first} to {last})", at.port()));
         }
@@ -221,7 +223,7 @@ fn trunk_named(drafts: &Drafts<'_>, name: &str) -> Result<usize, String> {
     found.ok_or_else(|| format!("no trunk is named {name:?}{}", hint(name, known)))
 }
 
-fn routes(drafts: &Drafts<'_>) -> Option<Vec<Route>> {
+fn routes(drafts: &Drafts<'_>, listeners: &[Option<ListenerId>]) -> Option<Vec<Route>> {
     let names_known = drafts.trunks.iter().all(|trunk| trunk.name.is_some());
     if drafts.routes.is_empty() && !drafts.root.has("route") {
         drafts.root.fault("route", "no [[route]] is there, so no call could go anywhere");
@@ -251,6 +253,7 @@ fn routes(drafts: &Drafts<'_>) -> Option<Vec<Route>> {
                 Err(_) => {}
             }
         }
+        one_media_place(drafts, listeners, &to, route);
         shadowed(&drafts.routes[..index], route);
         routes.push(from.zip(route.prefix.clone()).map(|(from, prefix)| Route { from: TrunkId(from), prefix, to }));
     }
@@ -258,6 +261,20 @@ fn routes(drafts: &Drafts<'_>) -> Option<Vec<Route>> {
         unrouted(drafts);
     }
     routes.into_iter().collect()
+}
+
+/// A call's media sockets are bound before it is known which trunk will answer, so all trunks of a route share an address.
+fn one_media_place(drafts: &Drafts<'_>, listeners: &[Option<ListenerId>], to: &[TrunkId], route: &route::Draft<'_>) {
+    let place = |trunk: &TrunkId| {
+        let options = drafts.listeners[listeners[trunk.0]?.0].options.as_ref()?;
+        Some(options.media.map(|place| (place.address, place.advertise)))
+    };
+    let mut places = to.iter().filter_map(place);
+    if let Some(first) = places.next()
+        && places.any(|other| other != first)
+    {
+        route.table.fault("to", "its trunks are on listeners with different media_address; use a route for each");
+    }
 }
 
 /// Why no call can go from one trunk to the other.

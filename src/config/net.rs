@@ -1,6 +1,7 @@
 //! How SIP peers are reached and known: the transport side of `[[listener]]` and `[[trunk]]`. Every type has a default
 //! that means "as an address-known peer over plain UDP or TCP".
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,6 +14,15 @@ pub struct CertificateFiles {
     pub key: PathBuf,
 }
 
+/// An address of ours for media.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MediaPlace {
+    /// Address to bind.
+    pub address: IpAddr,
+    /// Address written into SDP.
+    pub advertise: IpAddr,
+}
+
 /// Transport keys of a listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenerOptions {
@@ -23,13 +33,24 @@ pub struct ListenerOptions {
     pub handshakes_per_source: u32,
     /// Our URIs on a TLS listener, and those of its peers, are `sips:` instead of `sip:` with `transport=tls`.
     pub sips: bool,
+    /// A UDP listener takes TCP on the same port too, and large requests go out by TCP (RFC 3261 section 18.1.1).
+    pub tcp: bool,
+    /// Where the media of this listener's trunks is taken; `None`: as `[media]` says.
+    pub media: Option<MediaPlace>,
     /// How often a connection that we opened is kept alive by a double CRLF (RFC 5626 section 3.5.1); zero: never.
     pub keepalive: Duration,
 }
 
 impl Default for ListenerOptions {
     fn default() -> Self {
-        Self { certificates: Vec::new(), handshakes_per_source: 32, sips: false, keepalive: Duration::from_secs(30) }
+        Self {
+            certificates: Vec::new(),
+            handshakes_per_source: 32,
+            sips: false,
+            tcp: true,
+            media: None,
+            keepalive: Duration::from_secs(30),
+        }
     }
 }
 

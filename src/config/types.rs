@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::srtp::{Srtp, SrtpSuite};
-use super::{Link, ListenerOptions, Methods};
+use super::{Link, ListenerOptions, MediaPlace, Methods};
 use crate::base::secret::Digit;
 
 /// The whole configuration of a node.
@@ -31,6 +31,21 @@ pub struct Config {
     pub keys: Keys,
     /// `[log]`.
     pub log: Log,
+}
+
+impl Config {
+    /// The UDP listeners whose large requests go out by TCP.
+    pub fn large_by_tcp(&self) -> Vec<ListenerId> {
+        let by_tcp = |listener: &Listener| listener.transport == Transport::Udp && listener.options.tcp;
+        (0..self.listeners.len()).filter(|at| by_tcp(&self.listeners[*at])).map(ListenerId).collect()
+    }
+
+    /// Where the media of a trunk is taken.
+    pub fn media_of(&self, trunk: TrunkId) -> MediaPlace {
+        let usual = MediaPlace { address: self.media.address, advertise: self.media.advertise };
+        let listener = self.trunks.get(trunk.0).and_then(|trunk| self.listeners.get(trunk.listener.0));
+        listener.and_then(|listener| listener.options.media).unwrap_or(usual)
+    }
 }
 
 /// Index into [`Config::trunks`].

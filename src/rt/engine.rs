@@ -256,13 +256,14 @@ impl Driver {
             return;
         };
         let (session, [customer, agent]) = (*session, *ports);
-        let bind = |port| bind_pair(self.media_address, port).map_err(|error| format!("port {port}: {error}"));
-        let created = bind(customer).and_then(|customer| bind(agent).map(|agent| (customer, agent))).and_then(
-            |((rtp_c, rtcp_c), (rtp_a, rtcp_a))| {
+        let [near, far] = self.engine.media_addresses(session).unwrap_or([self.media_address; 2]);
+        let bind = |ip, port| bind_pair(ip, port).map_err(|error| format!("port {port}: {error}"));
+        let created = bind(near, customer)
+            .and_then(|customer| bind(far, agent).map(|agent| (customer, agent)))
+            .and_then(|((rtp_c, rtcp_c), (rtp_a, rtcp_a))| {
                 let sockets = Sockets { rtp: [rtp_c, rtp_a], rtcp: [rtcp_c, rtcp_a] };
                 self.workers.create(command, sockets).map_err(|refused| refused.to_string())
-            },
-        );
+            });
         if let Err(why) = created {
             tracing::warn!(session = session.0, %why, "a call gets no media");
             self.engine.handle_media_failed(Instant::now(), session);

@@ -8,3 +8,4 @@ mod peer;
 mod pki;
 mod site;
 mod tls;
+mod transports;

@@ -193,11 +193,6 @@ impl Plain {
         }
     }
 
-    /// Whether nothing comes for a while.
-    pub async fn silent(&self, wait: Duration) -> bool {
-        timeout(wait, self.read()).await.is_err()
-    }
-
     async fn read(&self) -> (Message, SocketAddr) {
         let mut buffer = vec![0; 65_536];
         loop {

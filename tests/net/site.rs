@@ -27,10 +27,14 @@ pub fn common(ip: &str) -> String {
 
 /// A listener on a port to be given.
 pub fn listener(name: &str, more: &str) -> String {
+    listener_at(name, "127.0.0.1", more)
+}
+
+pub fn listener_at(name: &str, ip: &str, more: &str) -> String {
     static NEXT: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(1);
     // Replaced by a free port before the node binds it.
     let port = NEXT.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-    format!("[[listener]]\nname = \"{name}\"\naddress = \"127.0.0.1:{port}\"\n{more}\n")
+    format!("[[listener]]\nname = \"{name}\"\naddress = \"{ip}:{port}\"\n{more}\n")
 }
 
 /// A trunk.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::tree::{Table, Value};
 use super::value;
-use crate::config::{CertificateFiles, Listener, ListenerOptions, Transport};
+use crate::config::{CertificateFiles, Listener, ListenerOptions, MediaPlace, Transport};
 
 pub(super) const KEYS: &[&str] = &[
     "name",
@@ -17,7 +17,10 @@ pub(super) const KEYS: &[&str] = &[
     "key",
     "handshakes_per_source",
     "sips",
+    "tcp",
     "keepalive_s",
+    "media_address",
+    "media_advertise",
 ];
 /// Keys of TLS listeners only.
 const TLS_KEYS: [&str; 4] = ["certificate", "key", "handshakes_per_source", "sips"];
@@ -29,7 +32,7 @@ pub(in crate::config) struct Draft<'a> {
     pub(in crate::config) transport: Option<Transport>,
     pub(in crate::config) address: Option<SocketAddr>,
     advertise: Option<SocketAddr>,
-    options: Option<ListenerOptions>,
+    pub(in crate::config) options: Option<ListenerOptions>,
 }
 
 pub(super) fn read<'a>(table: Table<'a>, directory: &Path) -> Draft<'a> {
@@ -73,6 +76,16 @@ fn options(table: &Table<'_>, transport: Option<Transport>, directory: &Path) ->
         Some(v) => v.boolean(),
         None => Some(usual.sips),
     };
+    let tcp = match table.get("tcp") {
+        Some(v) => {
+            if matches!(transport, Some(Transport::Tcp | Transport::Tls)) {
+                v.unfit("is read with transport = \"udp\" only");
+            }
+            v.boolean()
+        }
+        None => Some(usual.tcp),
+    };
+    let media = media(table);
     let keepalive = match table.get("keepalive_s") {
         Some(v) => v.integer(0..=3_600).map(Duration::from_secs),
         None => Some(usual.keepalive),
@@ -91,8 +104,34 @@ fn options(table: &Table<'_>, transport: Option<Transport>, directory: &Path) ->
         certificates: certificates?,
         handshakes_per_source: handshakes_per_source?,
         sips: sips?,
+        tcp: tcp?,
+        media: media?,
         keepalive: keepalive?,
     })
+}
+
+/// `media_address` and `media_advertise`.
+fn media(table: &Table<'_>) -> Option<Option<MediaPlace>> {
+    let advertise = table.get("media_advertise");
+    let Some(bound) = table.get("media_address") else {
+        if advertise.is_some() {
+            table.fault("media_advertise", "is read with media_address only");
+        }
+        return Some(None);
+    };
+    let address = bound.parsed(value::ip)?;
+    if address.is_multicast() {
+        bound.wrong("is a multicast address");
+    }
+    let advertise = match advertise {
+        Some(v) => super::media::advertised(&v, Some(address))?,
+        None if address.is_unspecified() => {
+            table.fault("media_advertise", "is missing, and needed because media_address is the unspecified one");
+            return None;
+        }
+        None => address,
+    };
+    Some(Some(MediaPlace { address, advertise }))
 }
 
 /// The pairs of `certificate` and `key`, each one file or a list of files.

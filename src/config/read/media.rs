@@ -60,7 +60,7 @@ pub(super) fn read(root: &Table<'_>) -> Draft {
     Draft { address, ports, advertise, workers, inactivity_s, port_quarantine_s }
 }
 
-fn advertised(v: &Value<'_>, bound: Option<IpAddr>) -> Option<IpAddr> {
+pub(super) fn advertised(v: &Value<'_>, bound: Option<IpAddr>) -> Option<IpAddr> {
     let ip = v.parsed(value::ip)?;
     if ip.is_unspecified() || ip.is_multicast() {
         v.wrong("is no address of a single host");

@@ -19,9 +19,6 @@ use super::tls::Current;
 use crate::config::Transport;
 use crate::sip::endpoint::Flow;
 
-/// How long a connection to a peer may take to come up (docs: failover before RFC 3261's 32 s).
-const CONNECT: Duration = Duration::from_secs(4);
-
 /// A connection in the making.
 pub(super) struct Connect {
     pub(super) flow: Flow,
@@ -32,13 +29,15 @@ pub(super) struct Connect {
     pub(super) queue: mpsc::Receiver<Bytes>,
     pub(super) inbox: mpsc::Sender<Inbound>,
     pub(super) keepalive: Option<Duration>,
+    /// How long it may take to come up.
+    pub(super) patience: Duration,
 }
 
 impl Connect {
     pub(super) async fn run(self) {
         let counters = self.counters.clone();
         let _open = One::of(&counters.open);
-        let stream = match tokio::time::timeout(CONNECT, connect(self.from, self.flow.remote)).await {
+        let stream = match tokio::time::timeout(self.patience, connect(self.from, self.flow.remote)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(_)) | Err(_) => {
                 count(&counters.unreachable);

@@ -44,6 +44,12 @@ const DATAGRAM: usize = 65_536;
 const WRITE_QUEUE: usize = 512;
 /// Framed messages waiting for the engine from all connections; more, and peers wait.
 const INBOX: usize = 1024;
+/// Ports tried for a UDP listener that takes any.
+const PORT_TRIES: usize = 50;
+/// How long a connection to a peer may take to come up (docs: failover before RFC 3261's 32 s).
+const CONNECT: Duration = Duration::from_secs(4);
+/// The same for a peer that is spoken to over UDP: there is another way to it.
+const BY_SIZE: Duration = Duration::from_secs(1);
 /// Certificates that end sooner are warned of.
 const ENDS_SOON: Duration = Duration::from_secs(14 * 86_400);
 
@@ -138,8 +144,12 @@ impl SipSockets {
             let id = ListenerId(index);
             let sources: Vec<Network> =
                 config.trunks.iter().filter(|t| t.listener == id).flat_map(|t| t.sources.clone()).collect();
+            let taken = config
+                .listeners
+                .iter()
+                .any(|other| other.transport.is_stream() && other.address == config.listeners[index].address);
             let listener = &mut config.listeners[index];
-            let local = sockets.bind(id, listener, sources).map_err(|error| ListenError::Bind {
+            let local = sockets.bind(id, (listener, taken), sources).map_err(|error| ListenError::Bind {
                 name: listener.name.clone(),
                 address: listener.address,
                 transport: listener.transport,
@@ -157,41 +167,53 @@ impl SipSockets {
         Ok(sockets)
     }
 
-    fn bind(&mut self, id: ListenerId, listener: &Listener, sources: Vec<Network>) -> io::Result<SocketAddr> {
+    /// Opens a listener; `taken`: another one has the TCP side of its port.
+    fn bind(
+        &mut self,
+        id: ListenerId,
+        (listener, taken): (&Listener, bool),
+        sources: Vec<Network>,
+    ) -> io::Result<SocketAddr> {
         match listener.transport {
             Transport::Udp => {
-                let socket = Arc::new(udp::bind(listener.address)?);
+                let (socket, stream) = bind_udp(listener, listener.options.tcp && !taken)?;
                 let local = socket.local_addr()?;
                 self.tasks.push(tokio::spawn(udp::watch(id, socket.clone(), self.inbox_tx.clone())));
                 self.udp.push((id, socket));
+                if let Some(stream) = stream {
+                    self.accept(id, listener, sources, stream)?;
+                }
                 Ok(local)
             }
             Transport::Tcp | Transport::Tls => {
-                let socket = Socket::new(Domain::for_address(listener.address), Type::STREAM, Some(Protocol::TCP))?;
-                if listener.address.is_ipv6() {
-                    socket.set_only_v6(true)?;
-                }
-                socket.set_reuse_address(true)?;
-                socket.set_nonblocking(true)?;
-                socket.bind(&listener.address.into())?;
-                socket.listen(1024)?;
-                let tcp = TcpListener::from_std(socket.into())?;
-                let local = tcp.local_addr()?;
-                let secure = listener.transport == Transport::Tls;
-                let accept = Accept {
-                    id,
-                    name: listener.name.clone(),
-                    local,
-                    sources,
-                    ids: self.ids.clone(),
-                    counters: self.counters.clone(),
-                    inbox: self.inbox_tx.clone(),
-                    tls: secure.then(|| (self.tls.clone(), listener.options.handshakes_per_source)),
-                };
-                self.tasks.push(tokio::spawn(accept.run(tcp)));
+                let stream = bind_stream(listener.address)?;
+                let local = stream.local_addr()?;
+                self.accept(id, listener, sources, stream)?;
                 Ok(local)
             }
         }
+    }
+
+    fn accept(
+        &mut self,
+        id: ListenerId,
+        listener: &Listener,
+        sources: Vec<Network>,
+        at: TcpListener,
+    ) -> io::Result<()> {
+        let secure = listener.transport == Transport::Tls;
+        let accept = Accept {
+            id,
+            name: listener.name.clone(),
+            local: at.local_addr()?,
+            sources,
+            ids: self.ids.clone(),
+            counters: self.counters.clone(),
+            inbox: self.inbox_tx.clone(),
+            tls: secure.then(|| (self.tls.clone(), listener.options.handshakes_per_source)),
+        };
+        self.tasks.push(tokio::spawn(accept.run(at)));
+        Ok(())
     }
 
     /// What the sockets count.
@@ -341,10 +363,39 @@ impl SipSockets {
             queue,
             inbox: self.inbox_tx.clone(),
             keepalive: self.keepalive[dest.listener.0],
+            patience: if self.udp.iter().any(|(id, _)| *id == dest.listener) { BY_SIZE } else { CONNECT },
         };
         tokio::spawn(connect.run());
         id
     }
+}
+
+/// A UDP socket, and the TCP one of the same port (RFC 3261 section 18.2.1) if `tcp`. Where the kernel chooses the port, it may choose one whose TCP side is taken.
+fn bind_udp(listener: &Listener, tcp: bool) -> io::Result<(Arc<UdpSocket>, Option<TcpListener>)> {
+    for _ in 0..PORT_TRIES {
+        let socket = Arc::new(udp::bind(listener.address)?);
+        if !tcp {
+            return Ok((socket, None));
+        }
+        match bind_stream(socket.local_addr()?) {
+            Ok(stream) => return Ok((socket, Some(stream))),
+            Err(error) if listener.address.port() != 0 => return Err(error),
+            Err(_) => {}
+        }
+    }
+    Err(io::ErrorKind::AddrInUse.into())
+}
+
+fn bind_stream(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(1024)?;
+    TcpListener::from_std(socket.into())
 }
 
 impl Drop for SipSockets {

@@ -21,7 +21,7 @@ const IDLE: Duration = Duration::from_secs(600);
 const STUCK: Duration = Duration::from_secs(10);
 /// How long the last reply on a broken connection may take.
 const LAST_REPLY: Duration = Duration::from_millis(500);
-/// How long a peer that answers keep-alives may take for it.
+/// How long a peer that answers keep-alives may take for it, at most.
 const PONG: Duration = Duration::from_secs(10);
 
 /// What both sides of a connection tell each other.
@@ -140,7 +140,7 @@ async fn write<W: AsyncWrite + Unpin>(
                     continue;
                 }
                 ping_at = now + every;
-                pong_by = Some(now + PONG);
+                pong_by = Some(now + PONG.min(every.mul_f32(0.9)));
                 pulse.heard.store(false, Ordering::Relaxed);
                 Bytes::from_static(b"\r\n\r\n")
             }

@@ -63,6 +63,7 @@ impl Own {
             Own { addresses: vec![config.media.address, config.media.advertise], ports: vec![config.media.ports] };
         for listener in &config.listeners {
             own.addresses.extend([listener.address.ip(), listener.advertise.ip()]);
+            own.addresses.extend(listener.options.media.iter().flat_map(|place| [place.address, place.advertise]));
             own.ports.extend([listener.address, listener.advertise].map(|at| (at.port(), at.port())));
         }
         if let Some(control) = &config.control {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use rand::RngExt;
 use smallvec::SmallVec;
 
+use super::size::Fallback;
 use super::slab::Timed;
 use super::txn::{Answer, CancelWhen, ClientInvite, ClientOther, InviteAnswer, InviteDue, OtherDue};
 use super::{ClientId, Dest, Endpoint, Event};
@@ -16,26 +17,28 @@ use crate::sip::msg::{HeaderName, Method, Request, Response};
 
 /// A transaction of ours.
 pub(super) struct Client {
-    kind: Kind,
+    pub(super) kind: Kind,
     method: Method,
     /// The random half of its branch.
     nonce: u64,
-    dest: Dest,
+    pub(super) dest: Dest,
     /// The request as sent, until a final answer.
-    bytes: Bytes,
+    pub(super) bytes: Bytes,
+    /// Its UDP form, while it goes by TCP for its size and nothing was heard.
+    pub(super) fallback: Option<Box<Fallback>>,
 }
 
-enum Kind {
+pub(super) enum Kind {
     Invite(Box<Invite>),
     Other(ClientOther),
     /// A CANCEL: the user hears nothing of it.
     Cancel(ClientOther),
 }
 
-struct Invite {
-    machine: ClientInvite,
+pub(super) struct Invite {
+    pub(super) machine: ClientInvite,
     /// For its ACK and CANCEL; dropped when neither can be wanted any more.
-    request: Option<Request>,
+    pub(super) request: Option<Request>,
     /// The user cancelled before the first provisional: headers for the CANCEL.
     cancel_wanted: Option<Vec<(HeaderName, String)>>,
     /// Its CANCEL's transaction.
@@ -95,15 +98,14 @@ impl Endpoint {
         &mut self,
         now: Instant,
         mut request: Request,
-        dest: Dest,
+        mut dest: Dest,
         advertise: SocketAddr,
     ) -> ClientId {
         let nonce = self.random.random();
         let branch = branch(self.clients.next_id(), nonce);
         self.complete(&mut request, &dest, advertise, &branch);
         let bytes = request.to_bytes();
-        // RFC 3261 section 18.1.1's size rule (a request above 1300 bytes goes by TCP) belongs here, once the
-        // endpoint is told which other transports reach `dest`: `dest.transport` and the Via change before this point.
+        let (bytes, fallback) = self.by_size(now, (&mut request, &mut dest), (advertise, &branch), bytes);
         let timers = &self.config.timers;
         let reliable = Self::reliable(&dest);
         let method = request.method.clone();
@@ -119,7 +121,7 @@ impl Endpoint {
         } else {
             Kind::Other(ClientOther::start(now, timers, reliable))
         };
-        let id = self.clients.insert(Client { kind, method, nonce, dest, bytes: bytes.clone() });
+        let id = self.clients.insert(Client { kind, method, nonce, dest, bytes: bytes.clone(), fallback });
         self.transmit(dest, bytes);
         ClientId(id)
     }
@@ -161,6 +163,7 @@ impl Endpoint {
     fn take_client_response(&mut self, now: Instant, id: u64, response: Response) {
         let timers = &self.config.timers;
         let Some(client) = self.clients.get_mut(id) else { return };
+        client.heard();
         let event = Event::Response { id: ClientId(id), response };
         let Event::Response { response, .. } = &event else { return };
         match &mut client.kind {
@@ -251,7 +254,7 @@ impl Endpoint {
         self.settle_client(id);
     }
 
-    pub(super) fn fail_clients(&mut self, _now: Instant, dest: &Dest) {
+    pub(super) fn fail_clients(&mut self, now: Instant, dest: &Dest) {
         let hit = |d: &Dest| {
             d.listener == dest.listener
                 && d.transport == dest.transport
@@ -263,6 +266,9 @@ impl Endpoint {
         let ids: Vec<u64> =
             self.clients.ids().filter(|id| self.clients.get(*id).is_some_and(|c| hit(&c.dest))).collect();
         for id in ids {
+            if self.fall_back(now, id) {
+                continue;
+            }
             let Some(client) = self.clients.get_mut(id) else { continue };
             let tell = match &mut client.kind {
                 Kind::Invite(invite) => invite.machine.handle_transport_error(),
@@ -309,7 +315,14 @@ impl Endpoint {
         let machine = ClientOther::start(now, &timers, Self::reliable(&dest));
         self.clients.schedule(id);
         let kind = Kind::Cancel(machine);
-        let made = self.clients.insert(Client { kind, method: Method::Cancel, nonce, dest, bytes: bytes.clone() });
+        let made = self.clients.insert(Client {
+            kind,
+            method: Method::Cancel,
+            nonce,
+            dest,
+            bytes: bytes.clone(),
+            fallback: None,
+        });
         debug_assert_eq!(made, next);
         self.transmit(dest, bytes);
     }

@@ -14,6 +14,7 @@
 mod client;
 mod keys;
 mod server;
+mod size;
 mod slab;
 mod types;
 
@@ -28,6 +29,7 @@ use bytes::Bytes;
 
 use crate::base::Random;
 use crate::base::time::soonest;
+use crate::config::ListenerId;
 
 use super::msg::{self, FrameError, HeaderName, Message, ParseError, Request, Response};
 use super::txn;
@@ -48,6 +50,8 @@ pub struct Endpoint {
     /// Server transactions by branch (section 17.2.3), merged-request key and acknowledged dialog.
     by_key: HashMap<Box<[u8]>, u64>,
     key: KeyBuffer,
+    /// Peers that took no TCP, and until when that is remembered.
+    no_tcp: HashMap<(ListenerId, SocketAddr), Instant>,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
 }
@@ -65,6 +69,7 @@ impl Endpoint {
             servers: Slab::new(),
             by_key: HashMap::new(),
             key: KeyBuffer::default(),
+            no_tcp: HashMap::new(),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
         }

@@ -91,6 +91,9 @@ pub struct EndpointConfig {
     pub retry_after: u32,
     /// Extensions a request may Require; others get 420 (RFC 3261 section 8.2.2.3).
     pub supported: Vec<String>,
+    /// Listeners over UDP that reach their peers by TCP too: requests above 1300 bytes go that way (RFC 3261 section
+    /// 18.1.1), and by UDP after all where TCP fails.
+    pub large_by_tcp: Vec<ListenerId>,
     /// Send UDP responses to the packet's source port even when the request has no `rport`. `false`: to the port of
     /// its Via, at the packet's source address, as RFC 3261 section 18.2.2 has it. Never to another address.
     pub symmetric_replies: bool,
@@ -104,6 +107,7 @@ impl Default for EndpointConfig {
             max_transactions: 100_000,
             retry_after: 5,
             supported: Vec::new(),
+            large_by_tcp: Vec::new(),
             symmetric_replies: true,
         }
     }

@@ -3,6 +3,7 @@
 mod clients;
 mod pair;
 mod servers;
+mod size;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

@@ -2,6 +2,7 @@
 
 mod faithful;
 mod hostile;
+mod ipv6;
 mod second_opinion;
 
 use super::*;
