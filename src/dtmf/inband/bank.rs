@@ -1,42 +1,33 @@
-//! The bank: band-pass, correlations per block of 8 samples with a grid of frequencies, and the joint fit of the window
-//! that ends with the newest block. Arrays run over frequencies, so the compiler (and later our own lanes) can take many
-//! at once.
+//! The bank: a grid of frequencies over both groups and the joint fit of one window by one of each. A window of filtered
+//! samples goes in, its place on the keypad comes out if it is suspect. Lanes run over frequencies here, so that one line
+//! alone fills them; whatever their width, the bits are the same.
 
 use std::sync::LazyLock;
 
-use super::Point;
-use crate::dsp::level::RMS_0_DBM0;
+use super::bandpass::omega;
+use super::lanes::{Lanes, Width};
+use super::{Bar, WINDOW};
 use crate::dsp::tone::{COLUMNS, ROWS};
 
-/// Samples per block: the hop, 1 ms.
-pub(super) const BLOCK: usize = 8;
-/// Blocks per window.
-const BLOCKS: usize = 9;
-/// Samples per window.
-pub(super) const WINDOW: usize = BLOCK * BLOCKS;
-/// Samples kept for the second stage.
-pub(super) const RECENT: usize = 200;
 /// Grid over the low group: 672…972 Hz.
 const LOW: usize = 16;
 const LOW_FIRST: f64 = 672.0;
 const LOW_STEP: f64 = 20.0;
-/// Grid over the high group: 1,168…1,697 Hz.
+/// Grid over the high group: 1,168…1,697 Hz; the lanes after are empty.
 const HIGH: usize = 24;
 const HIGH_FIRST: f64 = 1168.0;
 const HIGH_STEP: f64 = 23.0;
-const LANES: usize = LOW + HIGH;
+const HIGH_LANES: usize = 32;
+const LANES: usize = LOW + HIGH_LANES;
+/// Registers' worth of lanes summed in one go.
+const AT_ONCE: usize = 3;
+const HALF: usize = WINDOW / 2;
 
-/// Mean squares under which nothing is looked at: −47 dBm0 for a window, −53 for a block.
-const WINDOW_GATE: f32 = RMS_0_DBM0 * RMS_0_DBM0 * 2.0e-5 * WINDOW as f32;
-const BLOCK_GATE: f32 = RMS_0_DBM0 * RMS_0_DBM0 * 5.0e-6 * BLOCK as f32;
 /// How much weaker one group may be than the other, as a power ratio (18 dB), at the first stage.
 const LEAST_PART: f32 = 0.016;
 
-/// Part of a window that must be explained when armed.
-const ARMED: f32 = 0.80;
-
 /// What the fit of a window found.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Look {
     /// Nearest row and column.
     pub(super) place: (u8, u8),
@@ -45,10 +36,6 @@ pub(super) struct Look {
     /// The line's noise as a part of the window's energy, as far as it is known.
     pub(super) noise: f32,
 }
-
-/// How much more two grid frequencies, one of each group, can explain together than the sum of what each group's best
-/// seems to explain alone: their overlap and the grid's own unevenness, with room.
-const OVERLAP: f32 = 1.4;
 
 /// Inverse of a symmetric 2×2 matrix: [[a, b], [b, c]].
 #[derive(Clone, Copy, Default)]
@@ -64,14 +51,7 @@ impl Inverse {
         Self { a: (cc / determinant) as f32, b: (-rc / determinant) as f32, c: (rr / determinant) as f32 }
     }
 
-    /// `pᵀ A p`.
-    #[inline]
-    fn energy(&self, low: f32, high: f32) -> f32 {
-        self.a * low * low + 2.0 * self.b * low * high + self.c * high * high
-    }
-
     /// `A p`: the amplitudes.
-    #[inline]
     fn solve(&self, low: f32, high: f32) -> (f32, f32) {
         (self.a * low + self.b * high, self.b * low + self.c * high)
     }
@@ -94,343 +74,318 @@ pub(super) fn gram(w: usize, row: f64, column: f64) -> [(f64, f64, f64); 2] {
     ]
 }
 
-fn hz(lane: usize) -> f64 {
-    if lane < LOW { LOW_FIRST + LOW_STEP * lane as f64 } else { HIGH_FIRST + HIGH_STEP * (lane - LOW) as f64 }
+fn low_hz(n: usize) -> f64 {
+    LOW_FIRST + LOW_STEP * n as f64
 }
 
-/// Radians per sample.
-pub(super) fn omega(hz: f64) -> f64 {
-    std::f64::consts::TAU * hz / f64::from(crate::dsp::RATE)
+fn high_hz(n: usize) -> f64 {
+    HIGH_FIRST + HIGH_STEP * n as f64
 }
 
-/// A second-order section, transposed direct form II.
+/// One group's inverses beside one frequency of the other, lanes over the group: `a` (twice `b`) `c` of the even half,
+/// then of the odd one. Floats by their bits.
 #[derive(Clone, Copy)]
-struct Section {
-    b: [f32; 3],
-    a: [f32; 2],
-}
+#[repr(C, align(64))]
+struct Beside<const M: usize>([[u32; M]; 6]);
 
-impl Section {
-    /// Butterworth low-pass or high-pass by the bilinear transform.
-    fn butterworth(hz: f64, high: bool, q: f64) -> Self {
-        let (sine, cosine) = omega(hz).sin_cos();
-        let alpha = sine / (2.0 * q);
-        let edge = if high { 1.0 + cosine } else { 1.0 - cosine };
-        let a0 = 1.0 + alpha;
-        let middle = if high { -edge } else { edge };
-        Self {
-            b: [(edge / 2.0 / a0) as f32, (middle / a0) as f32, (edge / 2.0 / a0) as f32],
-            a: [(-2.0 * cosine / a0) as f32, ((1.0 - alpha) / a0) as f32],
-        }
-    }
-
-    /// Power gain at `omega`.
-    fn gain(&self, omega: f64) -> f64 {
-        let ((s1, c1), (s2, c2)) = (omega.sin_cos(), (2.0 * omega).sin_cos());
-        let [b0, b1, b2] = self.b.map(f64::from);
-        let [a1, a2] = self.a.map(f64::from);
-        let squared = |re: f64, im: f64| re * re + im * im;
-        squared(b0 + b1 * c1 + b2 * c2, b1 * s1 + b2 * s2) / squared(1.0 + a1 * c1 + a2 * c2, a1 * s1 + a2 * s2)
-    }
-}
-
-/// Power gain of the band-pass at `omega`.
-pub(super) fn gain(omega: f64) -> f64 {
-    TABLES.sections.iter().map(|s| s.gain(omega)).product()
-}
-
-const SECTIONS: usize = 2;
-
+#[repr(C, align(64))]
 struct Tables {
-    sections: [Section; SECTIONS],
-    /// cos and sin of each lane at the samples of a block, from the block's centre.
-    cosine: [[f32; LANES]; BLOCK],
-    sine: [[f32; LANES]; BLOCK],
-    /// The turn from each block's centre to the window's.
-    turn_cosine: [[f32; LANES]; BLOCKS],
-    turn_sine: [[f32; LANES]; BLOCKS],
+    /// cos and sin of each lane, 1, 3, 5… half-samples from the window's centre. Floats by their bits.
+    cosine: [[u32; LANES]; HALF],
+    sine: [[u32; LANES]; HALF],
     even: [[Inverse; HIGH]; LOW],
     odd: [[Inverse; HIGH]; LOW],
-    /// Nearest row or column of each lane.
-    place: [u8; LANES],
+    /// By low frequency, over the high ones; by high frequency, over the low ones.
+    highs: [Beside<HIGH_LANES>; LOW],
+    lows: [Beside<LOW>; HIGH],
+    /// Nearest row or column.
+    rows: [u8; LOW],
+    columns: [u8; HIGH],
+    /// How much more any pair explains than the two frequencies of it alone, at most.
+    overlap: f32,
 }
 
 static TABLES: LazyLock<Box<Tables>> = LazyLock::new(|| {
     let mut t = Box::new(Tables {
-        sections: [
-            Section::butterworth(600.0, true, std::f64::consts::FRAC_1_SQRT_2),
-            Section::butterworth(1900.0, false, std::f64::consts::FRAC_1_SQRT_2),
-        ],
-        cosine: [[0.0; LANES]; BLOCK],
-        sine: [[0.0; LANES]; BLOCK],
-        turn_cosine: [[0.0; LANES]; BLOCKS],
-        turn_sine: [[0.0; LANES]; BLOCKS],
+        cosine: [[0; LANES]; HALF],
+        sine: [[0; LANES]; HALF],
         even: [[Inverse::default(); HIGH]; LOW],
         odd: [[Inverse::default(); HIGH]; LOW],
-        place: [0; LANES],
+        highs: [Beside([[0; HIGH_LANES]; 6]); LOW],
+        lows: [Beside([[0; LOW]; 6]); HIGH],
+        rows: [0; LOW],
+        columns: [0; HIGH],
+        overlap: 1.0,
     });
-    for lane in 0..LANES {
-        let w = omega(hz(lane));
-        for n in 0..BLOCK {
-            let angle = w * (n as f64 - (BLOCK as f64 - 1.0) / 2.0);
-            t.cosine[n][lane] = angle.cos() as f32;
-            t.sine[n][lane] = angle.sin() as f32;
+    let all = (0..LOW).map(low_hz).chain((0..HIGH).map(high_hz));
+    for (lane, hz) in all.enumerate() {
+        for n in 0..HALF {
+            let angle = omega(hz) * (n as f64 + 0.5);
+            t.cosine[n][lane] = (angle.cos() as f32).to_bits();
+            t.sine[n][lane] = (angle.sin() as f32).to_bits();
         }
-        for n in 0..BLOCKS {
-            let angle = w * BLOCK as f64 * (n as f64 - (BLOCKS as f64 - 1.0) / 2.0);
-            t.turn_cosine[n][lane] = angle.cos() as f32;
-            t.turn_sine[n][lane] = angle.sin() as f32;
-        }
-        let group = if lane < LOW { &ROWS } else { &COLUMNS };
-        let distance = |n: usize| (f64::from(group[n]) / hz(lane)).ln().abs();
-        t.place[lane] = (0..4).min_by(|a, b| distance(*a).total_cmp(&distance(*b))).unwrap_or(0) as u8;
     }
+    let nearest = |group: &[f32; 4], hz: f64| {
+        let distance = |n: &usize| (f64::from(group[*n]) / hz).ln().abs();
+        (0..4).min_by(|a, b| distance(a).total_cmp(&distance(b))).unwrap_or(0) as u8
+    };
+    t.rows = std::array::from_fn(|n| nearest(&ROWS, low_hz(n)));
+    t.columns = std::array::from_fn(|n| nearest(&COLUMNS, high_hz(n)));
+    let mut least = f64::INFINITY;
     for low in 0..LOW {
         for high in 0..HIGH {
-            let [even, odd] = gram(WINDOW, omega(hz(low)), omega(hz(LOW + high)));
-            t.even[low][high] = Inverse::of(even.0, even.1, even.2);
-            t.odd[low][high] = Inverse::of(odd.0, odd.1, odd.2);
+            let halves = gram(WINDOW, omega(low_hz(low)), omega(high_hz(high)));
+            for (half, (rr, rc, cc)) in halves.into_iter().enumerate() {
+                let inverse = Inverse::of(rr, rc, cc);
+                for (n, value) in [inverse.a, 2.0 * inverse.b, inverse.c].into_iter().enumerate() {
+                    t.highs[low].0[3 * half + n][high] = value.to_bits();
+                    t.lows[high].0[3 * half + n][low] = value.to_bits();
+                }
+                if half == 0 { t.even[low][high] = inverse } else { t.odd[low][high] = inverse }
+                // G's smaller eigenvalue: pᵀG⁻¹p is at most p² over it.
+                least = least.min((rr + cc) / 2.0 - ((rr - cc) / 2.0).hypot(rc));
+            }
         }
     }
+    // And a thousandth for rounding.
+    t.overlap = (1.001 * WINDOW as f64 / 2.0 / least) as f32;
     t
 });
 
-/// The first stage's state for one line.
-pub(super) struct Bank {
-    filter: [[f32; 2]; SECTIONS],
-    /// Filtered samples; the newest block is being filled at `at`.
-    samples: [f32; RECENT],
-    at: usize,
-    filled: usize,
-    /// Per block of the window: correlations and energy. `newest` is the newest whole block.
-    cosine: [[f32; LANES]; BLOCKS],
-    sine: [[f32; LANES]; BLOCKS],
-    energy: [f32; BLOCKS],
-    newest: usize,
-    floor: Floor,
+/// Correlations of a window with each lane's cosine and sine about its centre. Floats by their bits.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Correlations {
+    cosine: [u32; LANES],
+    sine: [u32; LANES],
+    /// Sums of their squares.
+    strength: [u32; LANES],
 }
 
-/// Follows the least energy a window has had lately: the line's noise between tones and words.
-struct Floor {
-    parts: [f32; FLOOR_PARTS],
-    hops: u16,
-    least: f32,
-}
-
-const FLOOR_PARTS: usize = 4;
-const FLOOR_HOPS: u16 = 256;
-
-impl Floor {
-    fn new() -> Self {
-        Self { parts: [f32::INFINITY; FLOOR_PARTS], hops: 0, least: 0.0 }
-    }
-
-    fn hop(&mut self, energy: f32) {
-        self.parts[0] = self.parts[0].min(energy);
-        self.least = self.least.min(energy);
-        self.hops += 1;
-        if self.hops == FLOOR_HOPS {
-            self.hops = 0;
-            self.least = self.parts.iter().copied().fold(f32::INFINITY, f32::min);
-            self.parts.rotate_right(1);
-            self.parts[0] = f32::INFINITY;
-        }
+impl Correlations {
+    /// Cosine's and sine's of a lane.
+    fn of(&self, lane: usize) -> [f32; 2] {
+        [f32::from_bits(self.cosine[lane]), f32::from_bits(self.sine[lane])]
     }
 }
 
-impl Bank {
-    pub(super) fn new() -> Self {
-        Self {
-            filter: [[0.0; 2]; SECTIONS],
-            samples: [0.0; RECENT],
-            at: 0,
-            filled: 0,
-            cosine: [[0.0; LANES]; BLOCKS],
-            sine: [[0.0; LANES]; BLOCKS],
-            energy: [0.0; BLOCKS],
-            newest: 0,
-            floor: Floor::new(),
-        }
-    }
+/// Part `n` of `words`, `N` long. Lengths are multiples of every width.
+#[inline(always)]
+fn part<const N: usize>(words: &[u32], n: usize) -> &[u32; N] {
+    const { assert!(LANES.is_multiple_of(AT_ONCE * N)) };
+    &words.as_chunks::<N>().0[n]
+}
 
-    /// Takes samples up to the end of the block being filled; returns how many, and whether the block is complete.
-    #[inline]
-    pub(super) fn push(&mut self, samples: &[i16]) -> (usize, bool) {
-        let tables = &**TABLES;
-        let taken = samples.len().min(BLOCK - self.filled);
-        let mut filter = self.filter;
-        let start = self.at + self.filled;
-        for (slot, sample) in self.samples[start..start + taken].iter_mut().zip(samples) {
-            let mut x = f32::from(*sample);
-            for (section, state) in tables.sections.iter().zip(&mut filter) {
-                let y = section.b[0] * x + state[0];
-                state[0] = section.b[1] * x - section.a[0] * y + state[1];
-                state[1] = section.b[2] * x - section.a[1] * y;
-                x = y;
-            }
-            *slot = x;
-        }
-        self.filter = filter;
-        self.filled += taken;
-        let complete = self.filled == BLOCK;
-        if complete {
-            self.block(tables);
-        }
-        (taken, complete)
-    }
+#[inline(always)]
+fn part_mut<const N: usize>(words: &mut [u32], n: usize) -> &mut [u32; N] {
+    &mut words.as_chunks_mut::<N>().0[n]
+}
 
-    fn block(&mut self, tables: &Tables) {
-        // Denormals would make silence the slowest signal of all.
-        for state in self.filter.iter_mut().flatten() {
-            if state.abs() < 1e-12 {
-                *state = 0.0;
+// No closure may hold lanes: it would be a function of its own, compiled without the kernel's instruction set.
+
+#[inline(always)]
+fn correlate<V: Lanes<N>, const N: usize>(t: &Tables, window: &[f32; WINDOW]) -> Correlations {
+    let mut out = Correlations { cosine: [0; LANES], sine: [0; LANES], strength: [0; LANES] };
+    let (mut evens, mut odds) = ([0.0; HALF], [0.0; HALF]);
+    for n in 0..HALF {
+        let (before, after) = (window[HALF - 1 - n], window[HALF + n]);
+        (evens[n], odds[n]) = (after + before, after - before);
+    }
+    for first in (0..LANES / N).step_by(AT_ONCE) {
+        let mut sums = [(V::all(0.0), V::all(0.0)); AT_ONCE];
+        for n in 0..HALF {
+            let (even, odd) = (V::all(evens[n]), V::all(odds[n]));
+            for (k, sum) in sums.iter_mut().enumerate() {
+                sum.0 = sum.0 + even * V::load(part(&t.cosine[n], first + k));
+                sum.1 = sum.1 + odd * V::load(part(&t.sine[n], first + k));
             }
         }
-        self.newest = (self.newest + 1) % BLOCKS;
-        let samples = &self.samples[self.at..self.at + BLOCK];
-        let energy: f32 = samples.iter().map(|y| y * y).sum();
-        self.energy[self.newest] = energy;
-        let (cosine, sine) = (&mut self.cosine[self.newest], &mut self.sine[self.newest]);
-        *cosine = [0.0; LANES];
-        *sine = [0.0; LANES];
-        if energy > BLOCK_GATE {
-            for (n, y) in samples.iter().enumerate() {
-                for lane in 0..LANES {
-                    cosine[lane] += y * tables.cosine[n][lane];
-                    sine[lane] += y * tables.sine[n][lane];
-                }
-            }
+        for (k, (cosine, sine)) in sums.into_iter().enumerate() {
+            cosine.store(part_mut(&mut out.cosine, first + k));
+            sine.store(part_mut(&mut out.sine, first + k));
+            (cosine * cosine + sine * sine).store(part_mut(&mut out.strength, first + k));
         }
-        self.filled = 0;
-        self.at = (self.at + BLOCK) % RECENT;
     }
+    out
+}
 
-    /// The last [`RECENT`] filtered samples, oldest first, in two slices.
-    pub(super) fn recent(&self) -> (&[f32], &[f32]) {
-        let (new, old) = self.samples.split_at(self.at);
-        (old, new)
+/// The largest of `values`, which are not negative.
+#[inline(always)]
+fn largest<const M: usize>(values: &[u32]) -> f32 {
+    // Floats that are not negative are in the order of their bits.
+    let mut most = [0u32; M];
+    for chunk in values.as_chunks::<M>().0 {
+        for n in 0..M {
+            most[n] = most[n].max(chunk[n]);
+        }
     }
+    f32::from_bits(most.into_iter().max().unwrap_or(0))
+}
 
-    /// The window's correlations with every lane's cosine and sine, about the window's centre.
-    fn correlations(&self) -> ([f32; LANES], [f32; LANES]) {
-        let tables = &**TABLES;
-        let (mut cosine, mut sine) = ([0.0f32; LANES], [0.0f32; LANES]);
-        for n in 0..BLOCKS {
-            let slot = (self.newest + 1 + n) % BLOCKS;
-            let (re, im) = (&self.cosine[slot], &self.sine[slot]);
-            let (tc, ts) = (&tables.turn_cosine[n], &tables.turn_sine[n]);
-            for lane in 0..LANES {
-                cosine[lane] += re[lane] * tc[lane] - im[lane] * ts[lane];
-                sine[lane] += re[lane] * ts[lane] + im[lane] * tc[lane];
-            }
-        }
-        (cosine, sine)
+/// Where the largest of `values` stands first, and it.
+#[inline(always)]
+fn place_of_largest(values: &[u32]) -> (usize, f32) {
+    let most = largest::<8>(values);
+    (values.iter().position(|value| *value == most.to_bits()).unwrap_or(0), most)
+}
+
+/// What each frequency of one group explains together with one of the other, whose correlations are `cosine` and `sine`;
+/// the best of it.
+#[inline(always)]
+fn best<V: Lanes<N>, const N: usize, const M: usize>(
+    beside: &Beside<M>,
+    cosines: &[u32],
+    sines: &[u32],
+    [cosine, sine]: [f32; 2],
+    own_first: bool,
+) -> (usize, f32) {
+    let [a, b, c, d, e, f] = &beside.0;
+    // `a` belongs to the low group.
+    let (own, other) = if own_first { ((a, d), (c, f)) } else { ((c, f), (a, d)) };
+    let mut values = [0u32; M];
+    let (cosine, sine) = (V::all(cosine), V::all(sine));
+    for (n, out) in values.as_chunks_mut::<N>().0.iter_mut().enumerate() {
+        let (x, y) = (V::load(part(cosines, n)), V::load(part(sines, n)));
+        let even = x * x * V::load(part(own.0, n))
+            + x * cosine * V::load(part(b, n))
+            + cosine * cosine * V::load(part(other.0, n));
+        let odd =
+            y * y * V::load(part(own.1, n)) + y * sine * V::load(part(e, n)) + sine * sine * V::load(part(other.1, n));
+        // What rounding leaves below nothing is nothing.
+        (even + odd).max(V::all(0.0)).store(out);
     }
+    place_of_largest(&values)
+}
 
-    /// Fits the window that ends with the newest block; `Some` when it is suspect.
-    pub(super) fn look(&mut self, point: Point, open: bool) -> Option<Look> {
-        let total: f32 = self.energy.iter().sum();
-        self.floor.hop(total);
-        if total < WINDOW_GATE {
-            return None;
-        }
-        let tables = &**TABLES;
-        let (cosine, sine) = self.correlations();
-        let strength = |lane: usize| cosine[lane] * cosine[lane] + sine[lane] * sine[lane];
-        let strongest = |lanes: std::ops::Range<usize>| {
-            lanes.fold((0, -1.0f32), |best, lane| {
-                let s = strength(lane);
-                if s > best.1 { (lane, s) } else { best }
-            })
-        };
-        let (mut low, low_strength) = strongest(0..LOW);
-        let (high, high_strength) = strongest(LOW..LANES);
-        let mut high = high - LOW;
-        let noise = self.floor.least / total;
-        let bar = threshold(point, noise, open);
-        // The two groups overlap by an eighth at most: what each explains alone bounds what both can.
-        if (low_strength + high_strength) * (2.0 / WINDOW as f32) * OVERLAP < bar * total {
-            return None;
-        }
-        let explained = |low: usize, high: usize| {
-            tables.even[low][high].energy(cosine[low], cosine[LOW + high])
-                + tables.odd[low][high].energy(sine[low], sine[LOW + high])
-        };
-        let best_high = |low: usize| argmax((0..HIGH).map(|high| explained(low, high)));
-        let best_low = |high: usize| argmax((0..LOW).map(|low| explained(low, high)));
-        // The stronger tone's skirt may hide the weaker one's peak: fix the stronger, search the other, then both once.
-        if low_strength >= high_strength {
-            high = best_high(low).0;
-            low = best_low(high).0;
-            high = best_high(low).0;
+/// Fits a window of energy `total`: the low and high frequency that explain at least `bar` of it.
+#[inline(always)]
+fn fit<V: Lanes<N>, const N: usize>(
+    t: &Tables,
+    window: &[f32; WINDOW],
+    total: f32,
+    bar: f32,
+) -> Option<(usize, usize)> {
+    let all = correlate::<V, N>(t, window);
+    let (low_strength, high_strength) = (largest::<16>(&all.strength[..LOW]), largest::<16>(&all.strength[LOW..]));
+    // What each group's best explains alone bounds what both can.
+    if (low_strength + high_strength) * (2.0 / WINDOW as f32) * t.overlap < bar * total {
+        return None;
+    }
+    // The stronger tone's skirt may hide the weaker one's peak: fix the stronger, search the other, then both once.
+    let (mut low, mut high, mut explained) = (0, 0, 0.0);
+    let mut low_is_fixed = low_strength >= high_strength;
+    if low_is_fixed {
+        low = place_of_largest(&all.strength[..LOW]).0;
+    } else {
+        high = place_of_largest(&all.strength[LOW..]).0;
+    }
+    for _ in 0..3 {
+        if low_is_fixed {
+            let (cosines, sines) = (&all.cosine[LOW..], &all.sine[LOW..]);
+            (high, explained) = best::<V, N, HIGH_LANES>(&t.highs[low], cosines, sines, all.of(low), false);
         } else {
-            low = best_low(high).0;
-            high = best_high(low).0;
-            low = best_low(high).0;
+            let (cosines, sines) = (&all.cosine[..LOW], &all.sine[..LOW]);
+            (low, explained) = best::<V, N, LOW>(&t.lows[high], cosines, sines, all.of(LOW + high), true);
         }
-        if explained(low, high) < bar * total {
-            return None;
+        low_is_fixed = !low_is_fixed;
+    }
+    if explained < bar * total {
+        return None;
+    }
+    let ([low_cosine, low_sine], [high_cosine, high_sine]) = (all.of(low), all.of(LOW + high));
+    let (even_low, even_high) = t.even[low][high].solve(low_cosine, high_cosine);
+    let (odd_low, odd_high) = t.odd[low][high].solve(low_sine, high_sine);
+    let low_power = even_low * even_low + odd_low * odd_low;
+    let high_power = even_high * even_high + odd_high * odd_high;
+    (low_power.min(high_power) >= LEAST_PART * low_power.max(high_power)).then_some((low, high))
+}
+
+/// The fit for each instruction set.
+#[allow(unsafe_code)]
+mod compiled {
+    use super::super::lanes::F;
+    #[cfg(target_arch = "x86_64")]
+    use super::super::lanes::{F8, F16};
+    use super::{TABLES, Tables, WINDOW, Width, fit};
+
+    type Found = Option<(usize, usize)>;
+
+    fn portable(t: &Tables, window: &[f32; WINDOW], total: f32, bar: f32) -> Found {
+        fit::<F<4>, 4>(t, window, total, bar)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    fn avx2(t: &Tables, window: &[f32; WINDOW], total: f32, bar: f32) -> Found {
+        fit::<F8, 8>(t, window, total, bar)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+    fn avx512(t: &Tables, window: &[f32; WINDOW], total: f32, bar: f32) -> Found {
+        fit::<F16, 16>(t, window, total, bar)
+    }
+
+    pub(super) fn found(width: Width, window: &[f32; WINDOW], total: f32, bar: f32) -> Found {
+        match width {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: only `Width::checked` widths come here, and it has asked the processor.
+            Width::Avx2 => unsafe { avx2(&TABLES, window, total, bar) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Width::Avx512 => unsafe { avx512(&TABLES, window, total, bar) },
+            _ => portable(&TABLES, window, total, bar),
         }
-        let (even_low, even_high) = tables.even[low][high].solve(cosine[low], cosine[LOW + high]);
-        let (odd_low, odd_high) = tables.odd[low][high].solve(sine[low], sine[LOW + high]);
-        let low_power = even_low * even_low + odd_low * odd_low;
-        let high_power = even_high * even_high + odd_high * odd_high;
-        if low_power.min(high_power) < LEAST_PART * low_power.max(high_power) {
-            return None;
-        }
-        Some(Look {
-            place: (tables.place[low], tables.place[LOW + high]),
-            hz: (hz(low) as f32, hz(LOW + high) as f32),
-            noise,
-        })
     }
 }
 
-/// How much of a window must be explained. The line's own noise is not held against a tone: what it adds to the
-/// residue lowers the bar by as much, down to where noise alone would pass.
-fn threshold(point: Point, noise: f32, open: bool) -> f32 {
-    let (bar, least) = match (point, open) {
-        (Point::Armed, false) => (ARMED, 0.70),
-        // A tone that has been heard is held on to through what disturbs it.
-        (Point::Armed, true) => (ARMED - 0.10, 0.65),
-        (Point::Unarmed, _) => (0.90, 0.80),
-    };
-    (bar - noise).max(least)
+/// Fits a window of energy `total`; `Some` when it is suspect. `floor` is the line's noise in as long a window.
+pub(super) fn look(width: Width, window: &[f32; WINDOW], total: f32, floor: f32, bar: Bar) -> Option<Look> {
+    let noise = floor / total;
+    // The line's own noise is not held against a tone: what it adds to the residue lowers the bar by as much, down to
+    // where noise alone would pass.
+    let (low, high) = compiled::found(width, window, total, (bar.part - noise).max(bar.least))?;
+    let tables = &**TABLES;
+    Some(Look {
+        place: (tables.rows[low], tables.columns[high]),
+        hz: (low_hz(low) as f32, high_hz(high) as f32),
+        noise,
+    })
 }
 
-fn argmax(values: impl Iterator<Item = f32>) -> (usize, f32) {
-    values.enumerate().fold((0, f32::MIN), |best, (n, value)| if value > best.1 { (n, value) } else { best })
-}
-
-/// What the oracle's tests look into.
+/// What the tests look into.
 #[cfg(test)]
 pub(super) mod inside {
+    use super::super::lanes::F;
     use super::*;
 
-    /// The two frequencies of a grid pair, radians per sample.
-    pub(in crate::dtmf::inband) fn pair(low: usize, high: usize) -> (f64, f64) {
-        (omega(hz(low)), omega(hz(LOW + high)))
+    /// The two frequencies of every grid pair, Hz.
+    pub(in crate::dtmf::inband) fn grid() -> (Vec<f64>, Vec<f64>) {
+        ((0..LOW).map(low_hz).collect(), (0..HIGH).map(high_hz).collect())
     }
 
-    impl Bank {
-        /// The explained energy of every pair, `[low][high]`, by the tables.
-        pub(in crate::dtmf::inband) fn all_explained(&self) -> Vec<Vec<f32>> {
-            let (cosine, sine) = self.correlations();
-            let tables = &**TABLES;
-            let one = |low: usize, high: usize| {
-                tables.even[low][high].energy(cosine[low], cosine[LOW + high])
-                    + tables.odd[low][high].energy(sine[low], sine[LOW + high])
-            };
-            (0..LOW).map(|low| (0..HIGH).map(|high| one(low, high)).collect()).collect()
-        }
+    /// The explained energy of every pair, `[low][high]`, by the tables.
+    pub(in crate::dtmf::inband) fn all_explained(window: &[f32; WINDOW]) -> Vec<Vec<f32>> {
+        let t = &**TABLES;
+        let all = correlate::<F<1>, 1>(t, window);
+        let of = |words: &[u32; LANES], n: usize| f32::from_bits(words[n]);
+        let energy = |inverse: &Inverse, low: f32, high: f32| {
+            let (x, y) = inverse.solve(low, high);
+            x * low + y * high
+        };
+        let one = |low: usize, high: usize| {
+            energy(&t.even[low][high], of(&all.cosine, low), of(&all.cosine, LOW + high))
+                + energy(&t.odd[low][high], of(&all.sine, low), of(&all.sine, LOW + high))
+        };
+        (0..LOW).map(|low| (0..HIGH).map(|high| one(low, high)).collect()).collect()
+    }
 
-        /// The bound by which a window is passed over without a fit.
-        pub(in crate::dtmf::inband) fn bound(&self) -> f32 {
-            let (cosine, sine) = self.correlations();
-            let most = |lanes: std::ops::Range<usize>| {
-                lanes.map(|n| cosine[n] * cosine[n] + sine[n] * sine[n]).fold(0.0, f32::max)
-            };
-            (most(0..LOW) + most(LOW..LANES)) * (2.0 / WINDOW as f32) * OVERLAP
-        }
+    /// The bound by which a window is passed over without a fit.
+    pub(in crate::dtmf::inband) fn bound(window: &[f32; WINDOW]) -> f32 {
+        let t = &**TABLES;
+        let all = correlate::<F<1>, 1>(t, window);
+        (largest::<16>(&all.strength[..LOW]) + largest::<16>(&all.strength[LOW..]))
+            * (2.0 / WINDOW as f32)
+            * t.overlap
     }
 }

@@ -3,7 +3,9 @@
 //! be a row's and a column's within tolerance, the twist and the explained energy must be a key's.
 
 use super::Point;
-use super::bank::{Look, RECENT, gain, gram, omega};
+use super::bandpass::{gain, omega};
+use super::bank::{Look, gram};
+use super::front::RECENT;
 use crate::dsp::tone::{COLUMNS, ROWS};
 
 /// Accepted deviation from a key's frequency: between the 1.8 % that must be taken and the 3.5 % that must not.
@@ -48,21 +50,70 @@ struct Fit {
     explained: f64,
 }
 
-fn fit(samples: impl Iterator<Item = f32>, row: f64, column: f64) -> Fit {
-    let centre = (HALF as f64 - 1.0) / 2.0;
-    let mut phasors = [(-row * centre).sin_cos(), (-column * centre).sin_cos()];
-    let steps = [row.sin_cos(), column.sin_cos()];
-    // Correlations with cosine and sine of each tone.
-    let mut sums = [(0.0f64, 0.0f64); 2];
-    for sample in samples {
-        let sample = f64::from(sample);
-        for ((sum, phasor), step) in sums.iter_mut().zip(&mut phasors).zip(&steps) {
-            sum.0 += sample * phasor.1;
-            sum.1 += sample * phasor.0;
-            *phasor = (phasor.0 * step.1 + phasor.1 * step.0, phasor.1 * step.1 - phasor.0 * step.0);
+/// Samples of a half about its centre: sums and differences of those 1, 3, 5… half-samples away, in steps of [`STEP`].
+struct Folded {
+    even: [[f64; STEP]; STEPS],
+    odd: [[f64; STEP]; STEPS],
+}
+
+/// Functions are made this many samples at a time; the last step is filled with nothing.
+const STEP: usize = 4;
+const STEPS: usize = (HALF / 2).div_ceil(STEP);
+
+impl Folded {
+    fn new(half: &[f32]) -> Self {
+        let mut folded = Self { even: [[0.0; STEP]; STEPS], odd: [[0.0; STEP]; STEPS] };
+        let (before, after) = half.split_at(half.len() / 2);
+        let places = folded.even.iter_mut().flatten().zip(folded.odd.iter_mut().flatten());
+        for ((even, odd), (before, after)) in places.zip(before.iter().rev().zip(after)) {
+            let (before, after) = (f64::from(*before), f64::from(*after));
+            (*even, *odd) = (after + before, after - before);
         }
+        folded
     }
-    let [even, odd] = gram(HALF, row, column);
+
+    /// Correlations with the cosine and the sine of a wave.
+    fn with(&self, wave: &Wave) -> (f64, f64) {
+        let (mut cosine, mut sine) = (wave.cosine, wave.sine);
+        let (mut cosines, mut sines) = ([0.0; STEP], [0.0; STEP]);
+        for (even, odd) in self.even.iter().zip(&self.odd) {
+            for n in 0..STEP {
+                cosines[n] += even[n] * cosine[n];
+                sines[n] += odd[n] * sine[n];
+                let turned = cosine[n] * wave.turn.1 - sine[n] * wave.turn.0;
+                sine[n] = sine[n] * wave.turn.1 + cosine[n] * wave.turn.0;
+                cosine[n] = turned;
+            }
+        }
+        (cosines.iter().sum(), sines.iter().sum())
+    }
+}
+
+/// The first step of a wave from a half's centre, and the turn (sine, cosine) from step to step.
+struct Wave {
+    cosine: [f64; STEP],
+    sine: [f64; STEP],
+    turn: (f64, f64),
+}
+
+impl Wave {
+    fn new(omega: f64) -> Self {
+        let add = |(s, c): (f64, f64), (s1, c1): (f64, f64)| (s * c1 + c * s1, c * c1 - s * s1);
+        let mut at = (omega / 2.0).sin_cos();
+        let one = add(at, at);
+        let mut wave = Self { cosine: [0.0; STEP], sine: [0.0; STEP], turn: (0.0, 1.0) };
+        for n in 0..STEP {
+            (wave.sine[n], wave.cosine[n]) = at;
+            at = add(at, one);
+            wave.turn = add(wave.turn, one);
+        }
+        wave
+    }
+}
+
+/// Fits one half; `even` and `odd` are the parts of `G`.
+fn fit(half: &Folded, row: &Wave, column: &Wave, [even, odd]: [(f64, f64, f64); 2]) -> Fit {
+    let sums = [half.with(row), half.with(column)];
     let solve = |(rr, rc, cc): (f64, f64, f64), low: f64, high: f64| {
         let determinant = rr * cc - rc * rc;
         ((cc * low - rc * high) / determinant, (rr * high - rc * low) / determinant)
@@ -85,14 +136,16 @@ fn correction(first: (f64, f64), second: (f64, f64), omega: f64) -> f64 {
     wrapped / HALF as f64
 }
 
-/// Names the key in `recent` (two slices, oldest first), if it is one.
-pub(super) fn name(recent: (&[f32], &[f32]), look: &Look, point: Point) -> Option<Named> {
-    let samples = || recent.0.iter().chain(recent.1).copied();
+/// Names the key in `recent`, oldest first, if it is one.
+pub(super) fn name(recent: &[f32], look: &Look, point: Point) -> Option<Named> {
+    let (first, second) = recent.split_at_checked(HALF)?;
+    let (first_half, second_half) = (Folded::new(first), Folded::new(second));
     let (mut row, mut column) = (omega(f64::from(look.hz.0)), omega(f64::from(look.hz.1)));
     let mut fits = None;
     for _ in 0..3 {
-        let first = fit(samples().take(HALF), row, column);
-        let second = fit(samples().skip(HALF), row, column);
+        let (waves, parts) = ((Wave::new(row), Wave::new(column)), gram(HALF, row, column));
+        let first = fit(&first_half, &waves.0, &waves.1, parts);
+        let second = fit(&second_half, &waves.0, &waves.1, parts);
         let (dr, dc) = (correction(first.row, second.row, row), correction(first.column, second.column, column));
         fits = Some((first, second));
         if dr.abs().max(dc.abs()) < omega(1.0) {
@@ -104,7 +157,7 @@ pub(super) fn name(recent: (&[f32], &[f32]), look: &Look, point: Point) -> Optio
     let (first, second) = fits?;
     let to_hz = |w: f64| (w * f64::from(crate::dsp::RATE) / std::f64::consts::TAU) as f32;
     let place = (nearest(&ROWS, to_hz(row))?, nearest(&COLUMNS, to_hz(column))?);
-    let total: f64 = samples().map(|y| f64::from(y) * f64::from(y)).sum();
+    let total: f64 = recent.iter().map(|y| f64::from(*y) * f64::from(*y)).sum();
     let explained = ((first.explained + second.explained) / total) as f32;
     let power = |a: (f64, f64)| a.0 * a.0 + a.1 * a.1;
     let low = [power(first.row), power(second.row)];

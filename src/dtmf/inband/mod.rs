@@ -1,7 +1,7 @@
-//! In-band DTMF detection in two stages. Samples at 8 kHz go in; out come verdicts about stretches of the line's own
-//! timeline: here a digit may have begun ([`Verdict::Suspect`]), it is this key ([`Verdict::Confirm`]), it is over
-//! ([`Verdict::Clear`]). Fixed size, allocates nothing, never panics, never looks into the future: what it can promise
-//! about the recent past is [`Detector::decided`].
+//! In-band DTMF detection in two stages, for many lines at once. Samples at 8 kHz go in; out come verdicts about
+//! stretches of each line's own timeline: here a digit may have begun ([`Verdict::Suspect`]), it is this key
+//! ([`Verdict::Confirm`]), it is over ([`Verdict::Clear`]). Fixed size, allocates nothing, never panics, never looks into
+//! the future: what it can promise about the recent past is [`Detector::decided`].
 //!
 //! # The mathematics
 //! In a window of `W` samples a key is `a·cos ωr t + b·sin ωr t + c·cos ωc t + d·sin ωc t` plus whatever else the line
@@ -16,8 +16,8 @@
 //!   Σsin²ωt = (W − D(2ω))/2    Σsin ωr t·sin ωc t = (D(ωr−ωc) − D(ωr+ωc))/2
 //! ```
 //!
-//! whose inverses are a table per pair of frequencies (`bank`). Correlations are kept per block of 8 samples and
-//! turned to the window's centre when they are added, so a hop of 1 ms costs one block, not one window.
+//! whose inverses are a table per pair of frequencies (`bank`), and a correlation with an even function sees only
+//! `x(t) + x(−t)`, one with an odd function only `x(t) − x(−t)`: half the multiplications.
 //!
 //! The frequencies are a grid over both groups from 3.5 % under the lowest to 3.5 % over the highest, so the first stage
 //! needs no key and no tolerance: **anything made of one low-group and one high-group tone is a suspect**, since what is
@@ -25,8 +25,36 @@
 //! tolerance, is the second stage's business (`confirm`): a fit over 25 ms whose frequencies are exact, from the turn
 //! of phase between its halves.
 //!
-//! Before all this a band-pass (600–1,900 Hz) takes away what lies outside the groups: most of a voice's strength, hum,
-//! dial tone and 70 % of white noise.
+//! Before all this a band-pass (`bandpass`, 600–1,900 Hz) takes away what lies outside the groups: most of a voice's
+//! strength, hum, dial tone and 70 % of white noise.
+//!
+//! # The screen
+//! A fit for each millisecond of each line would cost more than all else a proxy does to a packet, and nearly all of them
+//! would find nothing. So a screen goes before it (`screen`), which works on 16 lines at a time, one per lane of a
+//! register. It asks only whether a fit *could* reach its bar. Be `S` what the strongest of 8 low and of 12 high
+//! frequencies explain, each alone. A maximum is at least any weighted mean, a mean of squared correlations is a quadratic
+//! form, and so is `E`; so that
+//!
+//! ```text
+//!   S(x) ≥ E(x) − 0.225·Σx²     for every window x and every pair of the grid
+//! ```
+//!
+//! is a statement about the eigenvalues of 384 small matrices, and `proof` shows it by elimination. A window with
+//! `S < (θ − 0.225)·Σx²` needs no fit: `E` is below `θ·Σx²`. In speech one window in twenty gets one, on a quiet line
+//! none. What the screen lets through it decides nothing about, so verdicts do not depend on it, nor on what other lines
+//! share its registers.
+//!
+//! Its sums are cheap. Within a block of 8 samples a frequency is taken for that of the nearest of 8 *centres* (the
+//! functions `proof` examines are these); a block's 8 complex correlations are then turned by each frequency's phase and
+//! added to running sums, and a window is the difference of two of them:
+//!
+//! ```text
+//!   block ─ fold ─ 8 centres × (4 + 4) products ─ 20 turns ─ running sums ─┬─ now − 9 blocks ago ─ |·|² ─ strongest of
+//!                                                                          └─ kept                        each group
+//! ```
+//!
+//! All arithmetic is additions and multiplications that are rounded one by one (`lanes`), so a line's bits are the same in
+//! every lane of every width.
 //!
 //! # Time
 //! ```text
@@ -39,11 +67,40 @@
 //! ```
 //! The look-ahead (96 samples armed) is longer than window + hop, so the masked stretch begins before the onset.
 
+mod bandpass;
 mod bank;
 mod confirm;
+mod front;
+mod lanes;
+mod screen;
+mod tiles;
+mod together;
 
 use crate::base::secret::Digit;
-use bank::{BLOCK, Bank, Look, WINDOW};
+use crate::dsp::level::RMS_0_DBM0;
+use bank::Look;
+use front::Front;
+use screen::{Row, Work};
+
+pub use lanes::Width;
+pub use together::{Place, Together};
+
+/// Samples per block: the hop, 1 ms.
+const BLOCK: usize = 8;
+/// Blocks per window.
+const BLOCKS: usize = 9;
+/// Samples per window.
+const WINDOW: usize = BLOCK * BLOCKS;
+/// Energy of a window under which nothing is looked at: −47 dBm0.
+const WINDOW_GATE: f32 = RMS_0_DBM0 * RMS_0_DBM0 * 2.0e-5 * WINDOW as f32;
+
+/// How much of a window must be explained: `part`, less the part that the line's own noise is, but not less than
+/// `least`.
+#[derive(Debug, Clone, Copy)]
+struct Bar {
+    part: f32,
+    least: f32,
+}
 
 /// How a detector weighs a missed digit against a false one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +109,17 @@ pub enum Point {
     Armed,
     /// No delay, strict: for counting, star codes and policy.
     Unarmed,
+}
+
+impl Point {
+    /// The bars while no suspicion is open, and while one is: a tone that has been heard is held on to through what
+    /// disturbs it.
+    fn bars(self) -> [Bar; 2] {
+        match self {
+            Point::Armed => [Bar { part: 0.80, least: 0.70 }, Bar { part: 0.70, least: 0.65 }],
+            Point::Unarmed => [Bar { part: 0.90, least: 0.80 }; 2],
+        }
+    }
 }
 
 /// What the detector says. Positions are samples since the detector was made, lost ones included.
@@ -119,10 +187,11 @@ struct Pressed {
 
 /// An in-band detector for one direction of one call.
 pub struct Detector {
-    bank: Bank,
+    front: Front,
+    width: Width,
     point: Point,
     look_ahead: u64,
-    /// Samples taken, of which the last 0–7 are in an unfinished block.
+    /// Samples taken, of which the last 0–7 wait for their block to be whole.
     position: u64,
     decided: u64,
     /// End of the last suspect window, while a stretch is open.
@@ -136,8 +205,14 @@ pub struct Detector {
 impl Detector {
     /// A detector that has heard nothing.
     pub fn new(point: Point) -> Self {
+        Self::with(point, Width::widest())
+    }
+
+    /// The same with the instruction set of one's choice; where the machine does not have it, without.
+    pub fn with(point: Point, width: Width) -> Self {
         Self {
-            bank: Bank::new(),
+            front: Front::new(),
+            width: width.checked(),
             point,
             look_ahead: LOOK_AHEAD,
             position: 0,
@@ -188,14 +263,37 @@ impl Detector {
     pub fn feed(&mut self, samples: &[i16], verdict: &mut impl FnMut(Verdict)) {
         let mut rest = samples;
         while !rest.is_empty() {
-            let (taken, complete) = self.bank.push(rest);
-            rest = &rest[taken..];
-            self.position += taken as u64;
-            if complete {
-                self.hop(verdict);
+            let (now, later) = rest.split_at(self.front.fits(rest.len()));
+            rest = later;
+            if self.front.completes(now.len()) {
+                let (mut row, mut work) = (Row::new(), Work::new());
+                self.front.fill(now, self.point, &mut row);
+                screen::alone(&mut row, &mut work);
+                self.take(now, &row, verdict);
+            } else {
+                self.front.wait(now);
+                self.position += now.len() as u64;
             }
         }
         self.settle();
+    }
+
+    /// Takes samples that have been screened: `row` was filled from `samples` and this detector as it is.
+    fn take(&mut self, samples: &[i16], row: &Row, verdict: &mut impl FnMut(Verdict)) {
+        let before = self.position - self.front.waiting() as u64;
+        let end = self.position + samples.len() as u64;
+        let idle = self.open.is_none() && self.candidate.is_none() && self.pressed.is_none();
+        if idle && row.hops()[0] == 0 && self.front.pass(row) {
+            self.front.finish(samples, row);
+        } else {
+            self.front.begin(row);
+            for hop in 0..row.blocks {
+                self.position = before + ((hop + 1) * BLOCK) as u64;
+                self.hop(row, hop, verdict);
+            }
+            self.front.finish(samples, row);
+        }
+        self.position = end;
     }
 
     /// Takes note of lost media. What a tone left before and after the loss is too short to see, so an armed detector
@@ -239,12 +337,17 @@ impl Detector {
         self.decided = self.decided.max(self.position.saturating_sub(behind));
     }
 
-    /// One block is complete: look at the window that ends here.
-    fn hop(&mut self, verdict: &mut impl FnMut(Verdict)) {
+    /// One block is complete: look at the window that ends here, if the screen let it through.
+    fn hop(&mut self, row: &Row, hop: usize, verdict: &mut impl FnMut(Verdict)) {
         self.settle_before_hop();
-        let look = self.bank.look(self.point, self.open.is_some());
-        if let Some(look) = look {
-            self.suspect(&look, verdict);
+        let total = row.total(hop);
+        let floor = self.front.floor(total);
+        let open = usize::from(self.open.is_some());
+        if row.hops()[open] >> hop & 1 != 0 {
+            let look = bank::look(self.width, self.front.window(hop), total, floor, self.point.bars()[open]);
+            if let Some(look) = look {
+                self.suspect(&look, hop, verdict);
+            }
         }
         if self.pressed.is_some_and(|p| self.position > p.last + SPLIT) {
             self.pressed = None;
@@ -268,7 +371,7 @@ impl Detector {
         }
     }
 
-    fn suspect(&mut self, look: &Look, verdict: &mut impl FnMut(Verdict)) {
+    fn suspect(&mut self, look: &Look, hop: usize, verdict: &mut impl FnMut(Verdict)) {
         if self.open.is_none() || self.repeat {
             self.repeat = false;
             let from = match self.point {
@@ -294,7 +397,7 @@ impl Detector {
         if self.position - candidate.from < NAMED_AFTER || self.pressed.is_some_and(|p| p.place == place) {
             return;
         }
-        let Some(named) = confirm::name(self.bank.recent(), look, self.point) else { return };
+        let Some(named) = confirm::name(self.front.recent(hop), look, self.point) else { return };
         if !named.sure && !self.seconded(named) {
             return;
         }
@@ -320,6 +423,10 @@ impl Detector {
 }
 
 #[cfg(test)]
+mod lanes_tests;
+#[cfg(test)]
 mod oracle;
+#[cfg(test)]
+mod proof;
 #[cfg(test)]
 mod tests;
