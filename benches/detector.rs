@@ -112,12 +112,9 @@ fn detector(c: &mut Criterion) {
     if let Err(why) = &other {
         eprintln!("no SpanDSP beside: {why}");
     }
-    for (name, heard) in [
-        ("speech", all(speech)),
-        ("quiet", all(quiet)),
-        ("keys", all(keys)),
-        ("conversation", all(conversation)),
-    ] {
+    for (name, heard) in
+        [("speech", all(speech)), ("quiet", all(quiet)), ("keys", all(keys)), ("conversation", all(conversation))]
+    {
         // Time per iteration is that of sixteen packets; elements per second are packets.
         let mut group = c.benchmark_group(format!("16 packets of 20 ms, {name}"));
         group.throughput(Throughput::Elements(LINES as u64));

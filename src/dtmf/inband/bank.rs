@@ -141,7 +141,11 @@ static TABLES: LazyLock<Box<Tables>> = LazyLock::new(|| {
                     t.highs[low].0[3 * half + n][high] = value.to_bits();
                     t.lows[high].0[3 * half + n][low] = value.to_bits();
                 }
-                if half == 0 { t.even[low][high] = inverse } else { t.odd[low][high] = inverse }
+                if half == 0 {
+                    t.even[low][high] = inverse
+                } else {
+                    t.odd[low][high] = inverse
+                }
                 // G's smaller eigenvalue: pᵀG⁻¹p is at most p² over it.
                 least = least.min((rr + cc) / 2.0 - ((rr - cc) / 2.0).hypot(rc));
             }
@@ -384,8 +388,6 @@ pub(super) mod inside {
     pub(in crate::dtmf::inband) fn bound(window: &[f32; WINDOW]) -> f32 {
         let t = &**TABLES;
         let all = correlate::<F<1>, 1>(t, window);
-        (largest::<16>(&all.strength[..LOW]) + largest::<16>(&all.strength[LOW..]))
-            * (2.0 / WINDOW as f32)
-            * t.overlap
+        (largest::<16>(&all.strength[..LOW]) + largest::<16>(&all.strength[LOW..])) * (2.0 / WINDOW as f32) * t.overlap
     }
 }

@@ -93,7 +93,7 @@ impl Front {
     pub(super) fn window(&self, hop: usize) -> &[f32; WINDOW] {
         const NONE: [f32; WINDOW] = [0.0; WINDOW];
         let end = self.at + (hop + 1) * BLOCK;
-        self.samples.get(end - WINDOW..end).and_then(|window| window.as_array()).unwrap_or(&NONE)
+        self.samples.get(end - WINDOW..end).and_then(|window| window.try_into().ok()).unwrap_or(&NONE)
     }
 
     /// The last [`RECENT`] samples up to the end of block `hop` of the turn, oldest first.

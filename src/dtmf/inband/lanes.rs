@@ -2,6 +2,8 @@
 //! ([`Width`]). Only additions, subtractions, multiplications, comparisons and choices, each rounded by itself: nothing is
 //! contracted or reordered, so every width gives each lane the same bits. The kernels are written once over [`Lanes`].
 #![allow(unsafe_code)]
+// Lane by lane is what these loops say.
+#![allow(clippy::needless_range_loop)]
 
 use std::ops::{Add, Mul, Sub};
 use std::sync::LazyLock;
@@ -56,7 +58,9 @@ impl Width {
 }
 
 /// `N` values and what the kernels do with them.
-pub(super) trait Lanes<const N: usize>: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> {
+pub(super) trait Lanes<const N: usize>:
+    Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self>
+{
     /// One value in every lane.
     fn all(value: f32) -> Self;
     /// From the values' bits.

@@ -48,8 +48,7 @@ fn samples(sines: [(f64, f64, f64); 2], noise_rms: f32, seed: u64) -> Vec<i16> {
     let mut noise = Noise::new(seed);
     (0..400)
         .map(|n| {
-            let tones: f64 =
-                sines.iter().map(|(hz, peak, phase)| peak * (omega(*hz) * n as f64 + phase).sin()).sum();
+            let tones: f64 = sines.iter().map(|(hz, peak, phase)| peak * (omega(*hz) * n as f64 + phase).sin()).sum();
             (tones + f64::from(noise.gaussian() * noise_rms)).clamp(-32_000.0, 32_000.0) as i16
         })
         .collect()

@@ -164,11 +164,8 @@ pub(super) fn centre_of(group: (f64, f64), each: usize, centre: usize) -> f64 {
 impl<const EACH: usize> Centre<EACH> {
     fn new(group: (f64, f64), number: usize) -> Self {
         let hz = centre_of(group, EACH, number);
-        let mut centre = Self {
-            cosine: [0.0; BLOCK / 2],
-            sine: [0.0; BLOCK / 2],
-            turns: [[[0.0; 2]; EACH]; BEFORE + MOST],
-        };
+        let mut centre =
+            Self { cosine: [0.0; BLOCK / 2], sine: [0.0; BLOCK / 2], turns: [[[0.0; 2]; EACH]; BEFORE + MOST] };
         for n in 0..BLOCK / 2 {
             let angle = omega(hz) * (n as f64 + 0.5);
             (centre.cosine[n], centre.sine[n]) = (angle.cos() as f32, angle.sin() as f32);
@@ -430,12 +427,12 @@ fn compare<V: Lanes<N>, const N: usize>(blocks: usize, bar: usize, work: &Work<N
 /// The kernel for each instruction set: one source, compiled again.
 #[allow(unsafe_code)]
 mod compiled {
-    use super::super::tiles::Plain;
-    #[cfg(target_arch = "x86_64")]
-    use super::super::tiles::{Avx2, Avx512};
     use super::super::lanes::F;
     #[cfg(target_arch = "x86_64")]
     use super::super::lanes::{F8, F16};
+    use super::super::tiles::Plain;
+    #[cfg(target_arch = "x86_64")]
+    use super::super::tiles::{Avx2, Avx512};
     use super::{Row, TABLES, Tables, Width, Work, turn};
 
     macro_rules! kernel {

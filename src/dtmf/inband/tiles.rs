@@ -108,14 +108,9 @@ mod x86 {
         }
         for k in 0..4 {
             // Quarters 0 and 2, then 1 and 3, of the first two and the last two groups of rows.
-            let even = [
-                _mm512_shuffle_i32x4::<0x88>(b[k], b[4 + k]),
-                _mm512_shuffle_i32x4::<0x88>(b[8 + k], b[12 + k]),
-            ];
-            let odd = [
-                _mm512_shuffle_i32x4::<0xdd>(b[k], b[4 + k]),
-                _mm512_shuffle_i32x4::<0xdd>(b[8 + k], b[12 + k]),
-            ];
+            let even =
+                [_mm512_shuffle_i32x4::<0x88>(b[k], b[4 + k]), _mm512_shuffle_i32x4::<0x88>(b[8 + k], b[12 + k])];
+            let odd = [_mm512_shuffle_i32x4::<0xdd>(b[k], b[4 + k]), _mm512_shuffle_i32x4::<0xdd>(b[8 + k], b[12 + k])];
             let columns = [
                 _mm512_shuffle_i32x4::<0x88>(even[0], even[1]),
                 _mm512_shuffle_i32x4::<0x88>(odd[0], odd[1]),

@@ -111,13 +111,7 @@ impl Together {
 
     /// Gives `detector` back what it put in, `samples` being the same as then, and tells what they decide. A turn that was
     /// not run, or a detector that has heard something else meanwhile, costs nothing but the time: it hears them alone.
-    pub fn leave(
-        &self,
-        place: Place,
-        detector: &mut Detector,
-        samples: &[i16],
-        verdict: &mut impl FnMut(Verdict),
-    ) {
+    pub fn leave(&self, place: Place, detector: &mut Detector, samples: &[i16], verdict: &mut impl FnMut(Verdict)) {
         match self.rows[..self.count].get(place.row) {
             Some(row) if self.run && (place.position, place.point) == (detector.position, detector.point) => {
                 detector.take(samples, row, verdict);
