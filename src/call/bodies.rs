@@ -1,10 +1,12 @@
-//! Session descriptions in and out of SIP bodies, and what was agreed turned into the media room's words. Nothing else
-//! of a body is read, and no body is ever passed on.
+//! Session descriptions in and out of SIP bodies, alone or as one part of several (RFC 5621), and what was agreed turned
+//! into the media room's words. Nothing else of a body is read, and no body is ever passed on.
 
 use super::refused::Refused;
 use crate::media::{AudioFormat, EventFormat, LegMedia, ReceiveFormats, Security, SendFormats, SrtpKeys};
 use crate::sdp::{Event, Media, Refusal, Session};
+use crate::sip::msg::header::ContentType;
 use crate::sip::msg::{HeaderName, Headers};
+use crate::sip::multipart;
 
 /// The body type we read and write.
 pub(super) const SDP: &str = "application/sdp";
@@ -14,13 +16,41 @@ pub(super) fn read(headers: &Headers, body: &[u8]) -> Result<Option<Session>, Re
     if body.is_empty() {
         return Ok(None);
     }
-    let kind = headers.get(HeaderName::ContentType).and_then(|v| crate::sip::msg::header::ContentType::parse(v).ok());
+    let kind = headers.get(HeaderName::ContentType).and_then(|v| ContentType::parse(v).ok());
     let encoding = headers.text(HeaderName::ContentEncoding).unwrap_or("identity");
-    if !kind.is_some_and(|kind| kind.is("application", "sdp")) || !encoding.eq_ignore_ascii_case("identity") {
+    let Some(kind) = kind.filter(|_| encoding.eq_ignore_ascii_case("identity")) else {
         return Err(Refused::body_type(SDP));
-    }
+    };
+    let body = if kind.kind.eq_ignore_ascii_case("multipart") {
+        match part(&kind, body)? {
+            Some(body) => body,
+            None => return Ok(None),
+        }
+    } else if is_sdp(&kind) {
+        body
+    } else {
+        return Err(Refused::body_type(SDP));
+    };
     let session = Session::parse(body).map_err(|error| Refused::from(Refusal::from(error)))?;
     Ok(Some(session))
+}
+
+fn is_sdp(kind: &ContentType<'_>) -> bool {
+    kind.is("application", "sdp")
+}
+
+/// The session description among the parts of a body. Parts of other kinds (ISUP, locations) are passed over, unless the
+/// sender demands that they are understood.
+fn part<'a>(kind: &ContentType<'a>, body: &'a [u8]) -> Result<Option<&'a [u8]>, Refused> {
+    let parts = multipart::parts(kind, body).map_err(|_| Refused::because(400, "Malformed Multipart Body"))?;
+    if parts.iter().any(|part| !is_sdp(&part.kind) && part.is_required()) {
+        return Err(Refused::body_type(SDP));
+    }
+    match parts.iter().find(|part| is_sdp(&part.kind)) {
+        Some(part) if part.is_plain() => Ok(Some(part.content)),
+        Some(_) => Err(Refused::body_type(SDP)),
+        None => Ok(None),
+    }
 }
 
 /// What was agreed on a leg, as the media room takes it.

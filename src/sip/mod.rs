@@ -9,6 +9,7 @@
 pub mod dialog;
 pub mod endpoint;
 pub mod msg;
+pub mod multipart;
 pub mod reliable;
 pub mod session_timer;
 pub mod txn;
