@@ -4,6 +4,7 @@
 pub mod attack;
 pub mod coding;
 pub mod companding;
+pub mod fuzz;
 pub mod heard;
 pub mod keying;
 pub mod keys;
