@@ -1,5 +1,5 @@
-//! What a packet costs in the media worker, kernel left out: relayed, listened to, guarded. One iteration is one packet
-//! in and what it makes leave.
+//! What a packet costs in the media worker, kernel left out: relayed, listened to, guarded, encrypted. One iteration is
+//! one packet in and what it makes leave; of `srtp` one packet of 172 bytes sealed or opened.
 #![allow(clippy::disallowed_methods)]
 
 use std::hint::black_box;
@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tonewall::base::ids::{Leg, SessionId};
-use tonewall::config::{Codec, MaskKind, Network};
+use tonewall::base::key::MediaKey;
+use tonewall::config::{Codec, MaskKind, Network, SrtpSuite};
 use tonewall::guard::Masked;
 use tonewall::media::{
     AudioFormat, Command, Egress, Event, Guard, LegMedia, MaskedBlock, ReceiveFormats, SendFormats, Tap, Worker,
 };
+use tonewall::srtp::{MAX_GROWTH, Receiver, Sender};
 use tonewall::testkit::companding::ulaw_encode;
 use tonewall::testkit::speech::Talker;
 
@@ -132,5 +134,46 @@ fn media(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, media);
+fn srtp(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("srtp 172 bytes");
+    group.throughput(Throughput::Elements(1));
+    for suite in SrtpSuite::ALL {
+        let key = MediaKey::new(&vec![7; suite.key_len() + suite.salt_len()]).expect("a key");
+        let mut packet = [0x55; 172];
+        packet[..2].copy_from_slice(&[0x80, 0]);
+        let mut room = [0; 172 + MAX_GROWTH];
+        let mut number = 0u16;
+        let mut sender = Sender::new(suite, &key).expect("keys");
+        group.bench_function(format!("seal {}", suite.name()), |b| {
+            b.iter(|| {
+                number = number.wrapping_add(1);
+                packet[2..4].copy_from_slice(&number.to_be_bytes());
+                black_box(sender.seal_rtp(&packet, &mut room).expect("sealed").len())
+            });
+        });
+        // One cycle of sealed packets, opened in order again and again by a receiver that is new to each cycle.
+        let mut sender = Sender::new(suite, &key).expect("keys");
+        let sealed: Vec<Vec<u8>> = (0..8_192u16)
+            .map(|number| {
+                packet[2..4].copy_from_slice(&number.to_be_bytes());
+                sender.seal_rtp(&packet, &mut room).expect("sealed").to_vec()
+            })
+            .collect();
+        let (mut receiver, mut at) = (Receiver::new(suite, &key).expect("keys"), 0);
+        group.bench_function(format!("open {}", suite.name()), |b| {
+            b.iter(|| {
+                if at == sealed.len() {
+                    (receiver, at) = (Receiver::new(suite, &key).expect("keys"), 0);
+                }
+                let room = &mut room[..sealed[at].len()];
+                room.copy_from_slice(&sealed[at]);
+                at += 1;
+                black_box(receiver.open_rtp(room).expect("opened"))
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, media, srtp);
 criterion_main!(benches);

@@ -4,6 +4,8 @@
 #![allow(clippy::disallowed_methods)] // Tests may wait and open sockets.
 
 mod common;
+#[path = "baresip/srtp.rs"]
+mod srtp;
 
 use std::f64::consts::TAU;
 use std::fs::File;
@@ -35,6 +37,11 @@ struct Baresip {
 
 impl Baresip {
     fn start(port: u16, says_hz: f64, answers: bool) -> Baresip {
+        Self::start_with(port, says_hz, answers, "")
+    }
+
+    /// With a media encryption of baresip's, of the module of that name.
+    fn start_with(port: u16, says_hz: f64, answers: bool, encryption: &str) -> Baresip {
         let dir = tempfile::tempdir().expect("a directory");
         let control = free_port();
         let at = dir.path();
@@ -44,15 +51,21 @@ impl Baresip {
             "sip_listen 127.0.0.1:{port}\nnet_interface 127.0.0.1\naudio_source aufile,{says}\n\
              audio_player aubridge,nil\naudio_alert aubridge,nil\nausrc_srate 8000\nauplay_srate 8000\n\
              rtp_ports 32100-32700\nmodule_path {MODULES}\nmodule uuid.so\nmodule g711.so\nmodule sndfile.so\n\
-             module aubridge.so\nmodule aufile.so\nmodule_tmp account.so\nmodule_app menu.so\nmodule ctrl_tcp.so\n\
+             {module}module aubridge.so\nmodule aufile.so\nmodule_tmp account.so\nmodule_app menu.so\nmodule ctrl_tcp.so\n\
              ctrl_tcp_listen 127.0.0.1:{control}\nsnd_path {heard}\n",
+            module = match encryption {
+                "" => "",
+                "dtls_srtp" => "module dtls_srtp.so\n",
+                _ => "module srtp.so\n",
+            },
             says = at.join("says.wav").display(),
             heard = at.join("heard").display()
         );
         std::fs::write(at.join("config"), config).expect("the configuration");
         let answer = if answers { "auto" } else { "manual" };
         let account = format!(
-            "<sip:phone@127.0.0.1:{port}>;regint=0;answermode={answer};audio_codecs=pcmu/8000/1;dtmfmode=rtpevent\n"
+            "<sip:phone@127.0.0.1:{port}>;regint=0;answermode={answer};audio_codecs=pcmu/8000/1;dtmfmode=rtpevent{encryption}\n",
+            encryption = if encryption.is_empty() { String::new() } else { format!(";mediaenc={encryption}") }
         );
         std::fs::write(at.join("accounts"), account).expect("the account");
         std::fs::write(at.join("contacts"), "").expect("the contacts");
@@ -186,12 +199,16 @@ fn runtime() -> tokio::runtime::Runtime {
 
 /// A testkit customer calls baresip; gives what baresip heard and its log.
 fn as_agent(guard: &'static str) -> (Vec<i16>, String) {
-    let agent = Baresip::start(port(), 600.0, true);
+    as_agent_of(Baresip::start(port(), 600.0, true), guard, Default::default())
+}
+
+/// The same with further lines of the trunks.
+fn as_agent_of(agent: Baresip, guard: &'static str, trunks: [String; 2]) -> (Vec<i16>, String) {
     let runtime = runtime();
     let (caller_heard, _node) = runtime.block_on(async {
         let carrier = Exchange::open(IpAddr::from(Ipv4Addr::LOCALHOST), 0, None, 3).await.expect("a carrier port");
         let pbx = std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, agent.port));
-        let plan = Plan { carrier: carrier.address(), pbx, guard, ..Plan::new() };
+        let plan = Plan { carrier: carrier.address(), pbx, guard, trunks, ..Plan::new() };
         let node = tokio::task::block_in_place(|| Running::start(&plan));
         let caller = carrier.phone(Profile::new("+15550100").only(tonewall::config::Codec::Pcmu)).expect("RTP ports");
         caller.with(|a, now| {
@@ -241,17 +258,20 @@ fn a_guarded_baresip_agent_hears_the_caller_and_gets_no_key() {
 
 #[test]
 fn a_baresip_caller_is_heard_and_its_keys_are_masked() {
-    if !ready("baresip_caller") {
-        return;
+    if ready("baresip_caller") {
+        as_caller_of(Baresip::start(port(), 440.0, false), Default::default());
     }
-    let caller = Baresip::start(port(), 440.0, false);
+}
+
+/// baresip calls a testkit agent behind a guarded trunk; its log.
+fn as_caller_of(caller: Baresip, trunks: [String; 2]) -> String {
     let runtime = runtime();
     let (heard, events, _node) = runtime.block_on(async {
         let answering = Profile::new("5551000").answering(Answer::After(100));
         let mut pbx =
             Exchange::open(IpAddr::from(Ipv4Addr::LOCALHOST), 0, Some(answering), 4).await.expect("a PBX port");
         let carrier = std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, caller.port));
-        let plan = Plan { carrier, pbx: pbx.address(), guard: "always", ..Plan::new() };
+        let plan = Plan { carrier, pbx: pbx.address(), guard: "always", trunks, ..Plan::new() };
         let node = tokio::task::block_in_place(|| Running::start(&plan));
         tokio::task::block_in_place(|| caller.command("dial", &format!("sip:5551000@{}", node.carrier_side)));
         let agent = pbx.ringing(PATIENCE).await.unwrap_or_else(|| panic!("no call arrives: {}", caller.log()));
@@ -270,6 +290,8 @@ fn a_baresip_caller_is_heard_and_its_keys_are_masked() {
     });
     assert!(sounds(&heard, 440.0), "the agent hears baresip");
     assert!(events.is_empty(), "{} events reached the agent", events.len());
-    assert!(caller.log().matches("send DTMF digit: ").count() == 6, "{}", caller.log());
+    let log = caller.log();
+    assert!(log.matches("send DTMF digit: ").count() == 6, "{log}");
     assert!(sounds(&caller.heard(), 600.0), "baresip hears the agent");
+    log
 }

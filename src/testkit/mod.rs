@@ -10,6 +10,7 @@ pub mod keying;
 pub mod keys;
 pub mod lab;
 pub mod leak;
+pub mod libre;
 pub mod net;
 pub mod pcap;
 pub mod rtp_peer;

@@ -4,6 +4,7 @@
 
 #![allow(clippy::print_stdout)]
 
+mod addresses;
 mod auto;
 mod changes;
 mod digits;

@@ -65,6 +65,8 @@ pub struct Plan {
     pub prefix: &'static str,
     pub ports: u16,
     pub control: bool,
+    /// Further lines of the carrier's and the PBX's trunk.
+    pub trunks: [String; 2],
 }
 
 impl Plan {
@@ -80,6 +82,7 @@ impl Plan {
             prefix: "",
             ports: 400,
             control: false,
+            trunks: [String::new(), String::new()],
         }
     }
 }
@@ -218,6 +221,7 @@ media = ["{}"]
 guard = "{guard}"
 mask = "{mask}"
 recording = "{recording}"
+{}
 
 [[trunk]]
 name = "pbx"
@@ -226,6 +230,7 @@ listener = "pbx-side"
 remotes = ["{}"]
 sources = ["127.0.0.1/32"]
 media = ["127.0.0.1/32"]
+{}
 
 [[route]]
 from = "carrier"
@@ -245,7 +250,9 @@ file = "{}"
 "#,
         plan.carrier,
         plan.carrier_media,
+        plan.trunks[0],
         plan.pbx,
+        plan.trunks[1],
         dir.join("recordings").display(),
         dir.join("kek.hex").display()
     );
