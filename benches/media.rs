@@ -72,7 +72,7 @@ impl Bench {
                     send: true,
                     receive: true,
                     rx: ReceiveFormats { audio: [pcmu].into_iter().collect(), ..Default::default() },
-                    tx: SendFormats { audio: [pcmu].into_iter().collect(), event: None, ptime_ms: 20 },
+                    tx: SendFormats { audio: [pcmu].into_iter().collect(), ptime_ms: 20, ..Default::default() },
                     ..LegMedia::idle()
                 };
                 worker.handle_command(now, Command::SetLeg { session, leg, media }, &mut out);

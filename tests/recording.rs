@@ -51,7 +51,7 @@ fn leg_media(leg: Leg) -> LegMedia {
         send: true,
         receive: true,
         rx: ReceiveFormats { audio: [audio].into_iter().collect(), ..ReceiveFormats::default() },
-        tx: SendFormats { audio: [audio].into_iter().collect(), event: None, ptime_ms: 20 },
+        tx: SendFormats { audio: [audio].into_iter().collect(), ptime_ms: 20, ..Default::default() },
         ..LegMedia::idle()
     }
 }

@@ -68,11 +68,14 @@ pub(super) fn leg_media(media: &Media) -> LegMedia {
             audio: audio(&media.rx.audio),
             events: media.rx.events.iter().map(event).collect(),
             red: media.rx.red,
+            comfort_noise: None,
         },
         tx: SendFormats {
             audio: audio(&media.tx.audio),
             event: media.tx.event.as_ref().map(event),
             ptime_ms: media.tx.ptime_ms,
+            opus_bitrate: media.tx.opus_bitrate,
+            comfort_noise: None,
         },
         security: media.srtp.as_ref().map_or(Security::Plain, |srtp| {
             let (rx, tx) = (srtp.rx.clone(), srtp.tx.clone());

@@ -208,6 +208,27 @@ pub enum Codec {
     /// G.711 A-law, static payload type 8 (RFC 3551).
     #[serde(rename = "PCMA")]
     Pcma,
+    /// G.722 at 64 kbit/s, static payload type 9 with an RTP clock of 8 kHz though its audio is 16 kHz (RFC 3551).
+    #[serde(rename = "G722")]
+    G722,
+    /// Opus (RFC 7587), always a dynamic payload type, RTP clock 48 kHz.
+    #[serde(rename = "opus")]
+    Opus,
+}
+
+impl Codec {
+    /// RTP clock rate in Hz.
+    pub const fn clock_rate(self) -> u32 {
+        match self {
+            Codec::Pcmu | Codec::Pcma | Codec::G722 => 8_000,
+            Codec::Opus => 48_000,
+        }
+    }
+
+    /// Whether it carries 16 kHz audio, and keeps state from packet to packet.
+    pub const fn is_wide(self) -> bool {
+        matches!(self, Codec::G722 | Codec::Opus)
+    }
 }
 
 /// How digits travel on a trunk besides in-band tones. All detectors run whatever stands here.

@@ -50,6 +50,8 @@ struct Shadow {
 /// The delay line of one direction.
 pub(super) struct Line {
     samples: [i16; RING],
+    /// What wide audio has above each sample ([`crate::dsp::halfband`]); there once any has come.
+    high: Option<Box<[[i16; 2]; RING]>>,
     states: [u8; RING],
     /// The next sample to give out.
     play: u64,
@@ -71,6 +73,7 @@ impl Line {
     pub(super) fn new() -> Self {
         Self {
             samples: [0; RING],
+            high: None,
             states: [0; RING],
             play: 0,
             fed: 0,
@@ -114,6 +117,11 @@ impl Line {
         self.play
     }
 
+    /// The sample after the newest laid or lost.
+    pub(super) fn edge(&self) -> u64 {
+        self.edge
+    }
+
     /// Gives out nothing before `position`; may lie before what was heard (that part then is not there).
     pub(super) fn set_play(&mut self, position: u64) {
         if position > self.play {
@@ -130,13 +138,21 @@ impl Line {
         }
     }
 
-    /// Lays samples. What the detector has passed, what is there already, and what lies too far ahead is left.
-    pub(super) fn lay(&mut self, position: u64, samples: impl Iterator<Item = i16>) {
+    /// Makes room for wide audio.
+    pub(super) fn widen(&mut self) {
+        self.high.get_or_insert_with(|| Box::new([[0; 2]; RING]));
+    }
+
+    /// Lays samples, with what is above them where the audio is wide. What the detector has passed, what is there already, and what lies too far ahead is left.
+    pub(super) fn lay(&mut self, position: u64, samples: &[i16], high: &[[i16; 2]]) {
         let limit = self.play + RING as u64;
-        for (at, sample) in (position..limit).zip(samples) {
+        for (n, (at, sample)) in (position..limit).zip(samples).enumerate() {
             let slot = at as usize % RING;
             if at >= self.fed.max(self.play) && self.states[slot] & PRESENT == 0 {
-                self.samples[slot] = sample;
+                self.samples[slot] = *sample;
+                if let Some(above) = &mut self.high {
+                    above[slot] = high.get(n).copied().unwrap_or_default();
+                }
                 self.states[slot] |= PRESENT;
                 self.edge = self.edge.max(at + 1);
             }
@@ -151,6 +167,9 @@ impl Line {
         {
             let slot = at as usize % RING;
             self.samples[slot] = *sample;
+            if let Some(above) = &mut self.high {
+                above[slot] = [0; 2];
+            }
             self.states[slot] |= PRESENT;
         }
     }
@@ -213,10 +232,10 @@ impl Line {
         self.states[at as usize % RING]
     }
 
-    /// Takes out the next samples with what is known of each.
-    pub(super) fn take(&mut self, out: &mut [i16], known: &mut [Known]) {
+    /// Takes out the next samples with what is known of each, and what is above those that are clean.
+    pub(super) fn take(&mut self, out: &mut [i16], high: &mut [[i16; 2]], known: &mut [Known]) {
         let decided = self.shift + self.detector.decided();
-        for (sample, knows) in out.iter_mut().zip(known) {
+        for ((sample, above), knows) in out.iter_mut().zip(high).zip(known) {
             let slot = self.play as usize % RING;
             let state = std::mem::take(&mut self.states[slot]);
             let suspect = self.open.is_some_and(|from| self.play >= from);
@@ -228,7 +247,8 @@ impl Line {
             } else {
                 Known::Clean
             };
-            *sample = if *knows == Known::Clean { self.samples[slot] } else { 0 };
+            let kept = self.high.as_mut().map(|high| std::mem::take(&mut high[slot])).unwrap_or_default();
+            (*sample, *above) = if *knows == Known::Clean { (self.samples[slot], kept) } else { (0, [0; 2]) };
             self.samples[slot] = 0;
             self.play += 1;
         }

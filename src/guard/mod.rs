@@ -3,6 +3,7 @@
 
 pub mod classify;
 mod clock;
+mod coder;
 pub mod holds;
 mod keyer;
 mod line;

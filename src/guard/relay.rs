@@ -19,6 +19,10 @@ pub struct Arrival {
     pub number: u64,
     /// Its RTP timestamp.
     pub timestamp: u32,
+    /// The timestamp in samples at 8 kHz, whatever the codec's clock; continuous within a generation.
+    pub at: u32,
+    /// Whether `at` counts with the audio's clock: always for audio, for events where both clocks are one.
+    pub in_step: bool,
     /// Its marker bit.
     pub marker: bool,
 }
@@ -65,7 +69,7 @@ impl Relay {
                 generation: arrival.generation,
                 first: arrival.number,
                 shift: stream.next_sequence().wrapping_sub(arrival.number),
-                time: stream.resume_at(now).wrapping_sub(arrival.timestamp),
+                time: stream.resume_at(now).wrapping_sub(arrival.at),
                 left_out: None,
                 newest: arrival.number,
             });
@@ -81,7 +85,7 @@ impl Relay {
         };
         // A receiver may settle anew where our stream has a new source.
         let marker = arrival.marker || (begins && stream.last_sent().is_some());
-        let timestamp = arrival.timestamp.wrapping_add(map.time);
+        let timestamp = arrival.at.wrapping_add(map.time);
         Some(Place { sequence: arrival.number.wrapping_add(shift), timestamp, marker })
     }
 
@@ -95,14 +99,21 @@ impl Relay {
         }
     }
 
+    /// Takes note that a packet of ours was put in after the newest of theirs.
+    pub(super) fn put_in(&mut self) {
+        if let Some(map) = &mut self.map {
+            map.shift = map.shift.wrapping_add(1);
+        }
+    }
+
     /// Whether packets of this source have a place already.
     pub(super) fn knows(&self, arrival: &Arrival) -> bool {
         !self.begins(arrival)
     }
 
-    /// Our timestamp for theirs, when the map is known.
+    /// Our time for theirs, when the map is known.
     pub(super) fn time_of(&self, arrival: &Arrival) -> Option<u32> {
         let map = self.map.filter(|map| map.generation == arrival.generation)?;
-        Some(arrival.timestamp.wrapping_add(map.time))
+        Some(arrival.at.wrapping_add(map.time))
     }
 }

@@ -9,7 +9,7 @@ use rand::RngExt;
 use super::masked::Masked;
 use crate::base::Random;
 use crate::config::Codec;
-use crate::dsp::PER_MS;
+use crate::dsp::{PER_MS, RATE, opus};
 use crate::rtp::{HEADER_LEN, Header, MAX_DATAGRAM};
 
 /// The most payload bytes one packet carries.
@@ -24,6 +24,8 @@ pub struct Sink {
     pub event: Option<(u8, u32)>,
     /// Packet time of what we generate, in ms.
     pub ptime_ms: u8,
+    /// The most bit/s of Opus the leg takes; 0: it did not say.
+    pub opus_bitrate: u32,
     /// Whether anything may be sent now.
     pub open: bool,
 }
@@ -31,12 +33,16 @@ pub struct Sink {
 impl Sink {
     /// A leg that takes nothing yet.
     pub fn closed() -> Self {
-        Self { audio: ArrayVec::new(), event: None, ptime_ms: 20, open: false }
+        Self { audio: ArrayVec::new(), event: None, ptime_ms: 20, opus_bitrate: 0, open: false }
     }
 
     /// Samples in one packet that we generate.
     pub fn frame(&self) -> usize {
-        usize::from(self.ptime_ms.clamp(10, 60)) * PER_MS
+        let wished = usize::from(self.ptime_ms.clamp(10, 60)) * PER_MS;
+        if self.payload_type(Codec::Opus).is_none() {
+            return wished;
+        }
+        opus::FRAMES.into_iter().find(|frame| *frame <= wished).unwrap_or(wished)
     }
 
     /// The payload type of `codec` on this leg.
@@ -49,10 +55,12 @@ impl Sink {
 pub struct Sent<'a> {
     /// The whole datagram.
     pub packet: Masked<&'a [u8]>,
-    /// Its RTP timestamp.
+    /// Its time in the stream, in samples at 8 kHz.
     pub timestamp: u32,
     /// The codec of its payload; `None` for an event packet.
     pub codec: Option<Codec>,
+    /// What it sounds like at 8 kHz, where the payload alone does not tell (a codec with state).
+    pub sound: &'a [i16],
 }
 
 impl<'a> Sent<'a> {
@@ -70,9 +78,14 @@ pub(super) struct Place {
     pub marker: bool,
 }
 
-/// Our stream toward one leg.
+/// Our stream toward one leg. Inside, time is counted in samples at 8 kHz; only what is written counts by the codec's own
+/// clock. Each clock rate has its own SSRC (RFC 7160).
 pub struct Stream {
     ssrc: u32,
+    /// The SSRC of the clock rate that is not in use.
+    other_ssrc: u32,
+    /// Ticks of the codec's clock per sample at 8 kHz: 1, or 6 with Opus.
+    ticks: u32,
     /// The number after the highest sent; its low 16 bits go on the wire.
     next: u64,
     /// The timestamp after the newest sample sent.
@@ -89,6 +102,8 @@ impl Stream {
     pub fn new(random: &mut Random) -> Self {
         Self {
             ssrc: random.random(),
+            other_ssrc: random.random(),
+            ticks: 1,
             // Away from a wrap at once, so that reordering at the start cannot pass below zero, and far before the next one
             // (RFC 3711 section 3.3.1), so that who joins late still guesses the rollover counter.
             next: 0x1_0000 + u64::from(random.random::<u16>() >> 1),
@@ -113,7 +128,17 @@ impl Stream {
     /// The RTP timestamp that stands for `now`; `None` before anything was sent.
     pub fn clock(&self, now: Instant) -> Option<u32> {
         let (last, _) = self.last?;
-        Some(self.edge.wrapping_add(samples_in(now.saturating_duration_since(last))))
+        let edge = self.edge.wrapping_add(samples_in(now.saturating_duration_since(last)));
+        Some(edge.wrapping_mul(self.ticks))
+    }
+
+    /// Counts by the clock of `codec` from now on.
+    fn set_clock(&mut self, codec: Codec) {
+        let ticks = (codec.clock_rate() / RATE).max(1);
+        if ticks != self.ticks {
+            std::mem::swap(&mut self.ssrc, &mut self.other_ssrc);
+            (self.ticks, self.packets, self.octets) = (ticks, 0, 0);
+        }
     }
 
     pub(super) fn next_sequence(&self) -> u64 {
@@ -145,7 +170,8 @@ impl Stream {
         }
     }
 
-    /// Puts one packet together and hands it out. `samples` is how far the payload reaches in media time.
+    /// Puts one packet together and hands it out; without payload there is none. `samples` is how far the payload reaches
+    /// in media time, `sound` what it sounds like where its bytes do not tell.
     #[allow(clippy::too_many_arguments)]
     pub(super) fn send(
         &mut self,
@@ -154,19 +180,26 @@ impl Stream {
         payload_type: u8,
         codec: Option<Codec>,
         samples: u32,
+        sound: &[i16],
         fill: impl FnOnce(&mut [u8]) -> usize,
         out: &mut impl FnMut(Sent<'_>),
     ) {
+        if let Some(codec) = codec {
+            self.set_clock(codec);
+        }
         let Some((header, room)) = self.bytes.split_first_chunk_mut::<HEADER_LEN>() else { return };
         let header_of = Header {
             marker: place.marker,
             payload_type,
             sequence: place.sequence as u16,
-            timestamp: place.timestamp,
+            timestamp: place.timestamp.wrapping_mul(self.ticks),
             ssrc: self.ssrc,
         };
         header_of.write(header);
         let length = fill(room).min(MAX_PAYLOAD);
+        if length == 0 {
+            return;
+        }
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(length as u32);
         if place.sequence >= self.next {
@@ -179,7 +212,7 @@ impl Stream {
             self.last = Some((now, samples.min(progress.unsigned_abs())));
         }
         let packet = Masked::new(&self.bytes[..HEADER_LEN + length]);
-        out(Sent { packet, timestamp: place.timestamp, codec });
+        out(Sent { packet, timestamp: place.timestamp, codec, sound });
     }
 }
 

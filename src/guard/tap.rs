@@ -194,14 +194,17 @@ impl Running {
         });
         let at = laid.unwrap_or(here);
         side.anchor = Some((sent.timestamp, at));
-        let decode = match codec {
-            Codec::Pcmu => g711::ulaw_decode,
-            Codec::Pcma => g711::alaw_decode,
-        };
-        for (place, byte) in (at..oldest + RING as u64).zip(sent.payload()) {
-            if place >= oldest {
-                side.ring[place as usize % RING] = decode(*byte);
+        let mut lay = |sounds: &mut dyn Iterator<Item = i16>| {
+            for (place, sample) in (at..oldest + RING as u64).zip(sounds) {
+                if place >= oldest {
+                    side.ring[place as usize % RING] = sample;
+                }
             }
+        };
+        match codec {
+            Codec::Pcmu => lay(&mut sent.payload().iter().map(|byte| g711::ulaw_decode(*byte))),
+            Codec::Pcma => lay(&mut sent.payload().iter().map(|byte| g711::alaw_decode(*byte))),
+            Codec::G722 | Codec::Opus => lay(&mut sent.sound.iter().copied()),
         }
     }
 }

@@ -79,7 +79,7 @@ impl Timeline {
         let epoch = *self.epoch.get_or_insert(now);
         let clock = i64::from(samples_in(now.saturating_duration_since(epoch)));
         let known = self.map.filter(|map| map.generation == arrival.generation).and_then(|map| {
-            let ahead = i64::from(arrival.timestamp.wrapping_sub(map.timestamp) as i32);
+            let ahead = i64::from(arrival.at.wrapping_sub(map.timestamp) as i32);
             map.position.checked_add_signed(ahead)
         });
         let transit_of = |position: u64| clock - (position + length).wrapping_sub(ORIGIN) as i64;
@@ -95,7 +95,7 @@ impl Timeline {
             let due = clock - steady.unwrap_or(clock) - length as i64;
             if steady.is_some() { ORIGIN.saturating_add_signed(due).max(self.edge) } else { self.edge }
         });
-        self.map = Some(Map { generation: arrival.generation, timestamp: arrival.timestamp, position });
+        self.map = Some(Map { generation: arrival.generation, timestamp: arrival.at, position });
         if position + length > self.edge {
             self.edge = position + length;
             self.length = length.max(1);
@@ -153,7 +153,7 @@ impl Timeline {
         ORIGIN.saturating_add_signed(clock - least)
     }
 
-    /// Where an event that began at `timestamp` lies, if its clock is the audio's.
+    /// Where what began at `timestamp`, in samples at 8 kHz, lies, if its clock is the audio's.
     pub(super) fn position_of(&self, generation: u32, timestamp: u32) -> Option<u64> {
         let map = self.map.filter(|map| map.generation == generation)?;
         map.position.checked_add_signed(i64::from(timestamp.wrapping_sub(map.timestamp) as i32))
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     fn packet(generation: u32, timestamp: u32) -> Arrival {
-        Arrival { generation, number: 0, timestamp, marker: false }
+        Arrival { generation, number: 0, timestamp, at: timestamp, in_step: true, marker: false }
     }
 
     #[test]

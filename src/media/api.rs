@@ -42,6 +42,8 @@ pub struct ReceiveFormats {
     pub events: SmallVec<[EventFormat; 2]>,
     /// RFC 2198 redundancy payload type.
     pub red: Option<u8>,
+    /// Comfort noise (RFC 3389) payload type; 13 is known without being declared.
+    pub comfort_noise: Option<u8>,
 }
 
 /// What we send to a leg's peer, by the payload types it declared.
@@ -53,6 +55,10 @@ pub struct SendFormats {
     pub event: Option<EventFormat>,
     /// Packet time of what we generate, in ms (10–60).
     pub ptime_ms: u8,
+    /// The most bit/s of Opus the peer takes; 0: it did not say.
+    pub opus_bitrate: u32,
+    /// Comfort noise (RFC 3389), if the peer takes it.
+    pub comfort_noise: Option<u8>,
 }
 
 /// How a leg's media is protected on the wire.

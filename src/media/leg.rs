@@ -10,6 +10,7 @@ use rand::RngExt;
 use super::api::{LegMedia, LegStats};
 use super::latch::Latch;
 use super::secure::Secure;
+use super::ticks::Ticks;
 use crate::base::Random;
 use crate::config::{Codec, Network};
 use crate::guard::{Arrival, Masked, Sink, Stream, report};
@@ -70,6 +71,7 @@ pub(super) struct LegSide {
     last_arrival: Option<Instant>,
     probation: Box<Probation>,
     on_probation: bool,
+    ticks: Ticks,
     pub(super) stats: LegStats,
     /// Losses of sources that are gone.
     lost_before: u64,
@@ -94,6 +96,7 @@ impl LegSide {
             last_arrival: None,
             probation: Box::new(Probation { ssrc: 0, sequence: 0, length: 0, bytes: [0; MAX_DATAGRAM] }),
             on_probation: false,
+            ticks: Ticks::new(),
             stats: LegStats::default(),
             lost_before: 0,
             cname,
@@ -137,6 +140,7 @@ impl LegSide {
             audio: tx.audio.iter().take(4).map(|f| (f.codec, f.payload_type)).collect(),
             event: tx.event.map(|f| (f.payload_type, f.clock_rate)),
             ptime_ms: tx.ptime_ms,
+            opus_bitrate: tx.opus_bitrate,
             open: self.media.send && self.rtp_to().is_some() && !tx.audio.is_empty(),
         }
     }
@@ -191,6 +195,7 @@ impl LegSide {
                 Verdict::Take(number) => number,
                 Verdict::Restarted(number) => {
                     self.generation += 1;
+                    self.ticks.restart();
                     number
                 }
                 Verdict::Duplicate | Verdict::Jump => return Accepted::No,
@@ -207,12 +212,8 @@ impl LegSide {
             let first = kept.sequence;
             let number = self.begin(ssrc, first);
             let Ok(earlier) = View::parse(&self.probation.bytes[..self.probation.length]) else { return Accepted::No };
-            let earlier = Arrival {
-                generation: self.generation,
-                number,
-                timestamp: earlier.timestamp(),
-                marker: earlier.marker(),
-            };
+            let (kind, timestamp, marker) = (self.kind(earlier.payload_type()), earlier.timestamp(), earlier.marker());
+            let earlier = self.arrival(kind, number, timestamp, marker);
             self.stats.received += 1;
             if let Some(source) = &mut self.source {
                 source.handle(sequence);
@@ -235,6 +236,7 @@ impl LegSide {
         self.lost_before += self.source.as_ref().map_or(0, Source::lost);
         let (source, number) = Source::new(ssrc, sequence);
         self.source = Some(source);
+        self.ticks.restart();
         self.generation += 1;
         self.on_probation = false;
         number
@@ -243,11 +245,33 @@ impl LegSide {
     fn took(&mut self, now: Instant, view: &View<'_>, number: u64) -> Arrival {
         self.last_arrival = Some(now);
         self.stats.received += 1;
-        let audio = matches!(self.kind(view.payload_type()), Kind::Audio(_));
-        if let Some(source) = self.source.as_mut().filter(|_| audio) {
-            source.arrived(now, view.timestamp(), 8_000);
+        let kind = self.kind(view.payload_type());
+        if let (Some(source), Kind::Audio(codec)) = (&mut self.source, kind) {
+            source.arrived(now, view.timestamp(), codec.clock_rate());
         }
-        Arrival { generation: self.generation, number, timestamp: view.timestamp(), marker: view.marker() }
+        self.arrival(kind, number, view.timestamp(), view.marker())
+    }
+
+    fn arrival(&mut self, kind: Kind, number: u64, timestamp: u32, marker: bool) -> Arrival {
+        let (at, in_step) = match kind {
+            Kind::Audio(codec) => {
+                if self.ticks.set_clock(codec.clock_rate()) {
+                    // To all that count samples it is another source.
+                    self.generation += 1;
+                }
+                (self.ticks.take(timestamp), true)
+            }
+            Kind::Event(clock) if !self.ticks.is_in_step(clock) => (timestamp, false),
+            Kind::Event(_) | Kind::Redundant | Kind::Unknown => (self.ticks.at(timestamp), true),
+        };
+        Arrival { generation: self.generation, number, timestamp, at, in_step, marker }
+    }
+
+    /// The place of a block of `kind` within a redundant packet that arrived at `arrival`.
+    pub(super) fn block(&self, kind: Kind, timestamp: u32, arrival: &Arrival) -> Arrival {
+        let in_step = !matches!(kind, Kind::Event(clock) if !self.ticks.is_in_step(clock));
+        let at = if in_step { self.ticks.at(timestamp) } else { timestamp };
+        Arrival { timestamp, at, in_step, ..*arrival }
     }
 
     /// Counters with the losses of all sources.

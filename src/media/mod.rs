@@ -5,6 +5,7 @@ mod latch;
 mod leg;
 mod secure;
 mod session;
+mod ticks;
 mod worker;
 
 pub use api::*;

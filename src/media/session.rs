@@ -74,6 +74,7 @@ impl Session {
                 side.set(media);
                 side.schedule_report(now, &mut self.random);
                 let sink = side.sink();
+                self.paths[leg.index()].set_source(side.media.rx.audio.iter().map(|format| format.codec));
                 self.paths[leg.other().index()].set_sink(sink);
             }
             Command::SetGuard { from, guard, .. } => self.paths[from.index()].set_order(now, order_of(guard)),
@@ -83,6 +84,7 @@ impl Session {
                     TapOrder::On => TapState::On,
                     TapOrder::Paused => TapState::Paused,
                 };
+                self.paths.iter_mut().for_each(|path| path.set_tapped(tap != TapOrder::Off));
                 self.tap.set(now, state, &mut |block| out.block(self.id, block));
             }
             Command::InfoDigit { from, digit, duration_ms, .. } => {
@@ -180,7 +182,7 @@ impl Session {
                 // An empty list when the payload does not add up: the packet is then left out.
                 for block in red::blocks(view.payload(), view.timestamp()).unwrap_or_default() {
                     let kind = self.legs[leg.index()].kind(block.payload_type);
-                    let arrival = Arrival { timestamp: block.timestamp, ..*arrival };
+                    let arrival = self.legs[leg.index()].block(kind, block.timestamp, arrival);
                     self.payload(now, leg, &arrival, view.ssrc(), kind, block.payload, block.primary, out);
                 }
             }

@@ -14,6 +14,7 @@ pub mod libre;
 pub mod net;
 pub mod pcap;
 pub mod rtp_peer;
+pub mod second_codec;
 pub mod sim;
 pub mod simple_sdp;
 pub mod simple_sip;

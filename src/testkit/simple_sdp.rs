@@ -1,4 +1,4 @@
-//! SDP as a plain telephone writes and reads it (RFC 4566, RFC 3264): one audio line, G.711, telephone-event. Its own
+//! SDP as a plain telephone writes and reads it (RFC 4566, RFC 3264): one audio line, some codecs, telephone-event. Its own
 //! few lines, so that what the `sdp` room writes is read by a second implementation.
 
 use std::net::{IpAddr, SocketAddr};
@@ -84,10 +84,12 @@ impl Audio {
         );
         for (pt, codec) in &self.codecs {
             let name = match codec {
-                Codec::Pcmu => "PCMU",
-                Codec::Pcma => "PCMA",
+                Codec::Pcmu => "PCMU/8000",
+                Codec::Pcma => "PCMA/8000",
+                Codec::G722 => "G722/8000",
+                Codec::Opus => "opus/48000/2",
             };
-            text += &format!("a=rtpmap:{pt} {name}/8000\r\n");
+            text += &format!("a=rtpmap:{pt} {name}\r\n");
         }
         if let Some((pt, rate)) = self.events {
             text += &format!("a=rtpmap:{pt} telephone-event/{rate}\r\na=fmtp:{pt} 0-16\r\n");
@@ -98,7 +100,7 @@ impl Audio {
         text + &format!("a=ptime:{}\r\na={}\r\n", self.ptime_ms, self.direction.word())
     }
 
-    /// Reads a description; `None` when it has no G.711 audio line with an address.
+    /// Reads a description; `None` when it has no audio line of a known codec with an address.
     pub fn parse(body: &[u8]) -> Option<Audio> {
         let text = std::str::from_utf8(body).ok()?;
         let mut address: Option<IpAddr> = None;
@@ -116,7 +118,7 @@ impl Audio {
                 if inside {
                     let port: u16 = words.next()?.parse().ok()?;
                     types = words.skip(1).filter_map(|w| w.parse().ok()).collect();
-                    let fixed = [(0, Codec::Pcmu), (8, Codec::Pcma)];
+                    let fixed = [(0, Codec::Pcmu), (8, Codec::Pcma), (9, Codec::G722)];
                     let codecs = types.iter().filter_map(|t| fixed.into_iter().find(|(pt, _)| pt == t)).collect();
                     audio = Some(Audio {
                         rtp: SocketAddr::new(IpAddr::from([0, 0, 0, 0]), port),
@@ -139,6 +141,7 @@ impl Audio {
             }
         }
         let mut audio = audio.filter(|a| !a.codecs.is_empty())?;
+        audio.codecs.sort_by_key(|(pt, _)| types.iter().position(|listed| listed == pt));
         audio.rtp.set_ip(address?);
         Some(audio)
     }
@@ -163,6 +166,8 @@ impl Audio {
             }
             "pcmu" => Codec::Pcmu,
             "pcma" => Codec::Pcma,
+            "g722" => Codec::G722,
+            "opus" => Codec::Opus,
             _ => return,
         };
         if !self.codecs.iter().any(|(known, _)| *known == pt) {

@@ -29,7 +29,7 @@ pub fn speech(seed: u64, dbm0: f32) -> Sound {
 }
 
 /// A quiet room: noise at −55 dBm0.
-fn room(seed: u64) -> Sound {
+pub fn room(seed: u64) -> Sound {
     let mut noise = tonewall::dsp::noise::Noise::new(seed);
     Box::new(std::iter::from_fn(move || Some((noise.gaussian() * 28.0) as i16)))
 }
@@ -388,9 +388,7 @@ fn guarded_speech_is_what_was_said_at_most_one_packet_later() {
                 Codec::Pcmu => {
                     tonewall::testkit::companding::ulaw_decode(tonewall::testkit::companding::ulaw_encode(sample))
                 }
-                Codec::Pcma => {
-                    tonewall::testkit::companding::alaw_decode(tonewall::testkit::companding::alaw_encode(sample))
-                }
+                _ => tonewall::testkit::companding::alaw_decode(tonewall::testkit::companding::alaw_encode(sample)),
             };
             // A packet leaves the simulated sender as it begins; 5 ms of network and a tick of 1 ms are not ours.
             let as_said = |delay: usize, stretch: std::ops::Range<usize>| {

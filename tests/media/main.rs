@@ -1,5 +1,6 @@
 //! The media room as a peer, a recorder and an attacker meet it: the worker in virtual time between two RTP peers.
 
+mod codecs;
 mod hard;
 mod latch;
 mod leak;

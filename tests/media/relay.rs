@@ -42,7 +42,8 @@ pub fn assert_one_stream(sim: &Sim, to: Leg) {
         assert!(step >= 0, "timestamps go back by {step}");
     }
     let (first, last) = (&packets[0], &packets[packets.len() - 1]);
-    let media = f64::from(last.timestamp.wrapping_sub(first.timestamp)) / 8_000.0;
+    let clock = if first.payload_type == crate::sim::type_of(Codec::Opus) { 48_000.0 } else { 8_000.0 };
+    let media = f64::from(last.timestamp.wrapping_sub(first.timestamp)) / clock;
     let real = (last.at - first.at).as_secs_f64();
     assert!((media - real).abs() < 0.1, "{media} s of media in {real} s");
 }

@@ -42,6 +42,8 @@ pub fn type_of(codec: Codec) -> u8 {
     match codec {
         Codec::Pcmu => 0,
         Codec::Pcma => 8,
+        Codec::G722 => 9,
+        Codec::Opus => 111,
     }
 }
 
@@ -57,9 +59,14 @@ pub fn negotiated(leg: Leg, codec: Codec, events: bool, ptime_ms: u8) -> LegMedi
         rx: ReceiveFormats {
             audio: [audio].into_iter().collect(),
             events: events.then_some(event).into_iter().collect(),
-            red: None,
+            ..Default::default()
         },
-        tx: SendFormats { audio: [audio].into_iter().collect(), event: events.then_some(event), ptime_ms },
+        tx: SendFormats {
+            audio: [audio].into_iter().collect(),
+            event: events.then_some(event),
+            ptime_ms,
+            ..Default::default()
+        },
         ..LegMedia::idle()
     }
 }
@@ -195,6 +202,8 @@ impl Sim {
         for ear in &mut heard {
             ear.expect_audio(0, Codec::Pcmu);
             ear.expect_audio(8, Codec::Pcma);
+            ear.expect_audio(9, Codec::G722);
+            ear.expect_audio(111, Codec::Opus);
             ear.expect_events(EVENTS);
         }
         let mut sim = Self {

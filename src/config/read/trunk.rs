@@ -50,6 +50,9 @@ pub(super) const KEYS: &[&str] = &[
 ];
 /// Keys that mean something with `guard = "auto"` only.
 const AUTO_KEYS: [&str; 4] = ["auto_quiet_ms", "auto_number_quiet_ms", "auto_release_leading", "auto_payment_s"];
+/// Codecs by their names in SDP.
+const CODECS: [(&str, Codec); 4] =
+    [("PCMU", Codec::Pcmu), ("PCMA", Codec::Pcma), ("G722", Codec::G722), ("opus", Codec::Opus)];
 pub(super) const STAR_KEYS: &[&str] = &["begin", "end", "in_band"];
 
 /// A trunk as read; `None` where the file is wrong.
@@ -205,9 +208,9 @@ fn host(at: SocketAddr) -> Network {
 }
 
 fn codecs(v: &Value<'_>) -> Option<Vec<Codec>> {
-    let codecs = v.each(|item| item.one_of(&[("PCMU", Codec::Pcmu), ("PCMA", Codec::Pcma)]))?;
+    let codecs = v.each(|item| item.one_of(&CODECS))?;
     if codecs.is_empty() {
-        v.wrong("is empty; at least one of \"PCMU\", \"PCMA\" is wanted");
+        v.wrong("is empty; at least one of \"PCMU\", \"PCMA\", \"G722\", \"opus\" is wanted");
         return None;
     }
     if (1..codecs.len()).any(|at| codecs[..at].contains(&codecs[at])) {

@@ -4,12 +4,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::relaying::decode;
 use super::{Guarded, LONGEST, Mode, Order, Path};
 use crate::config::{Codec, MaskKind};
 use crate::dtmf::event::blocks;
 use crate::dtmf::inband::{Detector, LOOK_AHEAD, Point, Verdict};
 use crate::guard::clock::{Clock, MOST};
+use crate::guard::coder::{self, Turn};
 use crate::guard::line::{Known, RING};
 use crate::guard::relay::Arrival;
 use crate::guard::splice::{best_cut, lead_in, leave_out};
@@ -54,6 +54,9 @@ impl Path {
         self.relay.rebase();
         self.keyer_due = None;
         self.mode = Mode::Guarded(Guarded::new(Some(now), kind));
+        if let Some((codec, _)) = self.own_format() {
+            self.voice.take_up(codec, &self.ear);
+        }
         if self.timeline.started() {
             self.start_clock(now);
             self.hear_again();
@@ -69,7 +72,7 @@ impl Path {
         let heard = &heard[heard.len().saturating_sub(WARM)..];
         let from = edge - heard.len() as u64;
         self.line.restart(from, Point::Armed);
-        self.line.lay(from, heard.iter().copied());
+        self.line.lay(from, heard, &[]);
         self.hear(now, edge);
         self.line.set_play(edge);
     }
@@ -114,10 +117,14 @@ impl Path {
     }
 
     pub(super) fn guard_audio(&mut self, now: Instant, arrival: &Arrival, codec: Codec, payload: &[u8], primary: bool) {
+        let length = coder::length(codec, payload);
         let position = if primary {
-            self.timeline.locate(now, arrival, payload.len())
+            self.timeline.locate(now, arrival, length)
+        } else if codec.is_wide() {
+            // A copy cannot be put between what its decoder has heard.
+            return;
         } else {
-            let known = self.timeline.position_of(arrival.generation, arrival.timestamp);
+            let known = self.timeline.position_of(arrival.generation, arrival.at);
             let Some(position) = known else { return };
             position
         };
@@ -129,7 +136,7 @@ impl Path {
                 let play = self.line.play() - guarded.insert;
                 let delay = self.timeline.delay(play, clock.due());
                 guarded.insert += clock.arrived(now, position, play, delay, ahead);
-                let end = position + payload.len() as u64;
+                let end = position + length as u64;
                 if end > play + TOO_FAR {
                     // We are behind by more than any jitter: what lies between is not worth the delay.
                     self.line.set_play(end - ahead - self.sink.frame() as u64);
@@ -138,9 +145,35 @@ impl Path {
             }
             Some(_) => {}
         }
-        self.line.lay(position, payload.iter().map(|byte| decode(codec, *byte)));
+        self.lay(position, arrival, codec, payload);
         self.hear(now, 0);
         self.drain_presses();
+    }
+
+    /// Lays a packet on the line, or keeps it until those that its codec needs before it are there.
+    fn lay(&mut self, position: u64, arrival: &Arrival, codec: Codec, payload: &[u8]) {
+        match self.ear.turn(arrival, codec) {
+            Turn::Late => return,
+            Turn::Now => {
+                self.ear.decode(arrival, codec, payload);
+                self.line.lay(position, self.ear.low(), self.ear.high());
+            }
+            Turn::Early(_) => {
+                while !self.ear.keep(arrival, position, payload) {
+                    if !self.lay_waiting(true) {
+                        return;
+                    }
+                }
+            }
+        }
+        while self.lay_waiting(false) {}
+    }
+
+    /// Lays the next waiting packet, if its turn has come or is not waited for.
+    fn lay_waiting(&mut self, at_once: bool) -> bool {
+        let Some(position) = self.ear.decode_waiting(at_once) else { return false };
+        self.line.lay(position, self.ear.low(), self.ear.high());
+        true
     }
 
     pub(super) fn guard_event(&mut self, now: Instant, arrival: &Arrival, clock: u32, payload: &[u8]) {
@@ -187,17 +220,25 @@ impl Path {
         self.shorten();
         let Mode::Guarded(guarded) = &mut self.mode else { return };
         let length = self.sink.frame().min(LONGEST);
-        let (mut frame, mut known) = ([0i16; LONGEST], [Known::No; LONGEST]);
-        let (frame, known) = (&mut frame[..length], &mut known[..length]);
+        let (mut frame, mut high, mut known) = ([0i16; LONGEST], [[0i16; 2]; LONGEST], [Known::No; LONGEST]);
+        let (frame, high, known) = (&mut frame[..length], &mut high[..length], &mut known[..length]);
         let noise = guarded.insert.min(length as u64);
         guarded.insert -= noise;
         let kind = guarded.kind;
         let needed = self.line.play() + (length as u64 - noise) + self.line.look_ahead();
+        while self.line.edge() < needed && self.lay_waiting(true) {}
         self.hear(now, needed);
         let noise = noise as usize;
-        self.line.take(&mut frame[noise..], &mut known[noise..]);
+        self.line.take(&mut frame[noise..], &mut high[noise..], &mut known[noise..]);
+        let mut before = [0i16; LONGEST];
+        before[..length].copy_from_slice(frame);
         self.mask.apply(kind, frame, known);
-        self.fill_slot(now, frame, out);
+        for ((above, known), (was, is)) in high.iter_mut().zip(known).zip(before.iter().zip(frame.iter())) {
+            if *known != Known::Clean || was != is {
+                *above = [0; 2];
+            }
+        }
+        self.fill_slot(now, frame, high, out);
         self.drain_presses();
     }
 
@@ -271,6 +312,7 @@ impl Path {
         self.withheld_before = self.timeline.edge().max(self.timeline.reached(now));
         self.open_from = self.timeline.edge();
         self.withheld = None;
+        self.ear.forget();
         self.relay.rebase();
         match self.order {
             Order::Listen => {

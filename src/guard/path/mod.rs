@@ -20,6 +20,7 @@ use arrayvec::ArrayVec;
 use rand::RngExt;
 
 use super::clock::Clock;
+use super::coder::{self, Ear, Voice};
 use super::keyer::{Job, Keyer};
 use super::line::Line;
 use super::mask::Mask;
@@ -31,6 +32,7 @@ use crate::base::Random;
 use crate::base::secret::Digit;
 use crate::base::time::soonest;
 use crate::config::{Codec, MaskKind};
+use crate::dsp::opus;
 use crate::dtmf::event::Tracker;
 use crate::dtmf::inband::Point;
 use crate::dtmf::merge::Merger;
@@ -98,6 +100,10 @@ pub struct Path {
     mask: Mask,
     /// What was relayed last, to be heard once more where delay is put in.
     heard: Heard,
+    ear: Ear,
+    voice: Voice,
+    /// Somebody records what is sent.
+    tapped: bool,
     keyer: Keyer,
     /// When the next packet of the keyer is due while relaying.
     keyer_due: Option<Instant>,
@@ -138,6 +144,9 @@ impl Path {
             line,
             mask: Mask::new(random.random()),
             heard: Heard::new(),
+            ear: Ear::new(),
+            voice: Voice::new(),
+            tapped: false,
             keyer: Keyer::new(),
             keyer_due: None,
             tracker: Tracker::new(),
@@ -157,10 +166,28 @@ impl Path {
         &self.stream
     }
 
+    /// Makes room for the codecs the source may use.
+    pub fn set_source(&mut self, codecs: impl Iterator<Item = Codec>) {
+        for codec in codecs {
+            self.ear.prepare(codec);
+            if codec.is_wide() {
+                self.line.widen();
+            }
+        }
+    }
+
+    /// Whether what is sent is recorded, and so has to be known as sound.
+    pub fn set_tapped(&mut self, tapped: bool) {
+        self.tapped = tapped;
+    }
+
     /// Replaces what the sink takes. A guard in force stays in force.
     pub fn set_sink(&mut self, sink: Sink) {
         if let Mode::Guarded(Guarded { clock: Some(clock), .. }) = &mut self.mode {
             clock.set_frame(sink.frame());
+        }
+        for (codec, _) in &sink.audio {
+            self.voice.prepare(*codec, if sink.opus_bitrate == 0 { opus::BITRATE } else { sink.opus_bitrate });
         }
         self.codec = self.codec.filter(|codec| sink.payload_type(*codec).is_some());
         self.sink = sink;
@@ -200,8 +227,11 @@ impl Path {
         primary: bool,
         out: &mut impl FnMut(Sent<'_>),
     ) {
-        if payload.is_empty() {
-            return self.relay.leave_out(arrival);
+        if coder::length(codec, payload) == 0 {
+            return self.leave_out(arrival);
+        }
+        if !codec.is_wide() && primary {
+            self.ear.pass(arrival);
         }
         match (&self.mode, primary) {
             (Mode::Relaying, true) => self.relay_audio(now, arrival, codec, payload, out),
@@ -224,6 +254,9 @@ impl Path {
         out: &mut impl FnMut(Sent<'_>),
     ) {
         self.hear_event(now, arrival, ssrc, clock, payload);
+        if primary {
+            self.ear.pass(arrival);
+        }
         match (&self.mode, primary) {
             (Mode::Relaying, true) => self.relay_event(now, arrival, clock, payload, out),
             (Mode::Guarded(_), _) => self.guard_event(now, arrival, clock, payload),
@@ -233,6 +266,7 @@ impl Path {
 
     /// Takes note of a packet that is not for the sink at all.
     pub fn leave_out(&mut self, arrival: &Arrival) {
+        self.ear.pass(arrival);
         self.relay.leave_out(arrival);
     }
 

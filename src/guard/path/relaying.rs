@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use super::{LONGEST, Mode, Order, Path};
 use crate::config::Codec;
-use crate::dsp::g711;
+use crate::dsp::opus;
 use crate::dtmf::event::blocks;
+use crate::guard::coder::{self, Turn};
 use crate::guard::keyer::Slot;
 use crate::guard::relay::Arrival;
 use crate::guard::stream::{MAX_PAYLOAD, Place, Sent, span_of};
@@ -26,40 +27,89 @@ impl Path {
         payload: &[u8],
         out: &mut impl FnMut(Sent<'_>),
     ) {
-        let position = self.timeline.locate(now, arrival, payload.len());
+        let length = coder::length(codec, payload);
+        let position = self.timeline.locate(now, arrival, length);
         if position < self.open_from {
             return self.relay.leave_out(arrival);
         }
-        let linear = payload.iter().map(|byte| decode(codec, *byte));
-        let mut frame = [0i16; LONGEST];
-        for (to, from) in frame.iter_mut().zip(linear.clone()) {
-            *to = from;
-        }
-        if self.order == Order::Listen {
-            self.line.reach(position);
-            self.line.lay(position, linear);
-            self.hear(now, self.timeline.edge());
-            self.line.pass();
-            self.drain_presses();
-        }
-        let frame = &frame[..payload.len().min(LONGEST)];
-        if self.order == Order::Listen && !self.line.is_clear() {
-            self.mask.overhear(frame);
-        } else {
-            self.mask.learn(frame);
-        }
-        self.heard.note(position, frame);
-        let Some((to, payload_type)) = self.target(codec) else { return self.relay.leave_out(arrival) };
-        let Some(place) = self.relay.place(now, arrival, &self.stream) else { return };
-        self.codec = Some(to);
-        let fill = |room: &mut [u8]| {
-            let length = payload.len().min(MAX_PAYLOAD);
-            for (to_byte, byte) in room.iter_mut().zip(payload) {
-                *to_byte = if to == codec { *byte } else { encode(to, decode(codec, *byte)) };
+        let target = self.target(codec);
+        let same = target.is_none_or(|(to, _)| to == codec);
+        // What nobody listens to need not be known as sound, if finding out is dear.
+        let heard = codec != Codec::Opus || !same || self.tapped || self.order != Order::Open;
+        let turn = if heard { self.ear.turn(arrival, codec) } else { Turn::Late };
+        if turn != Turn::Late {
+            self.ear.decode(arrival, codec, payload);
+            if self.order == Order::Listen {
+                self.line.reach(position);
+                self.line.lay(position, self.ear.low(), &[]);
+                self.hear(now, self.timeline.edge());
+                self.line.pass();
+                self.drain_presses();
             }
-            length
-        };
-        self.stream.send(now, place, payload_type, Some(to), payload.len() as u32, fill, out);
+            if self.order == Order::Listen && !self.line.is_clear() {
+                self.mask.overhear(self.ear.low());
+            } else {
+                self.mask.learn(self.ear.low());
+            }
+            self.heard.note(position, self.ear.low());
+        }
+        let Some((to, payload_type)) = target else { return self.relay.leave_out(arrival) };
+        self.codec = Some(to);
+        if same {
+            let Some(place) = self.relay.place(now, arrival, &self.stream) else { return };
+            let sound = if turn == Turn::Late { &[] } else { self.ear.low() };
+            let fill = |room: &mut [u8]| {
+                let length = payload.len().min(MAX_PAYLOAD);
+                room[..length].copy_from_slice(&payload[..length]);
+                length
+            };
+            self.voice.rest();
+            self.stream.send(now, place, payload_type, Some(codec), length as u32, sound, fill, out);
+        } else if turn != Turn::Late {
+            self.transcode(now, arrival, (to, payload_type), out);
+        }
+    }
+
+    /// Sends what was heard last in another codec.
+    fn transcode(
+        &mut self,
+        now: Instant,
+        arrival: &Arrival,
+        (to, payload_type): (Codec, u8),
+        out: &mut impl FnMut(Sent<'_>),
+    ) {
+        self.voice.take_up(to, &self.ear);
+        let Self { ear, voice, relay, stream, .. } = self;
+        if to != Codec::Opus {
+            let Some(place) = relay.place(now, arrival, stream) else { return };
+            let (low, high) = (ear.low(), ear.high());
+            let fill = |room: &mut [u8]| voice.encode(to, low, high, room);
+            return stream.send(now, place, payload_type, Some(to), low.len() as u32, low, fill, out);
+        }
+        // Opus has frames of its own lengths: what does not fill one waits for the next packet.
+        let waited = voice.queued();
+        voice.queue(ear.low(), ear.high());
+        let mut sent = None;
+        while let Some(frame) = opus::FRAMES.into_iter().find(|frame| *frame <= voice.queued()) {
+            let next = match sent {
+                Some(Place { sequence, timestamp, .. }) => Place { sequence: sequence + 1, timestamp, marker: false },
+                None => {
+                    let Some(place) = relay.place(now, arrival, stream) else { return };
+                    Place { timestamp: place.timestamp.wrapping_sub(waited as u32), ..place }
+                }
+            };
+            let fill = |room: &mut [u8]| voice.encode_queued(frame, room);
+            // The recorder lays the packet's sound where it came in; what waited is a few milliseconds.
+            let sound = if sent.is_none() { ear.low() } else { &[] };
+            stream.send(now, next, payload_type, Some(to), frame as u32, sound, fill, out);
+            if sent.is_some() {
+                relay.put_in();
+            }
+            sent = Some(Place { timestamp: next.timestamp.wrapping_add(frame as u32), ..next });
+        }
+        if sent.is_none() {
+            relay.leave_out(arrival);
+        }
     }
 
     /// Codec and payload type for audio that came as `codec`; `None` when nothing may be sent now.
@@ -85,12 +135,12 @@ impl Path {
         }
         let format = self.sink.event.filter(|_| pass && !self.is_withheld(now, arrival, clock, payload));
         let Some((payload_type, sink_clock)) = format else { return self.relay.leave_out(arrival) };
-        if clock != 8_000 && !self.relay.knows(arrival) {
+        if !arrival.in_step && !self.relay.knows(arrival) {
             // Its timestamps say nothing of the audio's: wait for audio to fix the map.
             return;
         }
         let Some(mut place) = self.relay.place(now, arrival, &self.stream) else { return };
-        if clock != 8_000 {
+        if !arrival.in_step {
             let ours = match self.foreign_event {
                 Some((theirs, ours)) if theirs == arrival.timestamp => ours,
                 _ => self.stream.edge(),
@@ -113,7 +163,7 @@ impl Path {
             }
             length
         };
-        self.stream.send(now, place, payload_type, None, reach, fill, out);
+        self.stream.send(now, place, payload_type, None, reach, &[], fill, out);
     }
 
     /// Whether an event belongs to a press that was masked: it began before the guard was left, or it goes on from one
@@ -135,10 +185,7 @@ impl Path {
     fn silence_event(&mut self, now: Instant, arrival: &Arrival, payload: &[u8], out: &mut impl FnMut(Sent<'_>)) {
         let reach: u32 = blocks(payload).map(|block| u32::from(block.duration)).sum();
         let frame = self.sink.frame();
-        let codec = self.codec.or(self.sink.audio.first().map(|(codec, _)| *codec));
-        let Some((codec, payload_type)) = codec.and_then(|codec| Some((codec, self.sink.payload_type(codec)?))) else {
-            return self.relay.leave_out(arrival);
-        };
+        let Some((codec, payload_type)) = self.own_format() else { return self.relay.leave_out(arrival) };
         let due = self
             .relay
             .time_of(arrival)
@@ -148,11 +195,11 @@ impl Path {
         }
         let Some(place) = self.relay.place(now, arrival, &self.stream) else { return };
         let place = Place { timestamp: self.stream.edge(), marker: false, ..place };
-        let fill = |room: &mut [u8]| {
-            room[..frame].fill(encode(codec, 0));
-            frame
-        };
-        self.stream.send(now, place, payload_type, Some(codec), frame as u32, fill, out);
+        self.voice.take_up(codec, &self.ear);
+        let Self { voice, stream, .. } = self;
+        let silence = &[0; LONGEST][..frame.min(LONGEST)];
+        let fill = |room: &mut [u8]| voice.encode(codec, silence, &[], room);
+        stream.send(now, place, payload_type, Some(codec), frame as u32, silence, fill, out);
     }
 
     /// When a packet of ours would follow the last one in step.
@@ -171,19 +218,28 @@ impl Path {
             }
             let mut frame = [0i16; LONGEST];
             let length = self.sink.frame().min(LONGEST);
-            self.fill_slot(now, &mut frame[..length], out);
+            self.fill_slot(now, &mut frame[..length], &mut [], out);
             self.keyer_due = Some((due + span_of(length as u64)).max(now));
         }
     }
 
-    /// Sends one packet of ours: the keyer's, or `frame` as it is.
-    pub(super) fn fill_slot(&mut self, now: Instant, frame: &mut [i16], out: &mut impl FnMut(Sent<'_>)) {
+    /// The format of what we generate: the one in use, else the first the sink takes.
+    pub(super) fn own_format(&self) -> Option<(Codec, u8)> {
+        let codec = self.codec.or(self.sink.audio.first().map(|(codec, _)| *codec))?;
+        Some((codec, self.sink.payload_type(codec)?))
+    }
+
+    /// Sends one packet of ours: the keyer's, or `frame` with what is above it as it is.
+    pub(super) fn fill_slot(
+        &mut self,
+        now: Instant,
+        frame: &mut [i16],
+        high: &mut [[i16; 2]],
+        out: &mut impl FnMut(Sent<'_>),
+    ) {
         let length = frame.len() as u32;
         let edge = self.stream.resume_at(now);
-        let codec = self.codec.or(self.sink.audio.first().map(|(codec, _)| *codec));
-        let Some((codec, payload_type)) =
-            codec.and_then(|codec| Some((codec, self.sink.payload_type(codec)?))).filter(|_| self.sink.open)
-        else {
+        let Some((codec, payload_type)) = self.own_format().filter(|_| self.sink.open) else {
             // Time goes on for a sink that takes nothing now.
             self.keyer.forget();
             return self.stream.skip(now, length);
@@ -199,17 +255,17 @@ impl Path {
                     room[..4].copy_from_slice(&bytes);
                     4
                 };
-                self.stream.send(now, place, event_type, None, reach, fill, out);
+                self.stream.send(now, place, event_type, None, reach, &[], fill, out);
             }
-            _ => {
+            (slot, _) => {
+                if let Slot::Written = slot {
+                    high.fill([0; 2]);
+                }
                 let place = Place { sequence, timestamp: edge, marker: false };
-                let fill = |room: &mut [u8]| {
-                    for (byte, sample) in room.iter_mut().zip(frame.iter()) {
-                        *byte = encode(codec, *sample);
-                    }
-                    frame.len()
-                };
-                self.stream.send(now, place, payload_type, Some(codec), length, fill, out);
+                self.voice.take_up(codec, &self.ear);
+                let Self { voice, stream, .. } = self;
+                let fill = |room: &mut [u8]| voice.encode(codec, frame, high, room);
+                stream.send(now, place, payload_type, Some(codec), length, frame, fill, out);
             }
         }
     }
@@ -222,8 +278,7 @@ impl Path {
 
     /// Where an event began on the line.
     pub(super) fn event_position(&self, now: Instant, arrival: &Arrival, clock: u32, duration: u16) -> u64 {
-        let known =
-            (clock == 8_000).then(|| self.timeline.position_of(arrival.generation, arrival.timestamp)).flatten();
+        let known = arrival.in_step.then(|| self.timeline.position_of(arrival.generation, arrival.at)).flatten();
         // A timestamp far ahead of the audio's is of a clock that was set anew: it must not mask what comes for hours.
         let ahead = self.timeline.reached(now) + EVENT_AHEAD;
         known.map(|at| at.min(ahead)).unwrap_or_else(|| {
@@ -235,19 +290,5 @@ impl Path {
     /// Whether the mask is in force.
     pub fn is_guarded(&self) -> bool {
         matches!(self.mode, Mode::Guarded(_))
-    }
-}
-
-pub(super) fn decode(codec: Codec, byte: u8) -> i16 {
-    match codec {
-        Codec::Pcmu => g711::ulaw_decode(byte),
-        Codec::Pcma => g711::alaw_decode(byte),
-    }
-}
-
-fn encode(codec: Codec, sample: i16) -> u8 {
-    match codec {
-        Codec::Pcmu => g711::ulaw_encode(sample),
-        Codec::Pcma => g711::alaw_encode(sample),
     }
 }

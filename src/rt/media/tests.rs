@@ -52,7 +52,7 @@ fn call(workers: &Workers, session: SessionId, guard: Guard) -> Call {
             send: true,
             receive: true,
             rx: ReceiveFormats { audio: [pcmu].into_iter().collect(), ..Default::default() },
-            tx: SendFormats { audio: [pcmu].into_iter().collect(), event: None, ptime_ms: 20 },
+            tx: SendFormats { audio: [pcmu].into_iter().collect(), ptime_ms: 20, ..Default::default() },
             ..LegMedia::idle()
         };
         workers.order(Command::SetLeg { session, leg, media }).expect("taken");

@@ -1,5 +1,7 @@
-//! `a=fmtp` (RFC 8866 section 6.15) as far as telephone-event uses it: the list of events a receiver takes (RFC 4733
-//! section 2.4.1).
+//! `a=fmtp` (RFC 8866 section 6.15) as far as telephone-event and Opus use it: the list of events a receiver takes (RFC
+//! 4733 section 2.4.1), and what an Opus receiver wants (RFC 7587 section 6.1).
+
+use std::fmt;
 
 /// The sixteen keys of the telephone keypad, as we declare them.
 pub const KEYS: &str = "0-15";
@@ -25,6 +27,60 @@ impl<'a> Fmtp<'a> {
     pub fn keys(&self) -> u16 {
         let list = self.parameters.strip_prefix("events=").unwrap_or(self.parameters);
         events(list).unwrap_or(u16::MAX)
+    }
+}
+
+/// What a receiver of Opus wants (RFC 7587 section 6.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpusWish {
+    /// The highest rate it plays, in Hz.
+    pub max_playback_rate: u32,
+    /// The most it takes on average, in bit/s; `None` when it did not say.
+    pub max_bitrate: Option<u32>,
+    /// It makes use of forward error correction within the packets.
+    pub in_band_fec: bool,
+}
+
+impl Default for OpusWish {
+    /// What a receiver that says nothing is taken to want.
+    fn default() -> Self {
+        Self { max_playback_rate: 48_000, max_bitrate: None, in_band_fec: false }
+    }
+}
+
+impl OpusWish {
+    /// Reads the parameters; what cannot be read counts as unsaid.
+    pub fn parse(parameters: &str) -> Self {
+        let mut wish = Self::default();
+        for (name, value) in parameters.split(';').filter_map(|part| part.trim().split_once('=')) {
+            let number = || value.trim().parse::<u32>().ok();
+            match name.trim().to_ascii_lowercase().as_str() {
+                "maxplaybackrate" => {
+                    wish.max_playback_rate = number().filter(|hz| (8_000..=48_000).contains(hz)).unwrap_or(48_000);
+                }
+                "maxaveragebitrate" => wish.max_bitrate = number().filter(|bits| (6_000..=510_000).contains(bits)),
+                "useinbandfec" => wish.in_band_fec = number() == Some(1),
+                _ => {}
+            }
+        }
+        wish
+    }
+}
+
+/// The parameters as we declare them: always mono, constant in rate and without pauses, so that neither size nor spacing
+/// of what comes tells anything (RFC 6562).
+impl fmt::Display for OpusWish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { max_playback_rate, max_bitrate, in_band_fec } = self;
+        write!(
+            f,
+            "maxplaybackrate={max_playback_rate};stereo=0;sprop-stereo=0;useinbandfec={}",
+            u8::from(*in_band_fec)
+        )?;
+        if let Some(bits) = max_bitrate {
+            write!(f, ";maxaveragebitrate={bits}")?;
+        }
+        f.write_str(";usedtx=0;cbr=1")
     }
 }
 
@@ -60,5 +116,17 @@ mod tests {
         }
         assert_eq!(Fmtp::parse("300 0-15"), None);
         assert_eq!(Fmtp::parse("101"), None);
+    }
+    #[test]
+    fn opus_wishes_read_and_print() {
+        let wish = OpusWish { max_playback_rate: 16_000, max_bitrate: Some(24_000), in_band_fec: true };
+        assert_eq!(OpusWish::parse(&wish.to_string()), wish);
+        assert_eq!(
+            OpusWish::parse("minptime=10;useinbandfec=1"),
+            OpusWish { in_band_fec: true, ..OpusWish::default() }
+        );
+        for nonsense in ["", ";;", "maxplaybackrate", "maxplaybackrate=x; maxaveragebitrate=-1", "maxplaybackrate=1"] {
+            assert_eq!(OpusWish::parse(nonsense), OpusWish::default(), "{nonsense}");
+        }
     }
 }

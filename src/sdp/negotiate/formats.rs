@@ -47,6 +47,8 @@ pub struct Transmit {
     pub event: Option<Event>,
     /// Packet time of what we generate, in ms.
     pub ptime_ms: u8,
+    /// The most bit/s of Opus the peer takes; 0: it did not say.
+    pub opus_bitrate: u32,
 }
 
 /// A leg's media as agreed: what the media room needs.

@@ -15,15 +15,19 @@ use rand::RngExt;
 use smallvec::SmallVec;
 
 use super::formats::{Audio, Event, Media, Receive, Transmit};
-use super::peer::{Peer, encoding, read_section};
+use super::peer::{Peer, channels, encoding, fixed_type, read_section};
 use super::policy::Policy;
 use super::refusal::Refusal;
 use super::security::{self, OwnKeys, Printed, SrtpMedia};
 use crate::base::Random;
 use crate::base::key::MediaKey;
 use crate::config::{Codec, Srtp, SrtpSuite};
-use crate::sdp::attr::{fmtp, ptime, rtcp, rtpmap::RtpMap};
+use crate::sdp::attr::fmtp::{self, OpusWish};
+use crate::sdp::attr::{ptime, rtcp, rtpmap::RtpMap};
 use crate::sdp::{Direction, Line, MediaLine, Section, Session};
+
+/// The number most give to Opus.
+const OPUS_TYPE: u8 = 111;
 
 /// What to offer on a leg.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +60,8 @@ struct Declared {
     events: SmallVec<[Event; 2]>,
     ptime_ms: u8,
     maxptime_ms: Option<u8>,
+    /// What we ask of an Opus sender, where Opus is among the codecs.
+    opus: OpusWish,
     direction: Direction,
 }
 
@@ -102,25 +108,34 @@ impl LegSession {
         self.offered.is_some()
     }
 
-    /// Writes our offer. Refuses when the trunk and the other leg's peer have no codec in common.
+    /// Writes our offer: what the other leg's peer has, in the trunk's order; where they have nothing in common, all the
+    /// trunk allows, since every codec we take can be made of every other.
     pub fn offer(&mut self, ask: Ask<'_>, policy: &Policy) -> Result<Session, Refusal> {
         let wanted = |codec: &Codec| ask.other.is_none_or(|peer| peer.audio.iter().any(|audio| audio.codec == *codec));
-        let codecs: SmallVec<[Codec; 4]> = policy.codecs.iter().copied().filter(wanted).collect();
+        let mut codecs: SmallVec<[Codec; 4]> = policy.codecs.iter().copied().filter(wanted).collect();
         if codecs.is_empty() {
-            return Err(Refusal::not_acceptable(305, "no offered codec is allowed where the call goes"));
+            codecs = policy.codecs.iter().copied().collect();
         }
-        let mut audio = SmallVec::new();
+        let mut taken: SmallVec<[u8; 8]> = SmallVec::new();
+        let mut audio: SmallVec<[Audio; 4]> = SmallVec::new();
         for codec in codecs {
-            let fixed = if codec == Codec::Pcmu { 0 } else { 8 };
-            audio.push(Audio { payload_type: self.number(Meaning::Audio(codec), Some(fixed), &[]), codec });
+            let theirs = ask.other.and_then(|peer| peer.audio.iter().find(|audio| audio.codec == codec));
+            let theirs = theirs.map(|audio| audio.payload_type).filter(|pt| *pt >= 96);
+            let wish = fixed_type(codec).or(theirs).or(Some(OPUS_TYPE));
+            let payload_type = self.number(Meaning::Audio(codec), wish, &taken);
+            taken.push(payload_type);
+            audio.push(Audio { payload_type, codec });
         }
-        let mut events = SmallVec::new();
-        let theirs = ask.other.and_then(|peer| peer.events.iter().find(|event| event.clock_rate == 8_000));
+        let mut events: SmallVec<[Event; 2]> = SmallVec::new();
         if policy.events && (ask.keep_events || ask.other.is_none_or(Peer::has_events)) {
-            let wish = theirs.map(|event| event.payload_type).filter(|pt| *pt >= 96);
-            let taken: SmallVec<[u8; 4]> = audio.iter().map(|audio: &Audio| audio.payload_type).collect();
-            let payload_type = self.number(Meaning::Event(8_000), wish, &taken);
-            events.push(Event { payload_type, clock_rate: 8_000, keys: u16::MAX });
+            // One for each clock there is among the codecs (RFC 4733 section 2.1).
+            for clock_rate in clocks(&audio) {
+                let theirs = ask.other.and_then(|peer| peer.events.iter().find(|event| event.clock_rate == clock_rate));
+                let wish = theirs.map(|event| event.payload_type).filter(|pt| *pt >= 96);
+                let payload_type = self.number(Meaning::Event(clock_rate), wish, &taken);
+                taken.push(payload_type);
+                events.push(Event { payload_type, clock_rate, keys: u16::MAX });
+            }
         }
         let in_force = self.media.as_ref();
         let suites: &[SrtpSuite] = match in_force.map(|media| media.srtp.as_ref()) {
@@ -140,6 +155,7 @@ impl LegSession {
             events,
             ptime_ms: ask.other.and_then(|peer| peer.ptime_ms).unwrap_or(policy.ptime_ms),
             maxptime_ms: ask.other.and_then(|peer| peer.maxptime_ms),
+            opus: wish_of(ask.other),
             direction: ask.other.map(|peer| peer.direction).unwrap_or_default(),
         };
         let session = self.print(&declared);
@@ -180,7 +196,7 @@ impl LegSession {
         self.remember_ours(&offer);
         self.remember_theirs(&peer, false);
         let answered = peer.direction.and(offer.direction.reversed());
-        let event = if offer.events.is_empty() { None } else { best_event(&peer) };
+        let event = if offer.events.is_empty() { None } else { best_event(&peer, &peer.audio) };
         let media = self.agree(&peer, peer.audio.clone(), answered, event, (keys, policy));
         self.media = Some(media.clone());
         Ok((peer, media))
@@ -208,6 +224,11 @@ impl LegSession {
             audio.extend(peer.audio.iter().copied().find(|audio| audio.codec == codec));
         }
         if audio.is_empty() {
+            // Nothing in common: what comes is coded anew. One codec, so that nothing changes on the way.
+            let ours = policy.codecs.iter().find_map(|codec| peer.audio.iter().find(|audio| audio.codec == *codec));
+            audio.extend(ours.copied());
+        }
+        if audio.is_empty() {
             return Err(Refusal::not_acceptable(305, "no offered codec is accepted where the call goes"));
         }
         if let Some(lead) = other.and_then(|other| audio.iter().position(|ours| ours.codec == other.audio[0].codec)) {
@@ -215,7 +236,7 @@ impl LegSession {
         }
         let mut events = SmallVec::new();
         if policy.events && (keep_events || other.is_none_or(Peer::has_events)) {
-            events.extend(best_event(peer));
+            events.extend(best_event(peer, &audio));
         }
         let wish = other.map(|other| other.direction).unwrap_or_default();
         let mut layout = peer.layout.clone();
@@ -238,6 +259,7 @@ impl LegSession {
             events,
             ptime_ms: other.and_then(|other| other.ptime_ms).unwrap_or(policy.ptime_ms),
             maxptime_ms: other.and_then(|other| other.maxptime_ms),
+            opus: wish_of(other),
             direction: peer.direction.answered(wish),
         };
         self.offered = None;
@@ -277,7 +299,12 @@ impl LegSession {
             send: flow.receives() && peer.rtp.is_some(),
             receive: flow.sends(),
             rx,
-            tx: Transmit { audio: sent, event, ptime_ms: peer.ptime_ms.unwrap_or(policy.ptime_ms).min(longest) },
+            tx: Transmit {
+                audio: sent,
+                event,
+                ptime_ms: peer.ptime_ms.unwrap_or(policy.ptime_ms).min(longest),
+                opus_bitrate: peer.opus.and_then(|wish| wish.max_bitrate).unwrap_or(0),
+            },
             srtp,
             rtcp_mux: peer.rtcp_mux,
             latch: policy.latch,
@@ -383,9 +410,16 @@ impl LegSession {
         let mut section = Section::new(self.line(declared));
         let mut attribute = |value: String| section.push(Line::new(b'a', value));
         for Audio { payload_type, codec } in &declared.audio {
-            let map =
-                RtpMap { payload_type: *payload_type, encoding: encoding(*codec), clock_rate: 8_000, channels: 1 };
+            let map = RtpMap {
+                payload_type: *payload_type,
+                encoding: encoding(*codec),
+                clock_rate: codec.clock_rate(),
+                channels: channels(*codec),
+            };
             attribute(map.to_string());
+            if *codec == Codec::Opus {
+                attribute(format!("fmtp:{payload_type} {}", declared.opus));
+            }
         }
         for Event { payload_type, clock_rate, .. } in &declared.events {
             let map = RtpMap {
@@ -412,7 +446,26 @@ impl LegSession {
     }
 }
 
-/// The event format to answer with and to send by: at the audio's clock where there is one (RFC 4733 section 2.1).
-fn best_event(peer: &Peer) -> Option<Event> {
-    peer.events.iter().find(|event| event.clock_rate == 8_000).or(peer.events.first()).copied()
+/// The event format to answer with and to send by: at the clock of the leading codec where there is one (RFC 4733
+/// section 2.1), else at 8 kHz, else any.
+fn best_event(peer: &Peer, audio: &[Audio]) -> Option<Event> {
+    let lead = audio.first().map_or(8_000, |audio| audio.codec.clock_rate());
+    let at = |clock_rate: u32| peer.events.iter().find(move |event| event.clock_rate == clock_rate);
+    at(lead).or_else(|| at(8_000)).or(peer.events.first()).copied()
+}
+
+/// Every clock rate of the codecs, once.
+fn clocks(audio: &[Audio]) -> SmallVec<[u32; 2]> {
+    let mut clocks = SmallVec::new();
+    for audio in audio {
+        if !clocks.contains(&audio.codec.clock_rate()) {
+            clocks.push(audio.codec.clock_rate());
+        }
+    }
+    clocks
+}
+
+/// What we ask of a sender of Opus: what the receiver beyond us wants. Where we are the receiver, sound up to 8 kHz.
+fn wish_of(other: Option<&Peer>) -> OpusWish {
+    other.and_then(|peer| peer.opus).unwrap_or(OpusWish { max_playback_rate: 16_000, ..OpusWish::default() })
 }

@@ -11,8 +11,9 @@ use super::policy::Policy;
 use super::refusal::Refusal;
 use super::security::{self, Keys};
 use crate::config::Codec;
+use crate::sdp::attr::fmtp::{Fmtp, OpusWish};
 use crate::sdp::attr::rtcp::{self, Rtcp};
-use crate::sdp::attr::{fmtp::Fmtp, maxptime, ptime, rtpmap::RtpMap};
+use crate::sdp::attr::{maxptime, ptime, rtpmap::RtpMap};
 use crate::sdp::{Connection, Direction, MediaLine, Place, Section, Session};
 
 /// What a peer's description says of the stream in use.
@@ -30,6 +31,8 @@ pub struct Peer {
     pub events: SmallVec<[Event; 2]>,
     /// RFC 2198 redundancy number.
     pub red: Option<u8>,
+    /// What its Opus receiver wants, if it has one.
+    pub opus: Option<OpusWish>,
     /// Packet time asked for, in ms.
     pub ptime_ms: Option<u8>,
     /// Longest packet taken, in ms.
@@ -103,6 +106,7 @@ pub(super) fn read_section(session: &Session, index: usize, policy: &Policy) -> 
         audio: formats.audio,
         events: formats.events,
         red: formats.red,
+        opus: formats.opus,
         ptime_ms: attribute("ptime", ptime::parse),
         maxptime_ms: attribute("maxptime", maxptime::parse),
         rtcp_mux,
@@ -160,6 +164,7 @@ struct Formats {
     audio: SmallVec<[Audio; 4]>,
     events: SmallVec<[Event; 2]>,
     red: Option<u8>,
+    opus: Option<OpusWish>,
     /// Codecs that could be masked but that the trunk does not allow.
     forbidden: Vec<&'static str>,
 }
@@ -186,6 +191,10 @@ fn read_formats(section: &Section, policy: &Policy) -> Formats {
                 formats.forbidden.push(encoding(codec));
             } else if !formats.audio.iter().any(|known| known.payload_type == pt) {
                 formats.audio.push(Audio { payload_type: pt, codec });
+                if codec == Codec::Opus && formats.opus.is_none() {
+                    let said = section.attributes("fmtp").filter_map(Fmtp::parse).find(|f| f.payload_type == pt);
+                    formats.opus = Some(said.map_or_else(OpusWish::default, |f| OpusWish::parse(f.parameters)));
+                }
             }
         } else if let Some(map) = map {
             if map.encoding.eq_ignore_ascii_case("telephone-event") && map.clock_rate > 0 {
@@ -204,23 +213,41 @@ fn read_formats(section: &Section, policy: &Policy) -> Formats {
 
 /// The codec of a payload type: by its map, or by the static table of RFC 3551 when there is none.
 fn codec_of(pt: u8, map: Option<&RtpMap<'_>>) -> Option<Codec> {
+    const ALL: [Codec; 4] = [Codec::Pcmu, Codec::Pcma, Codec::G722, Codec::Opus];
     match map {
-        Some(map) if map.clock_rate == 8_000 && map.channels == 1 => {
-            [Codec::Pcmu, Codec::Pcma].into_iter().find(|codec| map.encoding.eq_ignore_ascii_case(encoding(*codec)))
-        }
-        Some(_) => None,
-        None => match pt {
-            0 => Some(Codec::Pcmu),
-            8 => Some(Codec::Pcma),
-            _ => None,
-        },
+        Some(map) => ALL.into_iter().find(|codec| {
+            // Opus is declared with two channels whatever it carries; some forget to.
+            let channels = map.channels == 1 || map.channels == channels(*codec);
+            map.encoding.eq_ignore_ascii_case(encoding(*codec)) && map.clock_rate == codec.clock_rate() && channels
+        }),
+        None => ALL.into_iter().find(|codec| fixed_type(*codec) == Some(pt)),
     }
 }
 
-/// The encoding name of RFC 3551.
+/// The payload type of the static table of RFC 3551.
+pub(super) const fn fixed_type(codec: Codec) -> Option<u8> {
+    match codec {
+        Codec::Pcmu => Some(0),
+        Codec::Pcma => Some(8),
+        Codec::G722 => Some(9),
+        Codec::Opus => None,
+    }
+}
+
+/// Channels as they are declared.
+pub(super) const fn channels(codec: Codec) -> u32 {
+    match codec {
+        Codec::Pcmu | Codec::Pcma | Codec::G722 => 1,
+        Codec::Opus => 2,
+    }
+}
+
+/// The encoding name of RFC 3551 or RFC 7587.
 pub(super) const fn encoding(codec: Codec) -> &'static str {
     match codec {
         Codec::Pcmu => "PCMU",
         Codec::Pcma => "PCMA",
+        Codec::G722 => "G722",
+        Codec::Opus => "opus",
     }
 }
