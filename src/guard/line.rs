@@ -185,11 +185,6 @@ impl Line {
             && all.into_iter().all(|at| self.state(at) & (MARKED | PRESENT) == PRESENT)
     }
 
-    /// The sample after the newest laid.
-    pub(super) fn edge(&self) -> u64 {
-        self.edge
-    }
-
     /// Lets the detector hear what is there in order, up to a hole. Holes before `needed` are given up if something
     /// lies behind them, and holes before `play` in any case.
     pub(super) fn hear(&mut self, needed: u64, named: &mut impl FnMut(Named)) {

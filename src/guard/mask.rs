@@ -293,10 +293,10 @@ mod tests {
                 let mut all = Vec::new();
                 let mut bare = None;
                 for at in (0..said.len() - 320).step_by(160) {
-                    line.lay(at as u64, said[at..at + 320].iter().copied());
+                    line.lay(at as u64, &said[at..at + 320], &[]);
                     line.hear(0, &mut |_| {});
                     let (mut frame, mut known) = ([0i16; 160], [Known::No; 160]);
-                    line.take(&mut frame, &mut known);
+                    line.take(&mut frame, &mut [[0; 2]; 160], &mut known);
                     let first = known.iter().position(|k| *k == Known::Digit);
                     bare = bare.or(first.map(|first| (all.len() + first) as i64));
                     // Each sample tells whether it was masked: no fade is as loud as this.

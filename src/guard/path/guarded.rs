@@ -295,7 +295,7 @@ impl Path {
         leave_out(said, count - length, cut, frame);
         self.line.skip(count);
         self.mask.apply(kind, frame, &[Known::Clean; LONGEST][..length]);
-        self.fill_slot(now, frame, out);
+        self.fill_slot(now, frame, &mut [], out);
     }
 
     /// Whether the guard may be left now.
