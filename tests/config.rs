@@ -299,6 +299,8 @@ const SLIPS: &[Slip] = &[
         "session_timer = \"off\"\nsession_min_s = 200",
         &["21: trunk[0].session_min_s: is not read with session_timer = \"off\""],
     ),
+    small("guard = \"always\"", "refer = \"yes\"", &["20: trunk[0].refer: \"yes\" is not known here"]),
+    small("guard = \"always\"", "replaces = \"yes\"", &["20: trunk[0].replaces: is a string; true or false"]),
     small("guard = \"always\"", "call_header = \"X Ref\"", &["20: trunk[0].call_header: is no header name"]),
     small("from = \"carrier\"\n", "from = \"carrier\"\nprefix = \"+1 800\"\n", &["30: route[0].prefix: is no prefix"]),
     // What does not fit together.

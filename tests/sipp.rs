@@ -156,6 +156,25 @@ fn a_session_timer_is_agreed_on_and_refreshed() {
 }
 
 #[test]
+fn a_refer_is_carried_out_and_the_customer_talks_to_another_agent() {
+    if !ready("refer") {
+        return;
+    }
+    let _shared = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
+    let second = common::free_address();
+    let trunks = [String::new(), "refer = \"terminate\"".to_owned()];
+    let plan = Plan { trunks, second_pbx: Some(second), ..Plan::new() };
+    let node = Running::start(&plan);
+    let dir = node.dir.path().to_owned();
+    let first = Sipp::start(&dir, "uas_refer", plan.pbx, None, &["-m", "1"]);
+    let other = Sipp::start(&dir, "uas_hangs_up", second, None, &["-m", "1", "-d", "400"]);
+    std::thread::sleep(Duration::from_millis(300));
+    Sipp::start(&dir, "uac_transferred", plan.carrier, Some(node.carrier_side), &["-m", "1"]).succeeds();
+    first.succeeds();
+    other.succeeds();
+}
+
+#[test]
 fn a_late_offer_is_answered_in_the_ack() {
     flow("late_offer", &Plan::new(), "uac_late_offer", "uas_late_offer");
 }

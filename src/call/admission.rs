@@ -40,15 +40,16 @@ pub(super) fn handle_outside(now: Instant, s: &mut Shared, trunk: TrunkId, (id, 
 }
 
 /// Every extension that a trunk may allow.
-pub(super) const KNOWN: [&str; 2] = [reliable::TAG, session_timer::TAG];
+pub(super) const KNOWN: [&str; 3] = [reliable::TAG, session_timer::TAG, "replaces"];
 
 /// Refuses a request that demands an extension its trunk does not have (RFC 3261 section 8.2.2.3).
 pub(super) fn extensions(trunk: &Trunk, request: &Request) -> Result<(), Refused> {
     let is_known = |tag: &&[u8]| {
         let is = |name: &str| name.as_bytes().eq_ignore_ascii_case(tag);
-        let Methods { reliable, session_timer, .. } = &trunk.methods;
+        let Methods { reliable, session_timer, replaces, .. } = &trunk.methods;
         (is(reliable::TAG) && *reliable != Extension::Off)
             || (is(session_timer::TAG) && *session_timer != Extension::Off)
+            || (is("replaces") && *replaces)
     };
     let headers = &request.headers;
     let demanded = headers.items(HeaderName::Require).filter(|tag| !is_known(tag));
@@ -97,6 +98,10 @@ pub(super) fn admit(
     }
     if crossing::max_forwards(request) == 0 {
         return Err(Refused::new(483));
+    }
+    // An INVITE of ours that has come back: our tag is nobody else's.
+    if request.from_tag().is_some_and(|tag| s.tags.contains_key(tag)) {
+        return Err(Refused::new(482));
     }
     if request.headers.get(HeaderName::Replaces).is_some() || request.headers.get(HeaderName::Join).is_some() {
         return Err(Refused::because(403, "Taking Over A Call Is Not Allowed"));

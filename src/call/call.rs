@@ -144,6 +144,12 @@ impl Call {
                 self.phase = setup.handle_response(now, &mut self.core, s, (id, response));
                 true
             }
+            Phase::Established(mut up) if up.is_transferring(id) => {
+                let verdict = up.handle_transfer_response(now, &mut self.core, s, response);
+                self.phase = Phase::Established(up);
+                self.obey(now, s, verdict, false);
+                true
+            }
             Phase::Established(mut up) if up.is_asking(id) => {
                 let verdict = up.handle_change_response(now, &mut self.core, s, response);
                 self.phase = Phase::Established(up);
@@ -163,6 +169,11 @@ impl Call {
             Phase::SettingUp(setup) if setup.awaits(id) => {
                 self.phase = setup.handle_failure(now, &mut self.core, s, (id, status));
             }
+            Phase::Established(mut up) if up.is_transferring(id) => {
+                let verdict = up.try_next_target(now, &self.core, s, status);
+                self.phase = Phase::Established(up);
+                self.obey(now, s, verdict, false);
+            }
             Phase::Established(mut up) if up.is_asking(id) => {
                 let verdict = up.handle_change_failure(now, &self.core, s, status);
                 self.phase = Phase::Established(up);
@@ -176,6 +187,14 @@ impl Call {
     pub(super) fn handle_probe(&mut self, now: Instant, s: &mut Shared, leg: Leg, status: u16) {
         if let Phase::Established(up) = &mut self.phase {
             let verdict = up.handle_probe(leg, status);
+            self.obey(now, s, verdict, false);
+        }
+    }
+
+    /// A REFER passed on got its final answer, or none.
+    pub(super) fn handle_referred(&mut self, now: Instant, s: &mut Shared, status: u16) {
+        if let Phase::Established(up) = &mut self.phase {
+            let verdict = up.handle_referred(now, &self.core, s, status);
             self.obey(now, s, verdict, false);
         }
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::bodies;
-use super::crossing::Facts;
+use super::crossing::{self, Facts};
 use super::policy::Wishes;
 use super::ports::Pair;
 use super::protection::Protection;
@@ -53,7 +53,7 @@ impl Core {
         let Beginning { facts, from, to, ports, call_id } = beginning;
         let id = CallId::draw(&mut s.random);
         let session = s.next_session();
-        let caller_leg = super::crossing::leg_of(&s.config.trunks[from.0]);
+        let caller_leg = crossing::leg_of(&s.config.trunks[from.0]);
         let mut trunks = [to; 2];
         trunks[caller_leg.index()] = from;
         let mut call_ids = [None, None];
@@ -103,11 +103,47 @@ impl Core {
         self.counted = Some(trunk);
         let place = &mut self.trunks[self.caller_leg.other().index()];
         if std::mem::replace(place, trunk) != trunk {
-            let config = &s.config;
-            let of = |leg: Leg| &config.trunks[self.trunks[leg.index()].0];
-            let wishes = Wishes::of(of(Leg::Customer), of(Leg::Agent));
-            self.protection.follow(now, wishes, &mut s.out);
+            self.follow(now, s);
         }
+    }
+
+    /// The protection follows the trunks.
+    fn follow(&mut self, now: Instant, s: &mut Shared) {
+        let config = &s.config;
+        let of = |leg: Leg| &config.trunks[self.trunks[leg.index()].0];
+        let wishes = Wishes::of(of(Leg::Customer), of(Leg::Agent));
+        self.protection.follow(now, wishes, &mut s.out);
+    }
+
+    /// A leg has a new other end: `user`, on `trunk`, in the dialog of `call_id`. What protects the call stays as it
+    /// is, but for the star codes of another PBX.
+    pub(super) fn moves(&mut self, now: Instant, s: &mut Shared, to: (Leg, TrunkId), call_id: &str, user: &str) {
+        let (leg, trunk) = to;
+        if leg != self.caller_leg {
+            self.goes_to(now, s, trunk);
+            self.facts.called = crossing::shown(user);
+        } else {
+            let old = std::mem::replace(&mut self.trunks[leg.index()], trunk);
+            s.load[old.0] -= 1;
+            s.load[trunk.0] += 1;
+            if old != trunk {
+                self.follow(now, s);
+            }
+            self.facts.caller = crossing::shown(user);
+        }
+        self.call_ids[leg.index()] = Some(call_id.to_owned());
+    }
+
+    /// User part of the far end of a leg: who called on the leg the call came in on, who is called on the other.
+    pub(super) fn far_end(&self, leg: Leg) -> &str {
+        if leg == self.caller_leg { &self.facts.caller } else { &self.facts.called }
+    }
+
+    /// A dialog of the call has ended while the call goes on: a crossing BYE still gets its 200.
+    pub(super) fn bury_tag(&mut self, now: Instant, s: &mut Shared, tag: &str) {
+        self.tags.retain(|known| known != tag);
+        s.tags.remove(tag);
+        s.remains.bury_tag(now, tag.to_owned());
     }
 
     fn uncount(&mut self, s: &mut Shared) {

@@ -81,7 +81,7 @@ impl Facts {
 }
 
 /// A peer's text, bounded and without control characters.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(LONGEST_NAME).collect()
 }
 
@@ -122,7 +122,7 @@ pub(super) fn describe_us(headers: &mut Headers, listener: &Listener) {
 }
 
 /// A URI as it is written on a listener. IPv6 addresses stand in brackets.
-fn uri(listener: &Listener, user: &str, at: SocketAddr) -> String {
+pub(super) fn uri(listener: &Listener, user: &str, at: SocketAddr) -> String {
     let scheme = if listener.options.sips { "sips" } else { "sip" };
     match user {
         "" => format!("{scheme}:{at}"),

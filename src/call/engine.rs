@@ -9,7 +9,7 @@ use super::admission::{self, Room};
 use super::call::Call;
 use super::refused::Refused;
 use super::shared::{Asked, Shared};
-use super::{CallView, Find, RecordOrder, RecorderReport, crossing, routing};
+use super::{CallView, Find, RecordOrder, RecorderReport, crossing, routing, takeover};
 use crate::base::Random;
 use crate::base::ids::{CallId, RecordingId, SessionId};
 use crate::base::time::soonest;
@@ -17,7 +17,7 @@ use crate::capture::Handover;
 use crate::config::{Config, TrunkId};
 use crate::media;
 use crate::obs::event::{EndCause, EventKind, LegTotals, RecordingState};
-use crate::sip::msg::FrameError;
+use crate::sip::msg::{FrameError, HeaderName};
 use crate::sip::{Dest, Endpoint, EndpointConfig, Event, Flow, Method, Request, Response, ServerId, Transmit};
 
 /// The B2BUA. Feed it with `handle_*`, then drain every `poll_*` but [`Engine::poll_timeout`] until it gives `None`,
@@ -317,6 +317,9 @@ impl Engine {
     }
 
     fn handle_invite(&mut self, now: Instant, trunk: TrunkId, invite: (ServerId, &Flow, &Request)) {
+        if invite.2.headers.get(HeaderName::Replaces).is_some() {
+            return self.handle_replaces(now, trunk, invite);
+        }
         let room = Room { calls: self.calls.len(), draining: self.draining };
         match admission::admit(now, &mut self.shared, room, trunk, invite) {
             Ok(call) => {
@@ -330,6 +333,19 @@ impl Engine {
                 refusal.set_to_tag(&crossing::token(&mut self.shared.random));
                 self.shared.respond(now, invite.0, refusal);
             }
+        }
+    }
+
+    /// An INVITE that is to take the place of a dialog of ours.
+    fn handle_replaces(&mut self, now: Instant, trunk: TrunkId, invite: (ServerId, &Flow, &Request)) {
+        let taken = takeover::find(&self.shared, trunk, invite.2).and_then(|(call, leg)| {
+            let taken = self.with_call(call, |call, s| call.handle_replaces(now, s, (leg, trunk), invite));
+            taken.unwrap_or(Err(Refused::new(481)))
+        });
+        if let Err(why) = taken {
+            let mut refusal = why.response(invite.2);
+            refusal.set_to_tag(&crossing::token(&mut self.shared.random));
+            self.shared.respond(now, invite.0, refusal);
         }
     }
 
@@ -380,6 +396,9 @@ impl Engine {
             Some(Asked::Refresh(call, leg)) => {
                 self.with_call(call, |call, s| call.handle_refreshed(now, s, leg, response));
             }
+            Some(Asked::Refer(call)) => {
+                self.with_call(call, |call, s| call.handle_referred(now, s, response.status));
+            }
             Some(Asked::Probe(call, leg)) => {
                 self.with_call(call, |call, s| call.handle_probe(now, s, leg, response.status));
             }
@@ -393,6 +412,10 @@ impl Engine {
             (None, Some(Asked::Change(call))) => Some(call),
             (None, Some(Asked::Refresh(call, leg))) => {
                 self.with_call(call, |call, s| call.handle_refreshed(now, s, leg, &Response::new(status, "")));
+                None
+            }
+            (None, Some(Asked::Refer(call))) => {
+                self.with_call(call, |call, s| call.handle_referred(now, s, status));
                 None
             }
             (None, Some(Asked::Probe(call, leg))) => {

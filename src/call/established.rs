@@ -16,6 +16,7 @@ use super::core::Core;
 use super::refused::Refused;
 use super::remains::Farewell;
 use super::shared::{Asked, Shared};
+use super::transfer::{Passed, Transfer};
 use super::{bodies, crossing};
 use crate::base::ids::Leg;
 use crate::obs::event::{EndCause, EventKind};
@@ -90,6 +91,8 @@ pub(super) enum Exchange {
 pub(super) struct Renewing {
     pub(super) leg: Leg,
     pub(super) client: ClientId,
+    /// The other leg has a new other end.
+    pub(super) moved: bool,
 }
 
 /// A change one leg asked for.
@@ -116,6 +119,12 @@ pub(super) struct Established {
     pub(super) exchange: Exchange,
     /// A provisional response whose PRACK was still on its way when the call was answered.
     pub(super) unacknowledged: Option<Box<Sent>>,
+    /// A leg is being replaced.
+    pub(super) transfer: Option<Box<Transfer>>,
+    /// A REFER passed on to the other leg.
+    pub(super) passed: Option<Box<Passed>>,
+    /// A leg that is still to be told of its new other end, and when to try.
+    pub(super) owed: Option<(Leg, Instant)>,
     /// When both peers are asked whether they still live; `None` while media tells.
     pub(super) probe_at: Option<Instant>,
 }
@@ -125,7 +134,7 @@ const PROBE_EVERY: Duration = Duration::from_secs(60);
 
 impl Established {
     pub(super) fn new(since: Instant, legs: [Side; 2], exchange: Exchange) -> Self {
-        Self { legs, since, exchange, unacknowledged: None, probe_at: None }
+        Self { legs, since, exchange, unacknowledged: None, transfer: None, passed: None, owed: None, probe_at: None }
     }
 
     pub(super) fn side(&mut self, leg: Leg) -> &mut Side {
@@ -148,6 +157,9 @@ impl Established {
         match &request.method {
             Method::Bye => {
                 s.respond(now, id, Response::for_request(&request, 200, ""));
+                if self.leave(core, s, leg) {
+                    return Verdict::Stay;
+                }
                 let cause = match leg {
                     Leg::Customer => EndCause::CustomerHungUp,
                     Leg::Agent => EndCause::AgentHungUp,
@@ -163,6 +175,16 @@ impl Established {
                 }
             }
             Method::Prack => self.handle_late_prack(now, s, (id, &request)),
+            Method::Refer => {
+                if let Err(why) = self.handle_refer(now, core, s, (leg, id, &request)) {
+                    s.refuse(now, id, &request, &why);
+                }
+            }
+            Method::Notify => {
+                if let Err(why) = self.handle_notify(now, core, s, (leg, id, &request)) {
+                    s.refuse(now, id, &request, &why);
+                }
+            }
             Method::Info => self.handle_info(now, core, s, (leg, id, &request)),
             Method::Options => s.respond(now, id, capabilities(&request)),
             Method::Ack | Method::Cancel => {}
@@ -202,7 +224,7 @@ impl Established {
     /// Asks both peers whether they still live.
     pub(super) fn probe(&mut self, now: Instant, core: &Core, s: &mut Shared) {
         self.probe_at = Some(now + PROBE_EVERY);
-        for leg in [Leg::Customer, Leg::Agent] {
+        for leg in [Leg::Customer, Leg::Agent].into_iter().filter(|leg| !self.is_gone(*leg)).collect::<Vec<_>>() {
             let side = self.side(leg);
             let (options, dest) = (side.dialog.next_request(Method::Options), side.dest);
             s.send(now, options, dest, Some(Asked::Probe(core.id, leg)));
@@ -224,10 +246,11 @@ impl Established {
     /// No RTP from either side: over, unless a leg is on hold. Then silence is no proof, and from now on the peers are
     /// asked, so that a call whose both ends have vanished on hold does not stay for ever.
     pub(super) fn handle_inactivity(&mut self, now: Instant, core: &Core, s: &mut Shared) -> Verdict {
-        let held = self
-            .legs
-            .iter()
-            .any(|side| side.held || side.sdp.media().is_some_and(|media| !media.send || !media.receive));
+        let held = self.transfer.is_some()
+            || self
+                .legs
+                .iter()
+                .any(|side| side.held || side.sdp.media().is_some_and(|media| !media.send || !media.receive));
         if !held {
             return Verdict::End { cause: EndCause::MediaInactivity, gone: None, reason: None };
         }
@@ -259,6 +282,7 @@ impl Established {
         reason: Option<&str>,
     ) {
         let mut waits_for_ack = None;
+        let left = self.drop_transfer(now, s);
         match std::mem::replace(&mut self.exchange, Exchange::Quiet) {
             Exchange::Quiet => {}
             Exchange::Renewing(renewing) => s.abandon(now, renewing.client, None),
@@ -281,7 +305,7 @@ impl Established {
         }
         for (leg, side) in [Leg::Customer, Leg::Agent].into_iter().zip(self.legs) {
             let Side { mut dialog, dest, .. } = side;
-            if gone == Some(leg) {
+            if gone == Some(leg) || left == Some(leg) {
                 continue;
             }
             match waits_for_ack {
@@ -303,10 +327,7 @@ pub(super) fn capabilities(request: &Request) -> Response {
 /// Why a method is not taken within a dialog.
 fn refusal_within(method: &Method) -> Refused {
     match method {
-        // Transfer would take the call out of our hands (threats R12).
-        Method::Refer => Refused::because(403, "Transfer Not Allowed"),
         Method::Subscribe => Refused::new(489),
-        Method::Notify => Refused::new(481),
         Method::Extension(_) => Refused::new(501).with(HeaderName::Allow, crossing::ALLOW),
         _ => Refused::method(),
     }

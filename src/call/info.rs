@@ -80,6 +80,9 @@ impl Established {
 
     /// Passes a key on in a body of ours; the answer only tells whether the other dialog lives.
     fn pass_info(&mut self, now: Instant, core: &Core, s: &mut Shared, to: Leg, digit: &Digit, length_ms: u32) {
+        if self.is_gone(to) {
+            return;
+        }
         let side = self.side(to);
         let mut info = side.dialog.next_request(Method::Info);
         let body = format!("Signal={}\r\nDuration={length_ms}\r\n", digit.expose_char());

@@ -28,6 +28,8 @@ mod shared;
 mod signal;
 mod signals;
 mod star;
+mod takeover;
+mod transfer;
 mod views;
 
 pub use engine::Engine;

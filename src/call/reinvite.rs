@@ -62,6 +62,8 @@ impl Established {
     ) -> Result<(), Refused> {
         let update = request.method == Method::Update;
         match &self.exchange {
+            // One of the legs is about to be another.
+            _ if self.transfer.is_some() => return Err(Refused::new(491)),
             Exchange::Quiet => {}
             Exchange::Asking(asking) if asking.from == leg => return Err(Refused::moment()),
             Exchange::Asking(_) | Exchange::Renewing(_) | Exchange::AwaitingAck { .. } => {
@@ -365,7 +367,10 @@ impl Established {
             asking.deadline = None;
             s.endpoint.cancel(now, asking.client, &[]);
         }
-        self.handle_session_timers(now, core, s)
+        match self.handle_session_timers(now, core, s) {
+            Verdict::Stay => self.handle_transfer_timeout(now, core, s),
+            end @ Verdict::End { .. } => end,
+        }
     }
 
     /// When [`Established::handle_timeout`] is due.
@@ -375,6 +380,8 @@ impl Established {
             Exchange::AwaitingAck { .. } | Exchange::Renewing(_) | Exchange::Quiet => None,
         };
         let sessions = self.legs.iter().filter_map(|side| side.timer.poll_timeout());
-        sessions.fold(soonest(patience, self.probe_at), |soon, at| soonest(soon, Some(at)))
+        sessions.fold(soonest(soonest(patience, self.probe_at), self.transfer_timeout()), |soon, at| {
+            soonest(soon, Some(at))
+        })
     }
 }

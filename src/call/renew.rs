@@ -17,7 +17,18 @@ use crate::sip::session_timer::Due;
 use crate::sip::{Method, Request, Response};
 
 /// How long a refresh waits for a negotiation that is under way.
-const BUSY: Duration = Duration::from_secs(2);
+pub(super) const BUSY: Duration = Duration::from_secs(2);
+
+/// What came of wanting to renew a leg.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Renewal {
+    /// It is being asked.
+    Asked,
+    /// Something else is being negotiated.
+    Later,
+    /// Both legs have nothing in common.
+    Impossible,
+}
 
 impl Established {
     /// Session timers that are due: refreshes, or ends the call.
@@ -41,29 +52,28 @@ impl Established {
             side.timer.write_request(&mut update.headers);
             let dest = side.dest;
             s.send(now, update, dest, Some(Asked::Refresh(core.id, leg)));
-        } else if !self.renew(now, core, s, leg) {
+        } else if self.renew(now, core, s, (leg, false)) != Renewal::Asked {
             self.side(leg).timer.handle_failed(now, Some(BUSY));
         }
     }
 
-    /// Describes the session to `leg` anew by re-INVITE; `false` while something is being negotiated, or when there is
-    /// nothing to describe.
-    pub(super) fn renew(&mut self, now: Instant, core: &Core, s: &mut Shared, leg: Leg) -> bool {
+    /// Describes the session to `leg` anew by re-INVITE; `moved`: because the other leg has a new other end.
+    pub(super) fn renew(&mut self, now: Instant, core: &Core, s: &mut Shared, (leg, moved): (Leg, bool)) -> Renewal {
         if !matches!(self.exchange, Exchange::Quiet) || !self.side(leg).dialog.may_invite() {
-            return false;
+            return Renewal::Later;
         }
         let other = self.legs[leg.other().index()].peer.clone();
         let ask = Ask { other: other.as_ref(), keep_events: core.keep_events(s, leg) };
         let policy = core.policy(s, leg);
         let side = &mut self.legs[leg.index()];
-        let Ok(ours) = side.sdp.offer(ask, policy) else { return false };
+        let Ok(ours) = side.sdp.offer(ask, policy) else { return Renewal::Impossible };
         let mut invite = side.dialog.next_request(Method::Invite);
         crossing::describe_us(&mut invite.headers, s.listener(core.trunk(leg)));
         side.timer.write_request(&mut invite.headers);
         invite.set_body(bodies::SDP, ours.to_bytes());
         let client = s.send_invite(now, core.id, invite, side.dest);
-        self.exchange = Exchange::Renewing(Box::new(Renewing { leg, client }));
-        true
+        self.exchange = Exchange::Renewing(Box::new(Renewing { leg, client, moved }));
+        Renewal::Asked
     }
 
     /// The leg that was asked alone answers our re-INVITE finally.
@@ -93,6 +103,10 @@ impl Established {
             self.note_holds(core, s);
         } else {
             self.side(leg).sdp.withdraw();
+            if renewing.moved && response.status == 491 {
+                let pause = self.side(leg).dialog.glare_delay(&mut s.random);
+                self.owed = Some((leg, now + pause));
+            }
         }
         self.handle_refreshed(now, core, s, (leg, response))
     }

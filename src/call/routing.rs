@@ -4,13 +4,21 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::config::{Config, Trunk, TrunkId};
-use crate::sip::Flow;
+use crate::sip::{Dest, Flow};
 
 /// One place to try for a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Target {
     pub(super) trunk: TrunkId,
     pub(super) remote: SocketAddr,
+}
+
+impl Target {
+    /// Where requests to it go.
+    pub(super) fn dest(&self, config: &Config) -> Dest {
+        let listener = config.trunks[self.trunk.0].listener;
+        Dest::fresh(listener, config.listeners[listener.0].transport, self.remote, self.trunk)
+    }
 }
 
 /// Why a call has no target.

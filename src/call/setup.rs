@@ -156,6 +156,7 @@ impl SettingUp {
         }
         let timer = SessionTimer::new(&config.trunks[target.trunk.0].methods);
         timer.write_request(&mut invite.headers);
+        super::transfer::announce(&mut invite.headers, &config.trunks[target.trunk.0]);
         if let Some(body) = body {
             invite.set_body(bodies::SDP, body);
         }
@@ -163,7 +164,7 @@ impl SettingUp {
         if let Some(tag) = invite.from_tag().map(str::to_owned) {
             core.own_tag(s, callee, &tag);
         }
-        let dest = Dest::fresh(listener_id, listener.transport, target.remote, target.trunk);
+        let dest = target.dest(&config);
         let client = s.send_invite(now, core.id, invite.clone(), dest);
         let silence = more.then_some(now + SILENCE);
         Ok(Attempt { client, invite, dest, sdp, silence, forks: Vec::new(), reliable, timer, again: 0 })
@@ -393,6 +394,7 @@ impl SettingUp {
         }
         fork.side(caller_leg).dialog.invite_answered(200);
         fork.side(caller_leg).timer.write_answer(now, &self.caller.request, &mut ok.headers);
+        super::transfer::announce(&mut ok.headers, &s.config.trunks[core.trunk(caller_leg).0]);
         let client = self.attempt.client;
         let callee = fork.side(callee_leg);
         let late = if late {

@@ -42,6 +42,8 @@ pub(super) enum Asked {
     Change(CallId),
     /// An UPDATE that refreshes a leg's session timer.
     Refresh(CallId, Leg),
+    /// A REFER passed on.
+    Refer(CallId),
     /// Anything else whose timeout or 481 tells that the dialog is gone: an INFO passed on, an OPTIONS.
     Probe(CallId, Leg),
 }

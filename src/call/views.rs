@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use super::call::{Call, Phase};
-use super::core::Core;
 use super::protection::{Ended, Protection};
 use super::{CallState, CallView, CollectionState, CollectionView, Find, HoldView, RecordingView, SipCallIds};
 use crate::base::ids::{CollectionId, Leg};
@@ -30,7 +29,7 @@ impl Call {
             to_trunk: trunk(core.caller_leg.other()),
             caller: core.facts.caller.clone(),
             called: core.facts.called.clone(),
-            agent: far_end(core, Leg::Agent).to_owned(),
+            agent: core.far_end(Leg::Agent).to_owned(),
             sip_call_ids: SipCallIds { customer, agent },
             reference: core.facts.reference.clone(),
             age_ms: since(core.started),
@@ -51,15 +50,10 @@ impl Call {
         let is = |wanted: &Option<String>, has: &str| wanted.as_deref().is_none_or(|wanted| wanted == has);
         let call_id = |id: &String| core.call_ids.iter().flatten().any(|has| has == id);
         find.sip_call_id.as_ref().is_none_or(call_id)
-            && is(&find.agent, far_end(core, Leg::Agent))
-            && is(&find.caller, far_end(core, Leg::Customer))
+            && is(&find.agent, core.far_end(Leg::Agent))
+            && is(&find.caller, core.far_end(Leg::Customer))
             && find.reference.as_ref().is_none_or(|wanted| core.facts.reference.as_ref() == Some(wanted))
     }
-}
-
-/// User part of the far end of a leg: who called on the leg the call came in on, who is called on the other.
-fn far_end(core: &Core, leg: Leg) -> &str {
-    if leg == core.caller_leg { &core.facts.caller } else { &core.facts.called }
 }
 
 /// A hold as the API shows it.

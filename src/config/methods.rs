@@ -16,6 +16,18 @@ pub enum Extension {
     Required,
 }
 
+/// What a REFER of a trunk's peer does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Refer {
+    /// Nothing: 403.
+    Refuse,
+    /// The transfer is carried out here, through our routes.
+    Terminate,
+    /// The other leg's peer is asked to carry it out.
+    Pass,
+}
+
 /// How a trunk's peer is spoken to beyond RFC 3261.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Methods {
@@ -27,6 +39,10 @@ pub struct Methods {
     pub session_expires: Duration,
     /// Shortest session interval taken; never above `session_expires`.
     pub session_min: Duration,
+    /// What a REFER does.
+    pub refer: Refer,
+    /// An INVITE or a REFER may name a dialog to be replaced (RFC 3891).
+    pub replaces: bool,
 }
 
 impl Default for Methods {
@@ -36,6 +52,8 @@ impl Default for Methods {
             session_timer: Extension::Supported,
             session_expires: Duration::from_secs(1_800),
             session_min: Duration::from_secs(90),
+            refer: Refer::Refuse,
+            replaces: false,
         }
     }
 }

@@ -15,7 +15,7 @@ mod types;
 
 pub use fault::{Fault, Faults};
 pub use load::{Checked, Places, SecretSource, Surroundings};
-pub use methods::{Extension, Methods};
+pub use methods::{Extension, Methods, Refer};
 pub use net::{CertificateFiles, Link, ListenerOptions, MediaPlace, TrunkTls};
 pub use read::SCHEMA;
 pub use srtp::{Srtp, SrtpSuite};

@@ -242,6 +242,13 @@ pub enum EventKind {
         /// What it did.
         action: StarAction,
     },
+    /// A leg was transferred: it has a new other end. Guard, holds and recording go on as they were.
+    CallTransferred {
+        /// The leg that has a new other end.
+        leg: Leg,
+        /// Number or user part of who is there now.
+        to: String,
+    },
     /// A leg was put on hold by SDP, or taken back.
     LegHeld {
         /// Leg whose peer asked.

@@ -308,6 +308,7 @@ impl Metrics {
             | EventKind::KeysWiped { .. }
             | EventKind::HoldRenewed { .. }
             | EventKind::CollectionProgress { .. }
+            | EventKind::CallTransferred { .. }
             | EventKind::LegHeld { .. } => {}
         }
     }

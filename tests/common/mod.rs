@@ -67,6 +67,8 @@ pub struct Plan {
     pub control: bool,
     /// Further lines of the carrier's and the PBX's trunk.
     pub trunks: [String; 2],
+    /// A second PBX, where numbers that begin with 5552 go.
+    pub second_pbx: Option<SocketAddr>,
 }
 
 impl Plan {
@@ -83,6 +85,7 @@ impl Plan {
             ports: 400,
             control: false,
             trunks: [String::new(), String::new()],
+            second_pbx: None,
         }
     }
 }
@@ -192,8 +195,29 @@ pub fn restrict(path: &Path) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("permissions");
 }
 
+fn second_pbx(at: SocketAddr, listener: SocketAddr) -> String {
+    format!(
+        r#"[[listener]]
+name = "second-side"
+address = "{listener}"
+
+[[trunk]]
+name = "second"
+side = "pbx"
+listener = "second-side"
+remotes = ["{at}"]
+
+[[route]]
+from = "carrier"
+prefix = "5552"
+to = ["second"]
+"#
+    )
+}
+
 fn text(plan: &Plan, dir: &Path, carrier: SocketAddr, pbx: SocketAddr, control: Option<SocketAddr>) -> String {
     let Plan { transport, guard, mask, recording, prefix, .. } = plan;
+    let second = plan.second_pbx.map_or_else(String::new, |at| second_pbx(at, free_address()));
     let (first, last) = media_ports(plan.ports);
     let mut text = format!(
         r#"[[listener]]
@@ -232,6 +256,7 @@ sources = ["127.0.0.1/32"]
 media = ["127.0.0.1/32"]
 {}
 
+{second}
 [[route]]
 from = "carrier"
 prefix = "{prefix}"

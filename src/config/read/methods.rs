@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::tree::Table;
 use super::trunk::or;
-use crate::config::{Extension, Methods};
+use crate::config::{Extension, Methods, Refer};
 
 /// What the trunk says; `None` when any of it is wrong.
 pub(super) fn read(table: &Table<'_>) -> Option<Methods> {
@@ -39,5 +39,9 @@ pub(super) fn read(table: &Table<'_>) -> Option<Methods> {
         session_timer: session_timer?,
         session_expires: expires?,
         session_min: min?,
+        refer: or(table, "refer", usual.refer, |v| {
+            v.one_of(&[("refuse", Refer::Refuse), ("terminate", Refer::Terminate), ("pass", Refer::Pass)])
+        })?,
+        replaces: or(table, "replaces", usual.replaces, |v| v.boolean())?,
     })
 }

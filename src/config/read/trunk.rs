@@ -42,6 +42,8 @@ pub(super) const KEYS: &[&str] = &[
     "session_timer",
     "session_expires_s",
     "session_min_s",
+    "refer",
+    "replaces",
     "tls_ca",
     "tls_names",
     "tls_mutual",

@@ -170,6 +170,7 @@ export function words(event) {
     case "call-media": return `Media: customer sent ${event.customer.received} packets, agent ${event.agent.received}; ${event.customer.lost + event.agent.lost} lost`;
     case "recording": return event.state === "recording" ? "Recording on" : `Recording ${(RECORDING[event.state] ?? event.state).toLowerCase()}`;
     case "star-code": return event.action === "begin" ? "Agent’s star code: holds taken" : "Agent’s star code: holds released";
+    case "call-transferred": return `${event.leg === "agent" ? "Agent" : "Customer"} side transferred to ${event.to}`;
     case "leg-held": return `${event.leg === "agent" ? "Agent" : "Customer"} ${event.held ? "put the call on hold" : "took the call back"}`;
     case "missed": return "Some events were missed; the view was brought up to date";
     default: return event.type;
