@@ -29,7 +29,7 @@ use crate::base::secret::Digits;
 use crate::call::{
     Actor, CallView, CollectionRequest, Engine, Find, HoldView, RecordOrder, RecorderReport, Reply, Signal, SignalError,
 };
-use crate::config::{ListenerId, Role, Transport};
+use crate::config::{Config, ListenerId, Role, Transport};
 use crate::guard::Masked;
 use crate::media::{self, Command, Egress, MaskedBlock, Worker};
 use crate::obs::event::{EventKind, HoldKind};
@@ -85,6 +85,7 @@ pub struct Sim {
     pub sip_path: Conditions,
     /// What media suffers.
     pub rtp_path: Conditions,
+    config: Arc<Config>,
     engine: Engine,
     worker: Worker,
     sessions: HashMap<SessionId, [u16; 2]>,
@@ -134,7 +135,7 @@ impl Sim {
     pub fn new(seed: u64, start: Instant, change: impl FnOnce(Site) -> Site, caller: Profile, agent: Profile) -> Self {
         let random = |stream: u64| Random::seed_from_u64(seed.wrapping_mul(1_000).wrapping_add(stream));
         let site = Site::new(address(CARRIER_LISTENER), address(CALLER.0), address(PBX_LISTENER), address(AGENT.0));
-        let config = change(site).config();
+        let config = Arc::new(change(site).config());
         let pcap = std::env::var_os("TONEWALL_SIM_PCAP").map(|path| {
             let mut path = PathBuf::from(path);
             let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -148,7 +149,8 @@ impl Sim {
             net: Net::new(random(1)),
             sip_path: Conditions::CLEAN,
             rtp_path: Conditions::CLEAN,
-            engine: Engine::new(Arc::new(config), random(2)),
+            engine: Engine::new(config.clone(), random(2)),
+            config,
             worker: Worker::new(),
             sessions: HashMap::new(),
             caller: Party::new(caller, CALLER, random(3)),
@@ -257,6 +259,45 @@ impl Sim {
         let call = self.call().id;
         let reply = self.signal(Signal::StartCollection { call, request, actor: crm() });
         assert!(matches!(reply, Ok(Reply::Collection(_))), "seed {}: {reply:?}", self.seed);
+    }
+
+    /// Tonewall dies as by `kill -9` and is started again at once: its calls, sessions and timers are gone, its
+    /// recordings stay as they are.
+    pub fn crash(&mut self) {
+        let random = Random::seed_from_u64(self.seed.wrapping_mul(1_000).wrapping_add(5));
+        self.engine = Engine::new(self.config.clone(), random);
+        self.worker = Worker::new();
+        self.sessions.clear();
+        self.media_out = Outbox::default();
+        self.settle();
+    }
+
+    /// The recorder fails for every recording that is open.
+    pub fn fail_recorder(&mut self) {
+        let open: Vec<RecordingId> = self.tapes.iter().filter(|(_, (_, t))| !t.closed).map(|(id, _)| *id).collect();
+        for recording in open {
+            if let Some((_, tape)) = self.tapes.get_mut(&recording) {
+                tape.closed = true;
+            }
+            self.engine.handle_recorder(self.now, recording, RecorderReport::Failed);
+        }
+        self.settle();
+    }
+
+    /// Tonewall takes no new call from now on.
+    pub fn drain(&mut self) {
+        self.engine.drain(self.now);
+        self.settle();
+    }
+
+    /// Whether nothing is left of any call: no dialog, transaction to be finished, media session or recording.
+    pub fn is_quiet(&self) -> bool {
+        self.engine.is_idle() && self.worker.is_empty()
+    }
+
+    /// What the recorder was given, over all recordings.
+    pub fn tapes(&self) -> impl Iterator<Item = &Tape> {
+        self.tapes.values().map(|(_, tape)| tape)
     }
 
     /// What the recorder was given; panics unless there is exactly one recording.
