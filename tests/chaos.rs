@@ -73,7 +73,7 @@ fn script(random: &mut Random) -> Script {
     let guard =
         pick(random, &[GuardMode::Always, GuardMode::Always, GuardMode::Signal, GuardMode::Auto, GuardMode::Off]);
     let held = guard == GuardMode::Signal && random.random_bool(0.7);
-    let talk = random.random_range(0..12_000);
+    let talk = if random.random_bool(0.1) { random.random_range(0..2_000) } else { random.random_range(3_000..14_000) };
     let mut acts = Vec::new();
     if held {
         acts.push((700, Act::Hold));
@@ -92,6 +92,9 @@ fn script(random: &mut Random) -> Script {
             _ => Act::RecorderFails,
         };
         acts.push((random.random_range(900..talk.max(901)), act));
+    }
+    for _ in 0..random.random_range(1..4) {
+        acts.push((random.random_range(900..talk.max(901)), Act::Press(form(random))));
     }
     match random.random_range(0..20) {
         0 => acts.push((random.random_range(0..2_000), Act::CallerCancels)),
