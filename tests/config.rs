@@ -275,6 +275,12 @@ const SLIPS: &[Slip] = &[
         "srtp_suites = [\"AEAD_AES_128_GCM\"]",
         &["20: trunk[0].srtp_suites: means nothing without srtp"],
     ),
+    small(
+        "guard = \"always\"",
+        "srtp = \"required\"\nsrtp_keying = \"dtls\"\nsrtp_suites = [\"AEAD_AES_128_GCM\"]",
+        &["21: trunk[0].srtp_keying: leaves the choice of a suite to the handshake"],
+    ),
+    small("guard = \"always\"", "srtp_keying = \"dtls\"", &["20: trunk[0].srtp_keying: means nothing without srtp"]),
     small("guard = \"always\"", "rtcp_mux = 1", &["20: trunk[0].rtcp_mux: is a whole number"]),
     small("guard = \"always\"", "latch = \"yes\"", &["20: trunk[0].latch: is a string"]),
     small("guard = \"always\"", "dtmf = [\"rfc2833\"]", &["20: trunk[0].dtmf[0]: \"rfc2833\" is not known here"]),

@@ -2,7 +2,7 @@
 
 use rand::SeedableRng;
 use tonewall::base::Random;
-use tonewall::config::{Codec, Network, Srtp, SrtpSuite};
+use tonewall::config::{Codec, Network, Srtp, SrtpKeying, SrtpSuite};
 use tonewall::sdp::{Ask, Direction, LegSession, Media, Own, Peer, Policy, Refusal, Session, read_peer};
 
 /// A call: both legs' sessions and policies.
@@ -46,6 +46,8 @@ fn policy(network: &str, codecs: &[Codec]) -> Policy {
         events: true,
         ptime_ms: 20,
         srtp: Srtp::Off,
+        keying: SrtpKeying::Sdes,
+        fingerprint: None,
         suites: SrtpSuite::USUAL.into_iter().collect(),
         rtcp_mux: false,
         latch: false,

@@ -1,12 +1,15 @@
 //! Session descriptions in and out of SIP bodies, alone or as one part of several (RFC 5621), and what was agreed turned
 //! into the media room's words. Nothing else of a body is read, and no body is ever passed on.
 
+use std::sync::Arc;
+
 use super::refused::Refused;
-use crate::media::{AudioFormat, EventFormat, LegMedia, ReceiveFormats, Security, SendFormats, SrtpKeys};
+use crate::media::{AudioFormat, DtlsPeer, EventFormat, LegMedia, ReceiveFormats, Security, SendFormats, SrtpKeys};
 use crate::sdp::{Event, Media, Refusal, Session};
 use crate::sip::msg::header::ContentType;
 use crate::sip::msg::{HeaderName, Headers};
 use crate::sip::multipart;
+use crate::srtp::{Identity, Role};
 
 /// The body type we read and write.
 pub(super) const SDP: &str = "application/sdp";
@@ -54,7 +57,7 @@ fn part<'a>(kind: &ContentType<'a>, body: &'a [u8]) -> Result<Option<&'a [u8]>, 
 }
 
 /// What was agreed on a leg, as the media room takes it.
-pub(super) fn leg_media(media: &Media) -> LegMedia {
+pub(super) fn leg_media(media: &Media, identity: Option<&Arc<Identity>>) -> LegMedia {
     let audio = |of: &[crate::sdp::Audio]| {
         of.iter().map(|a| AudioFormat { payload_type: a.payload_type, codec: a.codec }).collect()
     };
@@ -77,11 +80,23 @@ pub(super) fn leg_media(media: &Media) -> LegMedia {
             opus_bitrate: media.tx.opus_bitrate,
             comfort_noise: None,
         },
-        security: media.srtp.as_ref().map_or(Security::Plain, |srtp| {
-            let (rx, tx) = (srtp.rx.clone(), srtp.tx.clone());
-            Security::Srtp(Box::new(SrtpKeys { suite: srtp.suite, rx, tx, peering: srtp.peering }))
-        }),
+        security: security(media, identity),
         rtcp_mux: media.rtcp_mux,
         latch: media.latch,
+    }
+}
+
+fn security(media: &Media, identity: Option<&Arc<Identity>>) -> Security {
+    match (&media.srtp, media.dtls.as_ref().zip(identity)) {
+        (Some(srtp), _) => {
+            let (rx, tx) = (srtp.rx.clone(), srtp.tx.clone());
+            Security::Srtp(Box::new(SrtpKeys { suite: srtp.suite, rx, tx, peering: srtp.peering }))
+        }
+        (None, Some((dtls, identity))) => {
+            let role = if dtls.active { Role::Active } else { Role::Passive };
+            let (identity, fingerprint) = (identity.clone(), dtls.fingerprint);
+            Security::Dtls(Box::new(DtlsPeer { identity, role, fingerprint, peering: dtls.peering }))
+        }
+        (None, None) => Security::Plain,
     }
 }

@@ -181,7 +181,11 @@ impl Core {
 
     /// Orders what was agreed on a leg.
     pub(super) fn agreed(&self, s: &mut Shared, leg: Leg, media: &Media) {
-        s.out.media(Command::SetLeg { session: self.session, leg, media: bodies::leg_media(media) });
+        s.out.media(Command::SetLeg {
+            session: self.session,
+            leg,
+            media: bodies::leg_media(media, s.identity.as_ref()),
+        });
     }
 
     /// A fresh tag of ours on `leg`.

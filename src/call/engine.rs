@@ -19,6 +19,7 @@ use crate::media;
 use crate::obs::event::{EndCause, EventKind, LegTotals, RecordingState};
 use crate::sip::msg::{FrameError, HeaderName};
 use crate::sip::{Dest, Endpoint, EndpointConfig, Event, Flow, Method, Request, Response, ServerId, Transmit};
+use crate::srtp::Identity;
 
 /// The B2BUA. Feed it with `handle_*`, then drain every `poll_*` but [`Engine::poll_timeout`] until it gives `None`,
 /// then wait for the next happening or that time.
@@ -63,6 +64,14 @@ impl Engine {
             draining: false,
             dropped: 0,
         }
+    }
+
+    /// Gives the certificate that is shown where keys of media are agreed by DTLS. Before that no such call is taken.
+    pub fn set_identity(&mut self, identity: Arc<Identity>) {
+        for policy in &mut self.shared.policies {
+            policy.fingerprint = Some(identity.fingerprint());
+        }
+        self.shared.identity = Some(identity);
     }
 
     /// A SIP datagram, or one framed message of a stream. What comes from nobody we know is dropped before anything is

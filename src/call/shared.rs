@@ -18,6 +18,7 @@ use crate::sdp::Policy;
 use crate::sip::endpoint::Timers;
 use crate::sip::msg::HeaderName;
 use crate::sip::{ClientId, Dest, Dialog, Endpoint, Method, Request, Response, ServerId};
+use crate::srtp::Identity;
 
 /// How long a 2xx of a further fork may still come after the first final answer (64 × T1 and some).
 const LATE_ANSWERS: Duration = Duration::from_secs(35);
@@ -52,6 +53,8 @@ pub(super) enum Asked {
 pub(super) struct Shared {
     pub(super) config: Arc<Config>,
     pub(super) policies: Vec<Policy>,
+    /// The certificate we show where keys are agreed by DTLS.
+    pub(super) identity: Option<Arc<Identity>>,
     pub(super) timers: Timers,
     pub(super) random: Random,
     pub(super) endpoint: Endpoint,
@@ -76,6 +79,7 @@ impl Shared {
         let policies = (0..config.trunks.len()).map(|at| Policy::new(&config, TrunkId(at))).collect();
         Self {
             policies,
+            identity: None,
             timers: Timers::default(),
             random,
             endpoint,

@@ -7,7 +7,9 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::config::{Checked, Config, Fault, Faults, GuardMode, KekRef, RecordingPolicy, Side, Srtp, Transport};
+use crate::config::{
+    Checked, Config, Fault, Faults, GuardMode, KekRef, RecordingPolicy, Side, Srtp, SrtpKeying, Transport,
+};
 use crate::rt::keyfile::load_key;
 use crate::rt::sip::tls;
 
@@ -92,7 +94,8 @@ fn summary(path: &Path, config: &Config) -> String {
             Srtp::Required => ", media encrypted",
         };
         lines.push(line);
-        if trunk.srtp != Srtp::Off && matches!(listener.transport, Transport::Udp | Transport::Tcp) {
+        let readable = trunk.srtp != Srtp::Off && trunk.srtp_keying == SrtpKeying::Sdes;
+        if readable && matches!(listener.transport, Transport::Udp | Transport::Tcp) {
             lines.push(format!(
                 "warning: trunk {:?}: the keys of its media stand readable in SIP, which is not encrypted here; \
                  use TLS, or a network that nobody else hears",

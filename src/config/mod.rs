@@ -18,5 +18,5 @@ pub use load::{Checked, Places, SecretSource, Surroundings};
 pub use methods::{Extension, Methods, Refer};
 pub use net::{CertificateFiles, Link, ListenerOptions, MediaPlace, TrunkTls};
 pub use read::SCHEMA;
-pub use srtp::{Srtp, SrtpSuite};
+pub use srtp::{Srtp, SrtpKeying, SrtpSuite};
 pub use types::*;

@@ -14,6 +14,16 @@ pub enum Srtp {
     Required,
 }
 
+/// How the keys of a trunk's encrypted media are agreed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SrtpKeying {
+    /// In the session description: `a=crypto` (RFC 4568).
+    Sdes,
+    /// By a DTLS handshake on the media's path: `a=fingerprint` (RFC 5763).
+    Dtls,
+}
+
 /// An SRTP protection profile with its SDP name (RFC 4568, RFC 6188, RFC 7714).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum SrtpSuite {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::srtp::{Srtp, SrtpSuite};
+use super::srtp::{Srtp, SrtpKeying, SrtpSuite};
 use super::{Link, ListenerOptions, MediaPlace, Methods};
 use crate::base::secret::Digit;
 
@@ -287,7 +287,9 @@ pub struct Trunk {
     pub ptime_ms: u8,
     /// Whether media is encrypted.
     pub srtp: Srtp,
-    /// Cipher suites offered and accepted, in order of preference.
+    /// How keys are agreed.
+    pub srtp_keying: SrtpKeying,
+    /// Cipher suites offered and accepted with [`SrtpKeying::Sdes`], in order of preference.
     pub srtp_suites: Vec<SrtpSuite>,
     /// Offer RTP and RTCP on one port (RFC 5761); accepted from a peer that offers it in any case.
     pub rtcp_mux: bool,

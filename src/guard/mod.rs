@@ -21,6 +21,6 @@ pub use holds::Holds;
 pub use masked::Masked;
 pub use path::Path;
 pub use relay::Arrival;
-pub use report::report;
+pub use report::{flight, report};
 pub use stream::{MAX_PAYLOAD, Sent, Sink, Stream};
 pub use tap::{BLOCK_FRAMES, Block, MaskedBlock, Tap, TapState};

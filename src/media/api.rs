@@ -2,6 +2,7 @@
 //! repeating or merging them is harmless; an order to mask is never dropped.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
@@ -9,6 +10,8 @@ use crate::base::ids::{Leg, SessionId};
 use crate::base::key::MediaKey;
 use crate::base::secret::Digit;
 use crate::config::{Codec, MaskKind, Network, SrtpSuite};
+
+use crate::srtp::{Fingerprint, Identity, Role};
 
 pub use crate::guard::{BLOCK_FRAMES, Block, MaskedBlock};
 
@@ -69,6 +72,21 @@ pub enum Security {
     Plain,
     /// SRTP with these keys: nothing is sent or taken in the clear.
     Srtp(Box<SrtpKeys>),
+    /// SRTP with keys that a handshake on the RTP port gives: until then nothing is sent or taken.
+    Dtls(Box<DtlsPeer>),
+}
+
+/// With whom, and how, keys are agreed on the media's path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DtlsPeer {
+    /// The certificate we show.
+    pub identity: Arc<Identity>,
+    /// Which end begins.
+    pub role: Role,
+    /// Of the certificate the peer must show.
+    pub fingerprint: Fingerprint,
+    /// Names the peering; the same with the same role and fingerprint goes on.
+    pub peering: u64,
 }
 
 /// Keys of a leg's SRTP and SRTCP, both ways.

@@ -105,7 +105,7 @@ impl LegSide {
         }
     }
 
-    pub(super) fn set(&mut self, media: LegMedia) {
+    pub(super) fn set(&mut self, now: Instant, media: LegMedia) {
         if media.remote_rtp != self.media.remote_rtp {
             // Another sender: what was on probation is not its.
             self.on_probation = false;
@@ -114,7 +114,7 @@ impl LegSide {
             let learn = media.latch && media.remote_rtp.is_some();
             self.latch = if learn { Latch::begin() } else { Latch::Settled };
         }
-        self.secure.set(&media.security);
+        self.secure.set(now, &media.security);
         self.media = media;
     }
 
@@ -171,7 +171,8 @@ impl LegSide {
         }
     }
 
-    fn is_signalled(&self, source: SocketAddr) -> bool {
+    /// Whether a datagram comes from where the peer's description says.
+    pub(super) fn is_signalled(&self, source: SocketAddr) -> bool {
         self.media.remote_rtp.is_some_and(|to| same(to, source) && self.may(&to))
     }
 

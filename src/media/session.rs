@@ -21,6 +21,7 @@ use crate::base::time::soonest;
 use crate::guard::path::Order;
 use crate::guard::{Arrival, Masked, Path, Sent, Tap, TapState};
 use crate::rtp::{View, red, rtcp};
+use crate::srtp::Handshake;
 
 /// Where a session puts what leaves it. Only what has been through the guard can be given.
 pub trait Egress {
@@ -71,10 +72,11 @@ impl Session {
             Command::Create { .. } => {}
             Command::SetLeg { leg, media, .. } => {
                 let side = &mut self.legs[leg.index()];
-                side.set(media);
+                side.set(now, media);
                 side.schedule_report(now, &mut self.random);
                 let sink = side.sink();
                 self.paths[leg.index()].set_source(side.media.rx.audio.iter().map(|format| format.codec));
+                self.shake_hands(now, leg, out);
                 self.paths[leg.other().index()].set_sink(sink);
             }
             Command::SetGuard { from, guard, .. } => self.paths[from.index()].set_order(now, order_of(guard)),
@@ -130,6 +132,16 @@ impl Session {
         out: &mut impl Egress,
     ) {
         let side = &mut self.legs[leg.index()];
+        if side.secure.shakes_hands() && Handshake::is_dtls(bytes) {
+            // Of nobody but the signalled address, learnt or not (threats R4).
+            if side.is_signalled(source) {
+                side.secure.handle_handshake(now, bytes);
+                self.shake_hands(now, leg, out);
+            } else {
+                side.stats.foreign += 1;
+            }
+            return;
+        }
         if side.media.rtcp_mux && rtcp::is_rtcp(bytes) {
             return side.handle_rtcp(now, source, bytes);
         }
@@ -144,6 +156,17 @@ impl Session {
             self.handle_opened(now, leg, source, &room[..length], out);
             self.legs[leg.index()].secure.give_back(room);
         }
+    }
+
+    /// Gets on with the handshake of a leg.
+    fn shake_hands(&mut self, now: Instant, leg: Leg, out: &mut impl Egress) {
+        let side = &mut self.legs[leg.index()];
+        let to = side.media.remote_rtp.filter(|to| side.is_signalled(*to));
+        side.secure.go_on(now, |packet| {
+            if let Some(to) = to {
+                out.rtp(self.id, leg, to, packet);
+            }
+        });
     }
 
     /// Takes an RTP packet of the peer as it is in the clear.
@@ -232,6 +255,9 @@ impl Session {
                 path.handle_timeout(now, &mut delivery(self.id, leg, now, &mut self.legs, &mut self.tap, out));
                 self.report_presses(leg, out);
             }
+            if self.legs[leg.index()].secure.poll_timeout().is_some_and(|at| at <= now) {
+                self.shake_hands(now, leg, out);
+            }
             if self.legs[leg.index()].report_due().is_some_and(|at| at <= now) {
                 self.send_report(now, leg, false, out);
             }
@@ -257,6 +283,7 @@ impl Session {
         let mut due = soonest(self.inactive_at, self.tap.poll_timeout());
         for (path, leg) in self.paths.iter().zip(&self.legs) {
             due = soonest(due, soonest(path.poll_timeout(), leg.report_due()));
+            due = soonest(due, leg.secure.poll_timeout());
         }
         due
     }

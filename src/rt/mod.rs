@@ -19,6 +19,7 @@ pub mod demo;
 mod engine;
 pub mod harden;
 pub mod http;
+mod identity;
 pub mod keyfile;
 pub mod logging;
 pub mod media;

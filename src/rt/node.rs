@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::engine::{Ask, Driver, Inputs, Stop};
+use super::identity;
 use super::media::Workers;
 use super::recorder::{Failure, Handle, QUEUE_BLOCKS, Settings, wall};
 use super::sip::{Certificates, Counters, ListenError, SipSockets};
@@ -19,7 +20,7 @@ use super::taps::{Taps, totals};
 use crate::base::Random;
 use crate::call::{Engine, Reply, Signal};
 use crate::capture::Recipient;
-use crate::config::{Config, RecordingPolicy};
+use crate::config::{Config, RecordingPolicy, Srtp, SrtpKeying, Trunk};
 use crate::control::access::Access;
 use crate::control::history::{History, KEPT};
 use crate::control::{self, CallsError, Parts, router};
@@ -56,6 +57,9 @@ pub enum StartError {
     /// The operating system's random source.
     #[error("no random seed from the operating system: {0}")]
     Random(String),
+    /// The certificate for DTLS handshakes of media.
+    #[error("no certificate can be made for srtp_keying = \"dtls\": {0}")]
+    Certificate(#[from] rcgen::Error),
 }
 
 /// What a node is started with.
@@ -185,7 +189,12 @@ impl Node {
         let media_address = config.media.address;
         let config = Arc::new(config);
         let certificates = sockets.certificates(config.clone());
-        let engine = Engine::new(config, random()?);
+        let by_dtls = |trunk: &Trunk| trunk.srtp != Srtp::Off && trunk.srtp_keying == SrtpKeying::Dtls;
+        let shows = config.trunks.iter().any(by_dtls);
+        let mut engine = Engine::new(config, random()?);
+        if shows {
+            engine.set_identity(Arc::new(identity::make()?));
+        }
         let driver =
             Driver { engine, sockets, workers, taps, history: history.clone(), recipient, metrics, media_address };
         let inputs = Inputs { signals: signals_rx, media, reports, stop: stop_rx };

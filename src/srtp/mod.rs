@@ -1,6 +1,7 @@
 //! Encrypted RTP and RTCP (RFC 3711, RFC 6188, RFC 7714). Datagrams and master keys go in; sealed or opened datagrams, or
-//! a reason for dropping one, come out. Nothing is said of a packet before its tag has been found good. It negotiates
-//! nothing, sends nothing, allocates nothing per packet, and its keys are wiped with it.
+//! a reason for dropping one, come out. A handshake may give the keys ([`Handshake`]). Nothing is said of a packet before
+//! its tag has been found good. It negotiates nothing, sends nothing, allocates nothing per packet, and its keys are
+//! wiped with it.
 //!
 //! ```text
 //!          ┌──────────── authenticated ────────────┐
@@ -12,10 +13,12 @@
 //! ```
 
 mod cipher;
+mod dtls;
 mod index;
 mod receiver;
 mod sender;
 
+pub use dtls::{Fingerprint, Handshake, Identity, Role, Step};
 pub use receiver::{Receiver, Rejected};
 pub use sender::Sender;
 

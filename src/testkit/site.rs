@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 use crate::base::secret::Digit;
 use crate::config::{
     ApiKey, Codec, Config, Control, DtmfForms, GuardMode, KekRef, Keys, Link, Listener, ListenerId, ListenerOptions,
-    Log, LogLevel, MaskKind, Media, Methods, Network, Node, RecordingPolicy, Role, Route, Side, Srtp, SrtpSuite,
-    StarCodes, Storage, Transport, Trunk, TrunkId,
+    Log, LogLevel, MaskKind, Media, Methods, Network, Node, RecordingPolicy, Role, Route, Side, Srtp, SrtpKeying,
+    SrtpSuite, StarCodes, Storage, Transport, Trunk, TrunkId,
 };
 
 /// A carrier trunk of a site; it has its own listener.
@@ -143,6 +143,7 @@ impl Site {
             codecs: codecs.to_vec(),
             ptime_ms: 20,
             srtp: Srtp::Off,
+            srtp_keying: SrtpKeying::Sdes,
             srtp_suites: SrtpSuite::USUAL.to_vec(),
             rtcp_mux: false,
             latch: false,

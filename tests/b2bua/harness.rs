@@ -72,6 +72,7 @@ fn trunk(name: &str, side: Side, listener: usize, remotes: &[Who], around: (&str
         codecs: vec![Codec::Pcmu, Codec::Pcma],
         ptime_ms: 20,
         srtp: Srtp::Off,
+        srtp_keying: SrtpKeying::Sdes,
         srtp_suites: SrtpSuite::USUAL.to_vec(),
         rtcp_mux: false,
         latch: false,

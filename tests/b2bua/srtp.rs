@@ -2,8 +2,9 @@
 //! media room gets, and that no key crosses to the other leg or into anything printed.
 
 use tonewall::base::ids::Leg;
-use tonewall::config::{Srtp, SrtpSuite};
+use tonewall::config::{Srtp, SrtpKeying, SrtpSuite};
 use tonewall::media::{LegMedia, Security};
+use tonewall::srtp::{Identity, Role};
 use tonewall::testkit::simple_sip::Message;
 
 use crate::harness::*;
@@ -70,7 +71,7 @@ fn media(w: &World, leg: Leg) -> LegMedia {
 
 fn suite_of(media: &LegMedia) -> Option<SrtpSuite> {
     match &media.security {
-        Security::Plain => None,
+        Security::Plain | Security::Dtls(_) => None,
         Security::Srtp(keys) => Some(keys.suite),
     }
 }
@@ -161,7 +162,7 @@ fn what_a_trunk_does_not_allow_is_refused_with_a_reason() {
         (Srtp::Optional, savp, one.replace('\r', " UNENCRYPTED_SRTP\r"), "session parameters"),
         (Srtp::Optional, savp, crypto(1, CM, "AAAA"), "length"),
         (Srtp::Optional, savp, crypto(1, "AES_CM_128_HMAC_SHA1_32", &key('A')), "accepted here: AEAD_AES_256_GCM"),
-        (Srtp::Optional, "UDP/TLS/RTP/SAVP", one.clone(), "DTLS"),
+        (Srtp::Optional, "UDP/TLS/RTP/SAVP", one.clone(), "keys by DTLS are not taken on this trunk"),
         (Srtp::Off, savp, one.clone(), "not allowed on this trunk"),
     ] {
         let mut w = with([srtp, Srtp::Off]);
@@ -264,4 +265,127 @@ fn a_change_from_the_plain_side_keeps_the_secure_sides_keys() {
     let asked = w.expect(Who::Carrier, "INVITE");
     assert_eq!(profile(&asked), "RTP/SAVP");
     assert_eq!(lines(&asked), [(1, CM.to_owned(), ours)], "the key in force and no other");
+}
+
+/// Both trunks agree on keys by DTLS.
+fn with_dtls(policies: [Srtp; 2]) -> World {
+    let mut w = World::with(|config| {
+        for (trunk, srtp) in config.trunks.iter_mut().zip(policies) {
+            (trunk.srtp, trunk.srtp_keying) = (srtp, SrtpKeying::Dtls);
+        }
+    });
+    w.engine.set_identity(std::sync::Arc::new(Identity::new(vec![1; 40], vec![2; 40])));
+    w
+}
+
+fn theirs(byte: u8) -> String {
+    let text = vec![format!("{byte:02x}"); 32].join(":");
+    format!("a=fingerprint:sha-256 {text}\r\n")
+}
+
+fn dtls_of(media: &LegMedia) -> Option<(Role, u8)> {
+    match &media.security {
+        Security::Dtls(peer) => Some((peer.role, peer.fingerprint[0])),
+        Security::Plain | Security::Srtp(_) => None,
+    }
+}
+
+fn text(message: &Message) -> String {
+    String::from_utf8(message.body.clone()).expect("text")
+}
+
+#[test]
+fn dtls_roles_are_answered_and_a_plain_leg_beside_stays_plain() {
+    for (srtp, transport) in
+        [(Srtp::Required, "UDP/TLS/RTP/SAVP"), (Srtp::Optional, "UDP/TLS/RTP/SAVPF"), (Srtp::Optional, "RTP/AVP")]
+    {
+        for (setup, answered, role) in [
+            ("actpass", "active", Role::Active),
+            ("active", "passive", Role::Passive),
+            ("passive", "active", Role::Active),
+        ] {
+            let mut w = with_dtls([srtp, Srtp::Off]);
+            let more = theirs(0xab) + &format!("a=setup:{setup}\r\na=rtcp-mux\r\n");
+            calls(&mut w, &secure(&plain(Who::Carrier, 1), transport, &more));
+            let out = w.expect(Who::Pbx, "INVITE");
+            assert!(!text(&out).contains("fingerprint") && profile(&out) == "RTP/AVP");
+            answers(&mut w, &out, &plain(Who::Pbx, 1));
+            let ok = w.expect(Who::Carrier, "200");
+            assert_eq!(profile(&ok), transport);
+            assert!(
+                text(&ok).contains(&format!("a=setup:{answered}\r\n")) && text(&ok).contains("a=rtcp-mux"),
+                "{}",
+                text(&ok)
+            );
+            assert!(text(&ok).contains("a=fingerprint:sha-256 ") && !text(&ok).to_lowercase().contains("ab:ab"));
+            assert_eq!(dtls_of(&media(&w, Leg::Customer)), Some((role, 0xab)));
+            assert_eq!(media(&w, Leg::Agent).security, Security::Plain);
+        }
+    }
+}
+
+#[test]
+fn dtls_is_offered_and_its_answer_decides_who_begins() {
+    for (srtp, transport) in [(Srtp::Required, "UDP/TLS/RTP/SAVP"), (Srtp::Optional, "RTP/AVP")] {
+        for (setup, role) in [("active", Some(Role::Passive)), ("passive", Some(Role::Active)), ("actpass", None)] {
+            let mut w = with_dtls([Srtp::Off, srtp]);
+            calls(&mut w, &plain(Who::Carrier, 1));
+            let out = w.expect(Who::Pbx, "INVITE");
+            assert_eq!(profile(&out), transport);
+            assert!(text(&out).contains("a=setup:actpass\r\na=fingerprint:sha-256 "), "{}", text(&out));
+            let more = theirs(0xcd) + &format!("a=setup:{setup}\r\na=rtcp-mux\r\n");
+            answers(&mut w, &out, &secure(&plain(Who::Pbx, 1), transport, &more));
+            match role {
+                Some(role) => {
+                    w.expect(Who::Carrier, "200");
+                    assert_eq!(dtls_of(&media(&w, Leg::Agent)), Some((role, 0xcd)));
+                    let agent = media(&w, Leg::Agent);
+                    assert!(agent.rtcp_mux && agent.remote_rtcp == agent.remote_rtp);
+                }
+                None => drop(w.expect(Who::Carrier, "488")),
+            }
+        }
+    }
+}
+
+#[test]
+fn without_a_good_fingerprint_dtls_is_refused() {
+    let fine = theirs(0xab) + "a=setup:actpass\r\n";
+    for (srtp, transport, more, reason) in [
+        (Srtp::Required, "RTP/AVP", String::new(), "unencrypted media is not allowed"),
+        (Srtp::Required, "UDP/TLS/RTP/SAVP", String::new(), "wants a=fingerprint"),
+        (Srtp::Optional, "UDP/TLS/RTP/SAVP", theirs(1), "wants a=fingerprint"),
+        (Srtp::Optional, "UDP/TLS/RTP/SAVP", fine.replace("sha-256", "sha-1"), "wants a=fingerprint"),
+        (Srtp::Optional, "UDP/TLS/RTP/SAVP", fine.replace("ab:ab", "ab"), "wants a=fingerprint"),
+        (Srtp::Optional, "RTP/SAVP", crypto(1, CM, &key('A')), "offer UDP/TLS/RTP/SAVP"),
+    ] {
+        let mut w = with_dtls([srtp, Srtp::Off]);
+        calls(&mut w, &secure(&plain(Who::Carrier, 1), transport, &more));
+        let refused = w.expect(Who::Carrier, "488");
+        assert!(refused.get("warning").is_some_and(|warning| warning.contains(reason)), "{srtp:?} {transport} {more}");
+    }
+}
+
+#[test]
+fn a_change_keeps_the_handshake_and_a_new_certificate_begins_another() {
+    let mut w = with_dtls([Srtp::Required, Srtp::Off]);
+    let body = |version, byte, setup: &str| {
+        let more = theirs(byte) + &format!("a=setup:{setup}\r\na=rtcp-mux\r\n");
+        secure(&plain(Who::Carrier, version), "UDP/TLS/RTP/SAVP", &more)
+    };
+    let mut caller = calls(&mut w, &body(1, 0xab, "active"));
+    let out = w.expect(Who::Pbx, "INVITE");
+    answers(&mut w, &out, &plain(Who::Pbx, 1));
+    w.expect(Who::Pbx, "ACK");
+    let ok = w.expect(Who::Carrier, "200");
+    caller.follow(&ok);
+    let ack = caller.ack(&mut w);
+    w.send(Who::Carrier, &ack);
+    let first = media(&w, Leg::Customer).security;
+    // actpass now, as RFC 8842 wants of every further offer: the role stays as it is.
+    let answer = change(&mut w, &mut caller, &body(2, 0xab, "actpass"), 2);
+    assert!(text(&answer).contains("a=setup:passive"));
+    assert_eq!(media(&w, Leg::Customer).security, first);
+    change(&mut w, &mut caller, &body(3, 0xac, "actpass"), 3);
+    assert_ne!(media(&w, Leg::Customer).security, first);
 }

@@ -69,6 +69,8 @@ pub struct Plan {
     pub trunks: [String; 2],
     /// A second PBX, where numbers that begin with 5552 go.
     pub second_pbx: Option<SocketAddr>,
+    /// The node's own SIP addresses toward carrier and PBX; free ones when `None`.
+    pub sides: Option<[SocketAddr; 2]>,
 }
 
 impl Plan {
@@ -86,6 +88,7 @@ impl Plan {
             control: false,
             trunks: [String::new(), String::new()],
             second_pbx: None,
+            sides: None,
         }
     }
 }
@@ -111,7 +114,7 @@ impl Running {
     /// Writes the configuration, starts the node and waits until it answers OPTIONS on its carrier side.
     pub fn start(plan: &Plan) -> Running {
         let dir = tempfile::tempdir().expect("a directory");
-        let (carrier_side, pbx_side) = (free_address(), free_address());
+        let [carrier_side, pbx_side] = plan.sides.unwrap_or_else(|| [free_address(), free_address()]);
         let control = plan.control.then(free_address);
         let config = dir.path().join("tonewall.toml");
         std::fs::write(&config, text(plan, dir.path(), carrier_side, pbx_side, control)).expect("the configuration");

@@ -1,6 +1,7 @@
 //! The media room as a peer, a recorder and an attacker meet it: the worker in virtual time between two RTP peers.
 
 mod codecs;
+mod dtls;
 mod hard;
 mod latch;
 mod leak;

@@ -14,7 +14,7 @@ use tonewall::media::{
     AudioFormat, Command, Egress, Event, EventFormat, Guard, LegMedia, MaskedBlock, ReceiveFormats, Security,
     SendFormats, SrtpKeys, Tap, Worker,
 };
-use tonewall::srtp::{MAX_GROWTH, Receiver, Sender};
+use tonewall::srtp::{Handshake, MAX_GROWTH, Receiver, Sender};
 use tonewall::testkit::heard::Heard;
 use tonewall::testkit::net::{Conditions, Datagram, Net};
 use tonewall::testkit::rtp_peer::{RtpPeer, Toward};
@@ -172,6 +172,8 @@ pub struct Sim {
     pub roaming: bool,
     /// RTCP that came from our RTP port.
     pub muxed: [Vec<Vec<u8>>; 2],
+    /// Datagrams of handshakes that came from our RTP port.
+    pub handshakes: [Vec<Vec<u8>>; 2],
     pub out: Out,
     pub plan: Plan,
     /// Each encrypted leg's other end.
@@ -216,6 +218,7 @@ impl Sim {
             sent_to: Default::default(),
             roaming: false,
             muxed: Default::default(),
+            handshakes: Default::default(),
             out,
             net: Net::new(Random::seed_from_u64(plan.seed ^ 0x5eed)),
             random,
@@ -281,6 +284,10 @@ impl Sim {
             assert!(self.roaming || destination == peer_address(to), "sent to {destination}");
             if self.sent_to[to.index()].last() != Some(&destination) {
                 self.sent_to[to.index()].push(destination);
+            }
+            if Handshake::is_dtls(&bytes) {
+                self.handshakes[to.index()].push(bytes);
+                continue;
             }
             let mut bytes = bytes;
             let is_report = tonewall::rtp::rtcp::is_rtcp(&bytes);

@@ -8,7 +8,7 @@ use super::tree::{Table, Value};
 use super::{link, methods, value};
 use crate::config::{
     Auto, Codec, DtmfForms, GuardMode, Link, ListenerId, MaskKind, Methods, Network, RecordingPolicy, Side, Srtp,
-    SrtpSuite, StarCodes, Trunk,
+    SrtpKeying, SrtpSuite, StarCodes, Trunk,
 };
 
 pub(super) const KEYS: &[&str] = &[
@@ -21,6 +21,7 @@ pub(super) const KEYS: &[&str] = &[
     "codecs",
     "ptime_ms",
     "srtp",
+    "srtp_keying",
     "srtp_suites",
     "rtcp_mux",
     "latch",
@@ -72,6 +73,7 @@ pub(in crate::config) struct Draft<'a> {
     media: Option<Vec<Network>>,
     ptime_ms: Option<u8>,
     srtp: Option<Srtp>,
+    srtp_keying: Option<SrtpKeying>,
     srtp_suites: Option<Vec<SrtpSuite>>,
     rtcp_mux: Option<bool>,
     latch: Option<bool>,
@@ -137,6 +139,7 @@ pub(super) fn read<'a>(table: Table<'a>, directory: &Path) -> Draft<'a> {
         srtp: or(&table, "srtp", Srtp::Off, |v| {
             v.one_of(&[("off", Srtp::Off), ("optional", Srtp::Optional), ("required", Srtp::Required)])
         }),
+        srtp_keying: or(&table, "srtp_keying", SrtpKeying::Sdes, |v| keying(&table, &v)),
         srtp_suites: or(&table, "srtp_suites", SrtpSuite::USUAL.to_vec(), |v| suites(&table, &v)),
         rtcp_mux: or(&table, "rtcp_mux", false, |v| v.boolean()),
         latch: or(&table, "latch", false, |v| v.boolean()),
@@ -222,6 +225,19 @@ fn codecs(v: &Value<'_>) -> Option<Vec<Codec>> {
     Some(codecs)
 }
 
+fn keying(table: &Table<'_>, v: &Value<'_>) -> Option<SrtpKeying> {
+    let keying = v.one_of(&[("sdes", SrtpKeying::Sdes), ("dtls", SrtpKeying::Dtls)])?;
+    if !table.has("srtp") {
+        v.wrong("means nothing without srtp = \"optional\" or \"required\"");
+        return None;
+    }
+    if keying == SrtpKeying::Dtls && table.has("srtp_suites") {
+        v.wrong("leaves the choice of a suite to the handshake, so srtp_suites means nothing");
+        return None;
+    }
+    Some(keying)
+}
+
 fn suites(table: &Table<'_>, v: &Value<'_>) -> Option<Vec<SrtpSuite>> {
     let suites = v.each(|item| item.one_of(&SrtpSuite::ALL.map(|suite| (suite.name(), suite))))?;
     if suites.is_empty() {
@@ -285,6 +301,7 @@ impl Draft<'_> {
             codecs: self.codecs.clone()?,
             ptime_ms: self.ptime_ms?,
             srtp: self.srtp?,
+            srtp_keying: self.srtp_keying?,
             srtp_suites: self.srtp_suites.clone()?,
             rtcp_mux: self.rtcp_mux?,
             latch: self.latch?,

@@ -3,8 +3,10 @@
 
 pub mod crypto;
 pub mod direction;
+pub mod fingerprint;
 pub mod fmtp;
 pub mod maxptime;
 pub mod ptime;
 pub mod rtcp;
 pub mod rtpmap;
+pub mod setup;

@@ -111,6 +111,8 @@ mod tests {
             events: true,
             ptime_ms: 20,
             srtp: crate::config::Srtp::Off,
+            keying: crate::config::SrtpKeying::Sdes,
+            fingerprint: None,
             suites: smallvec![],
             rtcp_mux: false,
             latch: false,

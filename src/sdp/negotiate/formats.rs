@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use smallvec::SmallVec;
 
-use super::security::SrtpMedia;
+use super::security::{DtlsMedia, SrtpMedia};
 use crate::config::Codec;
 
 /// An audio payload type.
@@ -66,8 +66,10 @@ pub struct Media {
     pub rx: Receive,
     /// Formats sent.
     pub tx: Transmit,
-    /// Keys; `None`: the media is not encrypted.
+    /// Keys. Neither these nor a handshake: the media is not encrypted.
     pub srtp: Option<SrtpMedia>,
+    /// The handshake that gives the keys.
+    pub dtls: Option<DtlsMedia>,
     /// RTP and RTCP share one port.
     pub rtcp_mux: bool,
     /// The peer's address may be learnt from its packets.

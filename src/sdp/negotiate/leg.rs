@@ -18,11 +18,13 @@ use super::formats::{Audio, Event, Media, Receive, Transmit};
 use super::peer::{Peer, channels, encoding, fixed_type, read_section};
 use super::policy::Policy;
 use super::refusal::Refusal;
-use super::security::{self, OwnKeys, Printed, SrtpMedia};
+use super::security::{self, DtlsMedia, OwnKeys, Printed, SrtpMedia};
 use crate::base::Random;
 use crate::base::key::MediaKey;
-use crate::config::{Codec, Srtp, SrtpSuite};
+use crate::config::{Codec, Srtp, SrtpKeying, SrtpSuite};
+use crate::sdp::attr::fingerprint::{self, Fingerprint};
 use crate::sdp::attr::fmtp::{self, OpusWish};
+use crate::sdp::attr::setup::Setup;
 use crate::sdp::attr::{ptime, rtcp, rtpmap::RtpMap};
 use crate::sdp::{Direction, Line, MediaLine, Section, Session};
 
@@ -55,6 +57,8 @@ struct Declared {
     protocol: &'static str,
     /// Our keys by tag.
     keys: SmallVec<[(u32, SrtpSuite); 3]>,
+    /// Our certificate, and who begins.
+    dtls: Option<(Fingerprint, Setup)>,
     rtcp_mux: bool,
     audio: SmallVec<[Audio; 4]>,
     events: SmallVec<[Event; 2]>,
@@ -138,19 +142,29 @@ impl LegSession {
             }
         }
         let in_force = self.media.as_ref();
-        let suites: &[SrtpSuite] = match in_force.map(|media| media.srtp.as_ref()) {
-            // What is in force stands: a change of anything else must not change it.
-            Some(Some(srtp)) if policy.srtp != Srtp::Off => std::slice::from_ref(&srtp.suite),
-            Some(None) if policy.srtp == Srtp::Optional => &[],
-            _ if policy.srtp == Srtp::Off => &[],
-            _ => &policy.suites,
+        // What is in force stands: a change of anything else must not change it.
+        let secure = match (policy.srtp, in_force) {
+            (Srtp::Off, _) => false,
+            (Srtp::Optional, Some(media)) => media.srtp.is_some() || media.dtls.is_some(),
+            (Srtp::Optional, None) | (Srtp::Required, _) => true,
         };
+        let suites: &[SrtpSuite] = match in_force.and_then(|media| media.srtp.as_ref()) {
+            _ if !secure || policy.keying != SrtpKeying::Sdes => &[],
+            Some(srtp) => std::slice::from_ref(&srtp.suite),
+            None => &policy.suites,
+        };
+        let ours = policy.fingerprint.filter(|_| secure && policy.keying == SrtpKeying::Dtls);
+        if ours.is_none() && policy.srtp == Srtp::Required && policy.keying == SrtpKeying::Dtls {
+            return Err(Refusal::not_acceptable(302, "no certificate of ours is there to encrypt media by"));
+        }
         let declared = Declared {
             chosen: self.chosen,
             layout: self.layout.clone(),
             protocol: security::protocol(policy),
             keys: (1..).zip(suites.iter().copied()).collect(),
-            rtcp_mux: in_force.map_or(policy.rtcp_mux, |media| media.rtcp_mux),
+            dtls: ours.map(|fingerprint| (fingerprint, Setup::ActPass)),
+            // One handshake serves one port: RTCP has to share it.
+            rtcp_mux: ours.is_some() || in_force.map_or(policy.rtcp_mux, |media| media.rtcp_mux),
             audio,
             events,
             ptime_ms: ask.other.and_then(|peer| peer.ptime_ms).unwrap_or(policy.ptime_ms),
@@ -175,11 +189,18 @@ impl LegSession {
         if peer.audio.is_empty() {
             return Err(Refusal::not_acceptable(305, "the answer takes none of the offered codecs"));
         }
-        let keys = match peer.keys.iter().find(|theirs| offer.keys.contains(&(theirs.tag, theirs.suite))) {
-            None if !peer.keys.is_empty() => {
+        let dtls = match peer.security.dtls.filter(|_| offer.dtls.is_some()) {
+            Some((_, Setup::ActPass)) => {
+                return Err(Refusal::not_acceptable(302, "an answer says a=setup:active or passive"));
+            }
+            Some((theirs, setup)) => Some(self.handshake_with(theirs, setup == Setup::Passive)),
+            None => None,
+        };
+        let keys = match peer.security.keys.iter().find(|theirs| offer.keys.contains(&(theirs.tag, theirs.suite))) {
+            None if !peer.security.keys.is_empty() => {
                 return Err(Refusal::not_acceptable(302, "the answer takes none of the offered keys"));
             }
-            None if self.line(&offer).is_secure_rtp() => {
+            None if dtls.is_none() && self.line(&offer).is_secure_rtp() => {
                 return Err(Refusal::not_acceptable(302, "encrypted media was offered and the answer has no key"));
             }
             None => None,
@@ -197,7 +218,7 @@ impl LegSession {
         self.remember_theirs(&peer, false);
         let answered = peer.direction.and(offer.direction.reversed());
         let event = if offer.events.is_empty() { None } else { best_event(&peer, &peer.audio) };
-        let media = self.agree(&peer, peer.audio.clone(), answered, event, (keys, policy));
+        let media = self.agree(&peer, peer.audio.clone(), answered, event, (keys, dtls, policy));
         self.media = Some(media.clone());
         Ok((peer, media))
     }
@@ -247,13 +268,24 @@ impl LegSession {
         }
         let in_force = self.media.as_ref().and_then(|media| media.srtp.as_ref()).map(|srtp| srtp.suite);
         let theirs = in_force.into_iter().chain(policy.suites.iter().copied());
-        let theirs = theirs.filter_map(|suite| peer.keys.iter().find(|theirs| theirs.suite == suite)).next();
+        let theirs = theirs.filter_map(|suite| peer.security.keys.iter().find(|theirs| theirs.suite == suite)).next();
         let keys = theirs.map(|theirs| self.keys_with(theirs.suite, &theirs.key));
+        let dtls = peer.security.dtls.map(|(theirs, setup)| {
+            let now = self.media.as_ref().and_then(|media| media.dtls.as_ref()).map(|dtls| dtls.active);
+            let active = match setup {
+                Setup::Active => false,
+                Setup::Passive => true,
+                Setup::ActPass => now.unwrap_or(true),
+            };
+            self.handshake_with(theirs, active)
+        });
+        let role = |dtls: &DtlsMedia| if dtls.active { Setup::Active } else { Setup::Passive };
         let declared = Declared {
             chosen: peer.chosen,
             layout,
             protocol: security::protocol(policy),
             keys: theirs.map(|theirs| (theirs.tag, theirs.suite)).into_iter().collect(),
+            dtls: policy.fingerprint.zip(dtls.as_ref().map(role)),
             rtcp_mux: peer.rtcp_mux,
             audio,
             events,
@@ -268,7 +300,7 @@ impl LegSession {
         self.remember_theirs(peer, true);
         let session = self.print(&declared);
         let event = declared.events.first().copied();
-        let media = self.agree(peer, declared.audio, declared.direction.reversed(), event, (keys, policy));
+        let media = self.agree(peer, declared.audio, declared.direction.reversed(), event, (keys, dtls, policy));
         self.media = Some(media.clone());
         Ok((session, media))
     }
@@ -280,7 +312,7 @@ impl LegSession {
         sent: SmallVec<[Audio; 4]>,
         flow: Direction,
         event: Option<Event>,
-        (srtp, policy): (Option<SrtpMedia>, &Policy),
+        (srtp, dtls, policy): (Option<SrtpMedia>, Option<DtlsMedia>, &Policy),
     ) -> Media {
         let mut rx = Receive::default();
         for (payload_type, meaning) in &self.meanings {
@@ -295,7 +327,7 @@ impl LegSession {
         let longest = peer.maxptime_ms.unwrap_or(ptime::MAX_MS);
         Media {
             remote_rtp: peer.rtp,
-            remote_rtcp: peer.rtcp,
+            remote_rtcp: peer.rtcp.filter(|_| dtls.is_none() || peer.rtcp_mux),
             send: flow.receives() && peer.rtp.is_some(),
             receive: flow.sends(),
             rx,
@@ -306,6 +338,7 @@ impl LegSession {
                 opus_bitrate: peer.opus.and_then(|wish| wish.max_bitrate).unwrap_or(0),
             },
             srtp,
+            dtls,
             rtcp_mux: peer.rtcp_mux,
             latch: policy.latch,
         }
@@ -314,6 +347,10 @@ impl LegSession {
     /// The peer's key and ours of the same suite.
     fn keys_with(&self, suite: SrtpSuite, theirs: &MediaKey) -> SrtpMedia {
         SrtpMedia { suite, rx: theirs.clone(), tx: self.keys.of(suite), peering: self.id }
+    }
+
+    fn handshake_with(&self, fingerprint: Fingerprint, active: bool) -> DtlsMedia {
+        DtlsMedia { fingerprint, active, peering: self.id }
     }
 
     /// The number we declare for a meaning: the one it has on this leg, else `wish`, else the first free of the
@@ -437,6 +474,10 @@ impl LegSession {
         }
         for (tag, suite) in &declared.keys {
             attribute(self.keys.line(*tag, *suite));
+        }
+        if let Some((ours, setup)) = &declared.dtls {
+            attribute(setup.to_string());
+            attribute(fingerprint::print(ours));
         }
         if declared.rtcp_mux {
             attribute(rtcp::MUX.to_owned());

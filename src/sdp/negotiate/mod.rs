@@ -25,4 +25,4 @@ pub use leg::{Ask, LegSession};
 pub use peer::{Peer, read_peer};
 pub use policy::{Own, Policy};
 pub use refusal::Refusal;
-pub use security::SrtpMedia;
+pub use security::{DtlsMedia, SrtpMedia};

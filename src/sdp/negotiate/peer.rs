@@ -9,7 +9,7 @@ use super::address::check_address;
 use super::formats::{Audio, Event};
 use super::policy::Policy;
 use super::refusal::Refusal;
-use super::security::{self, Keys};
+use super::security::{self, Offered};
 use crate::config::Codec;
 use crate::sdp::attr::fmtp::{Fmtp, OpusWish};
 use crate::sdp::attr::rtcp::{self, Rtcp};
@@ -39,8 +39,8 @@ pub struct Peer {
     pub maxptime_ms: Option<u8>,
     /// The peer takes RTP and RTCP on one port.
     pub rtcp_mux: bool,
-    /// Its usable keys, in its order; none: the stream is not encrypted.
-    pub(super) keys: Keys,
+    /// How it would encrypt the stream.
+    pub(super) security: Offered,
     /// Index of the section in use.
     pub(super) chosen: usize,
     /// Every `m=` line, for answers that keep count and order.
@@ -85,7 +85,7 @@ pub(super) fn read_section(session: &Session, index: usize, policy: &Policy) -> 
     if line.port == 0 {
         return Err(refuse(304, "the audio stream is refused (port 0)"));
     }
-    let keys = security::read(section, policy)?;
+    let security = security::read(session, section, policy)?;
     let formats = read_formats(section, policy);
     if formats.audio.is_empty() {
         return Err(refuse(305, formats.complaint(policy)));
@@ -110,7 +110,7 @@ pub(super) fn read_section(session: &Session, index: usize, policy: &Policy) -> 
         ptime_ms: attribute("ptime", ptime::parse),
         maxptime_ms: attribute("maxptime", maxptime::parse),
         rtcp_mux,
-        keys,
+        security,
         chosen: index,
         layout: session.sections().iter().map(|section| section.media().clone()).collect(),
     })

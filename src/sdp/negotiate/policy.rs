@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use smallvec::SmallVec;
 
-use crate::config::{Codec, Config, Network, Srtp, SrtpSuite, TrunkId};
+use crate::config::{Codec, Config, Network, Srtp, SrtpKeying, SrtpSuite, TrunkId};
+use crate::sdp::attr::fingerprint::Fingerprint;
 
 /// What is offered to and accepted from the peers of one trunk.
 #[derive(Debug, Clone)]
@@ -17,6 +18,10 @@ pub struct Policy {
     pub ptime_ms: u8,
     /// Whether media is encrypted.
     pub srtp: Srtp,
+    /// How keys are agreed.
+    pub keying: SrtpKeying,
+    /// Fingerprint of our certificate; without one nothing is agreed by DTLS.
+    pub fingerprint: Option<Fingerprint>,
     /// Cipher suites in order of preference.
     pub suites: SmallVec<[SrtpSuite; 3]>,
     /// Offer RTP and RTCP on one port.
@@ -47,6 +52,8 @@ impl Policy {
             events: trunk.dtmf.events,
             ptime_ms: trunk.ptime_ms,
             srtp: trunk.srtp,
+            keying: trunk.srtp_keying,
+            fingerprint: None,
             suites: SmallVec::from_slice(&trunk.srtp_suites),
             rtcp_mux: trunk.rtcp_mux,
             latch: trunk.latch,

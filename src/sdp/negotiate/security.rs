@@ -7,6 +7,8 @@
 //!  srtp = "optional"  plain             keys                    keys                   488
 //!  srtp = "required"  488               keys                    keys                   488
 //! ```
+//!
+//! With `srtp_keying = "dtls"` a fingerprint stands for the keys, and `UDP/TLS/RTP/SAVP` for `RTP/SAVP`.
 
 use rand::{Rng, SeedableRng};
 use smallvec::SmallVec;
@@ -16,12 +18,34 @@ use super::policy::Policy;
 use super::refusal::Refusal;
 use crate::base::Random;
 use crate::base::key::MediaKey;
-use crate::config::{Srtp, SrtpSuite};
+use crate::config::{Srtp, SrtpKeying, SrtpSuite};
 use crate::sdp::attr::crypto::{Crypto, CryptoFault};
-use crate::sdp::{MediaLine, Section};
+use crate::sdp::attr::fingerprint::{self, Fingerprint};
+use crate::sdp::attr::setup::Setup;
+use crate::sdp::{MediaLine, Section, Session};
 
 /// Keys that are usable, in the peer's order.
 pub(super) type Keys = SmallVec<[Crypto; 2]>;
+
+/// What a peer's section offers; neither: plain media.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Offered {
+    /// Usable keys.
+    pub(super) keys: Keys,
+    /// The peer's certificate, and who begins.
+    pub(super) dtls: Option<(Fingerprint, Setup)>,
+}
+
+/// A leg's handshake as agreed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DtlsMedia {
+    /// Of the certificate the peer must show.
+    pub fingerprint: Fingerprint,
+    /// We begin.
+    pub active: bool,
+    /// Names the session of the handshake.
+    pub peering: u64,
+}
 
 /// A leg's keys as agreed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,8 +60,8 @@ pub struct SrtpMedia {
     pub peering: u64,
 }
 
-/// Reads what a section offers; empty for plain media.
-pub(super) fn read(section: &Section, policy: &Policy) -> Result<Keys, Refusal> {
+/// Reads what a section offers.
+pub(super) fn read(session: &Session, section: &Section, policy: &Policy) -> Result<Offered, Refusal> {
     let refuse = |reason: String| Err(Refusal::not_acceptable(302, reason));
     let line = section.media();
     if !line.is_plain_rtp() && !line.is_secure_rtp() {
@@ -46,11 +70,36 @@ pub(super) fn read(section: &Section, policy: &Policy) -> Result<Keys, Refusal> 
     if line.is_secure_rtp() && policy.srtp == Srtp::Off {
         return refuse(format!("encrypted media ({}) is not allowed on this trunk; offer RTP/AVP", profile(line)));
     }
-    if line.is_dtls() {
-        return refuse("DTLS-SRTP is not supported; offer RTP/SAVP with a=crypto".to_owned());
+    match (policy.srtp, policy.keying) {
+        (Srtp::Off, _) => Ok(Offered::default()),
+        (_, SrtpKeying::Sdes) => read_keys(section, policy),
+        (_, SrtpKeying::Dtls) => read_certificate(session, section, policy),
     }
-    if policy.srtp == Srtp::Off {
-        return Ok(Keys::new());
+}
+
+fn read_certificate(session: &Session, section: &Section, policy: &Policy) -> Result<Offered, Refusal> {
+    let refuse = |reason: &str| Err(Refusal::not_acceptable(302, reason));
+    let line = section.media();
+    if line.is_secure_rtp() && !line.is_dtls() {
+        return refuse("keys in the session description (RTP/SAVP) are not taken here; offer UDP/TLS/RTP/SAVP");
+    }
+    let here = |name| section.attributes(name).chain(session.attributes(name));
+    let certificate = here("fingerprint").find_map(fingerprint::parse).zip(here("setup").find_map(Setup::parse));
+    match certificate.filter(|_| policy.fingerprint.is_some()) {
+        Some(dtls) => Ok(Offered { dtls: Some(dtls), ..Offered::default() }),
+        None if line.is_dtls() => refuse("UDP/TLS/RTP/SAVP wants a=fingerprint with SHA-256 and a=setup"),
+        None if policy.srtp == Srtp::Required => {
+            refuse("unencrypted media is not allowed on this trunk; offer UDP/TLS/RTP/SAVP with a=fingerprint")
+        }
+        None => Ok(Offered::default()),
+    }
+}
+
+fn read_keys(section: &Section, policy: &Policy) -> Result<Offered, Refusal> {
+    let refuse = |reason: String| Err(Refusal::not_acceptable(302, reason));
+    let line = section.media();
+    if line.is_dtls() {
+        return refuse("keys by DTLS are not taken on this trunk; offer RTP/SAVP with a=crypto".to_owned());
     }
     let mut keys = Keys::new();
     let mut fault = None;
@@ -64,7 +113,7 @@ pub(super) fn read(section: &Section, policy: &Policy) -> Result<Keys, Refusal> 
         }
     }
     match (keys.is_empty(), fault) {
-        (false, _) => Ok(keys),
+        (false, _) => Ok(Offered { keys, dtls: None }),
         (true, None) if line.is_secure_rtp() => refuse(format!("{} without a=crypto has no key", profile(line))),
         (true, Some(fault)) if line.is_secure_rtp() || policy.srtp == Srtp::Required => {
             let suites: Vec<_> = policy.suites.iter().map(|suite| suite.name()).collect();
@@ -73,7 +122,7 @@ pub(super) fn read(section: &Section, policy: &Policy) -> Result<Keys, Refusal> 
         (true, None) if policy.srtp == Srtp::Required => {
             refuse("unencrypted media is not allowed on this trunk; offer RTP/SAVP with a=crypto".to_owned())
         }
-        (true, _) => Ok(keys),
+        (true, _) => Ok(Offered::default()),
     }
 }
 
@@ -84,7 +133,11 @@ fn profile(line: &MediaLine) -> &'static str {
 
 /// The transport of a stream that is offered afresh.
 pub(super) fn protocol(policy: &Policy) -> &'static str {
-    if policy.srtp == Srtp::Required { "RTP/SAVP" } else { "RTP/AVP" }
+    match (policy.srtp, policy.keying) {
+        (Srtp::Required, SrtpKeying::Sdes) => "RTP/SAVP",
+        (Srtp::Required, SrtpKeying::Dtls) => "UDP/TLS/RTP/SAVP",
+        (Srtp::Off | Srtp::Optional, _) => "RTP/AVP",
+    }
 }
 
 /// Our keys of one leg: one per suite, the same for the leg's whole life. They are drawn from one secret.
