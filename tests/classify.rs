@@ -63,7 +63,7 @@ fn run(classifier: &mut Classifier, start: Instant, keys: &[Keyed]) -> Outcome {
         while let Some(at) = classifier.poll_timeout().filter(|at| *at <= now) {
             follower.note(at, classifier.handle_timeout(at));
         }
-        follower.note(now, classifier.handle_digit(now, &key.digit));
+        follower.note(now, classifier.handle_digit(now, now, &key.digit));
     }
     while let Some(at) = classifier.poll_timeout() {
         follower.note(at, classifier.handle_timeout(at));

@@ -208,19 +208,19 @@ impl Call {
     }
 
     /// Media reports a key press.
-    pub(super) fn handle_digit(&mut self, now: Instant, s: &mut Shared, from: Leg, digit: Digit, masked: bool) {
-        self.core.protection.handle_digit(now, &mut s.random, (from, digit, masked), &mut s.out);
+    pub(super) fn handle_digit(&mut self, now: Instant, s: &mut Shared, key: (Leg, Digit, Instant, bool)) {
+        self.core.protection.handle_digit(now, &mut s.random, key, &mut s.out);
         self.send_released(now, s);
     }
 
-    /// Sends on what the guard has let go, in the form that the agent's leg takes.
+    /// Sends on what the guard has let go, in the form that each leg takes.
     fn send_released(&mut self, now: Instant, s: &mut Shared) {
-        while let Some(digit) = self.core.protection.poll_released(now) {
+        while let Some((to, digit)) = self.core.protection.poll_released(now) {
             match &mut self.phase {
-                Phase::Established(up) => up.send_key(now, &self.core, s, Leg::Agent, digit),
+                Phase::Established(up) => up.send_key(now, &self.core, s, to, digit),
                 Phase::SettingUp(_) | Phase::Over => {
                     let (session, duration_ms) = (self.core.session, crate::guard::classify::TONE_MS);
-                    s.out.media(Command::SendDigit { session, to: Leg::Agent, digit, duration_ms });
+                    s.out.media(Command::SendDigit { session, to, digit, duration_ms });
                 }
             }
         }
@@ -282,7 +282,7 @@ impl Call {
 
     /// Time passed.
     pub(super) fn handle_timeout(&mut self, now: Instant, s: &mut Shared) {
-        self.core.protection.handle_timeout(now, &mut s.out);
+        self.core.protection.handle_timeout(now, &mut s.random, &mut s.out);
         self.send_released(now, s);
         match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::SettingUp(setup) => self.phase = setup.handle_timeout(now, &mut self.core, s),

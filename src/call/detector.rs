@@ -1,13 +1,18 @@
 //! `guard = auto` on one call: the classifier of what the customer keys, and the released keys on their way to the PBX.
-//! Key presses and the time go in; the classifier's actions and the keys that are due come out. What the actions mean
-//! for holds and events is `protection`'s, the form in which a key travels is the call's.
+//! Key presses and the time go in; holds, events and the keys that are due come out. The form in which a key travels is
+//! the call's.
 
 use std::time::{Duration, Instant};
 
+use super::outbox::Outbox;
+use super::protection::Protection;
+use crate::base::Random;
 use crate::base::secret::Digit;
 use crate::base::time::soonest;
 use crate::config::Auto;
-use crate::guard::classify::{Actions, Classifier, Replay, Run};
+use crate::guard::classify::{Action, Actions, Classifier, Replay, Run};
+use crate::guard::holds::Owner;
+use crate::obs::event::{EventKind, HoldKind};
 
 /// How much longer than a payment's quiet time its holds are leased, so that they are renewed before they expire.
 const SPARE: Duration = Duration::from_secs(30);
@@ -25,9 +30,9 @@ impl Detector {
         Self { classifier: Classifier::new(auto), replay: Replay::default(), payment: auto.payment }
     }
 
-    /// The customer pressed a key.
-    pub(super) fn handle_digit(&mut self, now: Instant, digit: &Digit) -> Actions {
-        self.classifier.handle_digit(now, digit)
+    /// The customer pressed a key at `at`, and it is known now.
+    pub(super) fn handle_digit(&mut self, now: Instant, at: Instant, digit: &Digit) -> Actions {
+        self.classifier.handle_digit(now, at, digit)
     }
 
     /// Time passed.
@@ -87,5 +92,81 @@ impl Detector {
     /// The payment is over by somebody's word.
     pub(super) fn end_payment(&mut self) -> Actions {
         self.classifier.end_payment()
+    }
+}
+
+impl Protection {
+    /// A key that no collection wants: under `auto`, it may be for the PBX, or a card's.
+    pub(super) fn classify(
+        &mut self,
+        now: Instant,
+        random: &mut Random,
+        (digit, at, masked): (&Digit, Instant, bool),
+        out: &mut Outbox,
+    ) {
+        let Some(detector) = &mut self.detector else { return };
+        let others = self.holds.iter().any(|hold| hold.kind == HoldKind::Mask && hold.owner != Owner::Detector);
+        // Under somebody's mask no key is sent on; one that was not masked has been heard already.
+        if !masked {
+            return;
+        }
+        if others && !detector.in_payment() {
+            return detector.taken_over(now);
+        }
+        let actions = detector.handle_digit(now, at, digit);
+        let payment = detector.in_payment();
+        self.obey(now, actions, out);
+        if payment {
+            self.hold_payment(now, random, out);
+        }
+    }
+
+    /// Takes the detector's holds, or renews them before they expire.
+    fn hold_payment(&mut self, now: Instant, random: &mut Random, out: &mut Outbox) {
+        let Some(detector) = &self.detector else { return };
+        let ttl = Some(detector.lease());
+        for kind in [HoldKind::Mask, HoldKind::Pause] {
+            let owned = self.holds.owned(&Owner::Detector).find(|hold| hold.kind == kind);
+            let held = owned.map(|hold| (hold.id, hold.deadline.saturating_duration_since(now)));
+            // Neither fails: the detector's first hold of a kind has its place reserved, and what it has it may renew.
+            let _ = match held {
+                None => self.take(now, random, (kind, Owner::Detector), "card number keyed", ttl, out),
+                Some((id, left)) if self.detector.as_ref().is_some_and(|d| d.is_short(left)) => {
+                    self.renew(now, id, (&Owner::Detector, false), ttl, out)
+                }
+                Some(_) => continue,
+            };
+        }
+    }
+
+    /// Somebody else masks now: nothing that is withheld, or released and not yet sent, goes on.
+    pub(super) fn hush(&mut self, now: Instant, out: &mut Outbox) {
+        let wiped = self.detector.as_mut().map_or(0, |detector| detector.hush(now));
+        self.wiped(wiped, out);
+    }
+
+    fn wiped(&self, keys: usize, out: &mut Outbox) {
+        if keys > 0 {
+            let count = u32::try_from(keys).unwrap_or(u32::MAX);
+            out.event(self.call, EventKind::KeysWiped { count });
+        }
+    }
+
+    /// Does what the classifier says, but for taking holds, which [`Protection::hold_payment`] does.
+    pub(super) fn obey(&mut self, now: Instant, actions: Actions, out: &mut Outbox) {
+        for action in actions {
+            match action {
+                Action::Release(run) => {
+                    let count = u32::try_from(run.len()).unwrap_or(u32::MAX);
+                    out.event(self.call, EventKind::KeysReleased { count });
+                    if let Some(detector) = &mut self.detector {
+                        detector.release(now, run);
+                    }
+                }
+                Action::Take => {}
+                Action::GiveBack => self.release_owned(now, &Owner::Detector, out),
+                Action::Wipe(keys) => self.wiped(keys, out),
+            }
+        }
     }
 }

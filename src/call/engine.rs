@@ -104,8 +104,8 @@ impl Engine {
     /// A media worker reports.
     pub fn handle_media(&mut self, now: Instant, event: media::Event) {
         match event {
-            media::Event::Digit { session, from, digit, masked } => {
-                self.with_session(session, |call, s| call.handle_digit(now, s, from, digit, masked));
+            media::Event::Digit { session, from, digit, at, masked } => {
+                self.with_session(session, |call, s| call.handle_digit(now, s, (from, digit, at, masked)));
             }
             media::Event::Inactive { session } => {
                 self.with_session(session, |call, s| call.handle_inactivity(now, s));

@@ -53,9 +53,11 @@ pub(super) fn guard_in_force(mode: GuardMode, mask_held: bool, mask: MaskKind) -
     }
 }
 
-/// The agent→customer guard: keys of star codes never reach the customer unasked.
-pub(super) fn star_guard(star: Option<&StarCodes>) -> Guard {
+/// The agent→customer guard: keys of star codes never reach the customer unasked, and while the customer's keys are
+/// masked, or an echo of one may be on its way, nothing that may be one comes back.
+pub(super) fn guard_back(star: Option<&StarCodes>, echo: bool) -> Guard {
     match star {
+        _ if echo => Guard::Masked(MaskKind::ComfortNoise),
         None => Guard::Open,
         Some(codes) if codes.in_band => Guard::Masked(MaskKind::Silence),
         Some(_) => Guard::Withhold,
@@ -95,9 +97,12 @@ mod tests {
             end: "*72".chars().filter_map(Digit::from_char).collect(),
             in_band,
         };
-        assert_eq!(star_guard(None), Guard::Open);
-        assert_eq!(star_guard(Some(&codes(false))), Guard::Withhold);
-        assert_eq!(star_guard(Some(&codes(true))), Guard::Masked(MaskKind::Silence));
+        assert_eq!(guard_back(None, false), Guard::Open);
+        assert_eq!(guard_back(Some(&codes(false)), false), Guard::Withhold);
+        assert_eq!(guard_back(Some(&codes(true)), false), Guard::Masked(MaskKind::Silence));
+        for star in [None, Some(&codes(false)), Some(&codes(true))] {
+            assert_eq!(guard_back(star, true), Guard::Masked(MaskKind::ComfortNoise));
+        }
     }
 
     #[test]

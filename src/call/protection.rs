@@ -1,13 +1,13 @@
-//! What stands between a call's digits and its sinks, seen from the call: guard policy, holds, the open collection,
-//! the agent's star codes, the recording. Digits, signals and the time go in; media and recorder orders, events and
-//! handovers go to the outbox. It knows no SIP and outlives every re-negotiation: nothing a peer sends in SDP or a
+//! What stands between a call's digits and its sinks, seen from the call: guard policy, holds, the recording, and what
+//! is in force. What becomes of single keys is in `keys`, of those under `auto` in `detector`. Signals and the time go
+//! in; media and recorder orders and events go to the outbox. It knows no SIP and outlives every re-negotiation: nothing a peer sends in SDP or a
 //! re-INVITE reaches it (threats R25).
 //!
 //! ```text
 //!                    policy off | signal | auto, no mask hold   policy always, or any mask hold
 //!   customer→agent     Open | Listen | Masked(silence)  ◄─ settle() ─►    Masked(kind)
-//!                    no star codes    star codes      star codes in band
-//!   agent→customer       Open          Withhold        Masked(silence)      (fixed for the call)
+//!                    no star codes    star codes      star codes in band     while and 2 s after the other is masked
+//!   agent→customer       Open          Withhold        Masked(silence)      Masked(comfort noise)
 //!                    not answered    answered, no pause hold    a pause hold
 //!   recorder tap         Off      ►        On         ◄──────►    Paused        (no recording: Off)
 //! ```
@@ -17,22 +17,21 @@
 use std::time::{Duration, Instant};
 
 use super::detector::Detector;
+use super::echo::{Echo, LATE};
 use super::outbox::Outbox;
-use super::policy::{Wishes, guard_in_force, star_guard, tap_in_force};
+use super::policy::{Wishes, guard_back, guard_in_force, tap_in_force};
 use super::star::{Keys, Star};
 use super::{RecordOrder, RecorderReport};
 use crate::base::Random;
 use crate::base::ids::{CallId, CollectionId, HoldId, Leg, RecordingId, SessionId};
-use crate::base::secret::Digit;
 use crate::base::time::soonest;
+use crate::capture::Collection;
 use crate::capture::collect::Summary;
-use crate::capture::{Collection, Spec, Step};
 use crate::config::{GuardMode, RecordingPolicy};
 use crate::guard::Holds;
-use crate::guard::classify::{Action, Actions};
 use crate::guard::holds::{Hold, HoldError, Owner};
 use crate::media::{Command, Guard, Tap};
-use crate::obs::event::{CollectionEnd, EventKind, HoldKind, RecordingState, StarAction};
+use crate::obs::event::{CollectionEnd, EventKind, HoldKind, RecordingState};
 
 /// How long the capture's holds outlive its collection without a further key: a card longer than expected, or a
 /// terminator pressed out of habit, is still masked.
@@ -45,11 +44,8 @@ pub(super) const LONGEST_LINGER: Duration = Duration::from_secs(10);
 /// the way (RFC 3261 timer E), and a guard that leaves only when the line is quiet.
 pub(super) const INFO_LAG: Duration = Duration::from_secs(4);
 
-/// Length of a key sent on to the customer, in ms.
-const REPLAY_MS: u32 = 100;
-
 /// Ended collections remembered per call.
-const REMEMBERED: usize = 8;
+pub(super) const REMEMBERED: usize = 8;
 
 /// Where the recording is.
 #[derive(Debug)]
@@ -64,10 +60,10 @@ enum Recording {
 
 /// Holds of a collection that has ended, kept a little longer.
 #[derive(Debug)]
-struct Lingering {
-    owner: Owner,
-    until: Instant,
-    last: Instant,
+pub(super) struct Lingering {
+    pub(super) owner: Owner,
+    pub(super) until: Instant,
+    pub(super) last: Instant,
 }
 
 /// A collection that is over.
@@ -82,6 +78,7 @@ pub(super) struct Ended {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Ordered {
     toward_agent: Guard,
+    toward_customer: Guard,
     tap: Tap,
 }
 
@@ -97,19 +94,25 @@ pub(super) enum RecorderVerdict {
 /// The protection of one call.
 #[derive(Debug)]
 pub(super) struct Protection {
-    call: CallId,
-    session: SessionId,
-    wishes: Wishes,
-    holds: Holds,
-    collection: Option<Collection>,
+    pub(super) call: CallId,
+    pub(super) session: SessionId,
+    pub(super) wishes: Wishes,
+    pub(super) holds: Holds,
+    pub(super) collection: Option<Collection>,
     /// Name of the API key that opened the collection.
-    collector: String,
-    ended: Vec<Ended>,
-    lingering: Vec<Lingering>,
-    star: Option<Star>,
-    detector: Option<Detector>,
+    pub(super) collector: String,
+    pub(super) ended: Vec<Ended>,
+    pub(super) lingering: Vec<Lingering>,
+    pub(super) star: Option<Star>,
+    pub(super) detector: Option<Detector>,
+    /// What the agent's side keys while an echo may be among it.
+    pub(super) echo: Echo,
+    /// Keys of the agent's own that are to be sent on.
+    pub(super) passed: Keys,
+    /// Until when an echo of a key that was masked may come back although the mask is gone.
+    echo_until: Option<Instant>,
     recording: Recording,
-    keys_masked: u32,
+    pub(super) keys_masked: u32,
     ordered: Ordered,
     /// Until when INFO of the customer counts as masked although the mask is gone.
     info_until: Option<Instant>,
@@ -119,6 +122,7 @@ impl Protection {
     /// The protection of a call whose media session is about to be created with [`Protection::guards`].
     pub(super) fn new(call: CallId, session: SessionId, wishes: Wishes) -> Self {
         let toward_agent = guard_in_force(wishes.mode, false, wishes.mask);
+        let toward_customer = guard_back(wishes.star.as_ref(), is_masked(toward_agent));
         Self {
             call,
             session,
@@ -129,9 +133,12 @@ impl Protection {
             lingering: Vec::new(),
             star: wishes.star.clone().map(Star::new),
             detector: (wishes.mode == GuardMode::Auto).then(|| Detector::new(wishes.auto)),
+            echo: Echo::default(),
+            passed: Keys::new(),
+            echo_until: None,
             recording: Recording::None,
             keys_masked: 0,
-            ordered: Ordered { toward_agent, tap: Tap::Off },
+            ordered: Ordered { toward_agent, toward_customer, tap: Tap::Off },
             info_until: None,
             wishes,
         }
@@ -139,12 +146,11 @@ impl Protection {
 
     /// The guards of a new session: toward the agent, toward the customer.
     pub(super) fn guards(&self) -> (Guard, Guard) {
-        (self.ordered.toward_agent, star_guard(self.wishes.star.as_ref()))
+        (self.ordered.toward_agent, self.ordered.toward_customer)
     }
 
     /// The call goes to other trunks than thought: from now on theirs is the policy.
     pub(super) fn follow(&mut self, now: Instant, wishes: Wishes, out: &mut Outbox) {
-        let (_, before) = self.guards();
         self.star = wishes.star.clone().map(Star::new);
         self.holds.set_leases(wishes.hold_default, wishes.hold_max);
         if (wishes.mode, wishes.auto) != (self.wishes.mode, self.wishes.auto) {
@@ -153,10 +159,6 @@ impl Protection {
             self.release_owned(now, &Owner::Detector, out);
         }
         self.wishes = wishes;
-        let (_, guard) = self.guards();
-        if guard != before {
-            out.media(Command::SetGuard { session: self.session, from: Leg::Agent, guard });
-        }
         self.settle(now, out);
     }
 
@@ -167,7 +169,12 @@ impl Protection {
 
     /// Whether the customer's digits are masked now.
     pub(super) fn masked(&self) -> bool {
-        matches!(self.ordered.toward_agent, Guard::Masked(_))
+        is_masked(self.ordered.toward_agent)
+    }
+
+    /// Whether an echo of a masked key may come from the agent's side.
+    pub(super) fn echo_possible(&self) -> bool {
+        self.masked() || self.echo_until.is_some()
     }
 
     /// Whether recording is paused now.
@@ -211,11 +218,11 @@ impl Protection {
     }
 
     /// Whether a SIP INFO with a digit from `from` may be passed on as it is: never while it could speak of a key that
-    /// was masked, never while star codes are listened for.
+    /// was masked, never while star codes or echoes are listened for.
     pub(super) fn passes_info(&self, now: Instant, from: Leg) -> bool {
         match from {
             Leg::Customer => !self.masked() && self.info_until.is_none_or(|until| until <= now),
-            Leg::Agent => self.star.is_none(),
+            Leg::Agent => self.star.is_none() && !self.echo_possible(),
         }
     }
 
@@ -352,190 +359,8 @@ impl Protection {
         self.settle(now, out);
     }
 
-    /// Opens a collection under its own mask and pause. The caller has checked that none is open.
-    pub(super) fn start_collection(
-        &mut self,
-        now: Instant,
-        random: &mut Random,
-        (spec, by): (Spec, &str),
-        out: &mut Outbox,
-    ) -> Result<CollectionId, HoldError> {
-        let id = CollectionId::draw(random);
-        let owner = Owner::Capture(id);
-        for kind in [HoldKind::Mask, HoldKind::Pause] {
-            self.take(now, random, (kind, owner.clone()), "collection", Some(crate::capture::collect::LONGEST), out)?;
-        }
-        self.collection = Some(Collection::new(now, id, spec));
-        by.clone_into(&mut self.collector);
-        out.event(self.call, EventKind::CollectionStarted { collection: id });
-        Ok(id)
-    }
-
-    /// Ends the open collection: hands over or wipes, and lets its holds linger.
-    pub(super) fn end_collection(&mut self, now: Instant, end: CollectionEnd, out: &mut Outbox) {
-        let Some(collection) = self.collection.take() else { return };
-        let (id, lengths) = (collection.id(), collection.lengths());
-        let (summary, handover) = collection.finish(self.call, end);
-        if let Some(handover) = handover {
-            out.handover(handover);
-        }
-        if self.ended.len() == REMEMBERED {
-            self.ended.remove(0);
-        }
-        self.ended.push(Ended { id, summary, lengths });
-        let count = u32::try_from(summary.count).unwrap_or(u32::MAX);
-        let ended = EventKind::CollectionEnded { collection: id, result: end, count, luhn: summary.luhn };
-        out.event(self.call, ended);
-        let owner = Owner::Capture(id);
-        self.lingering.push(Lingering { owner, until: now + LINGER, last: now + LONGEST_LINGER });
-    }
-
-    /// Media reports a key press.
-    pub(super) fn handle_digit(
-        &mut self,
-        now: Instant,
-        random: &mut Random,
-        (from, digit, masked): (Leg, Digit, bool),
-        out: &mut Outbox,
-    ) {
-        match from {
-            Leg::Customer => self.handle_customer_digit(now, random, (digit, masked), out),
-            Leg::Agent => self.handle_agent_digit(now, random, digit, out),
-        }
-    }
-
-    fn handle_customer_digit(
-        &mut self,
-        now: Instant,
-        random: &mut Random,
-        (digit, masked): (Digit, bool),
-        out: &mut Outbox,
-    ) {
-        if masked {
-            self.keys_masked = self.keys_masked.saturating_add(1);
-            out.event(self.call, EventKind::KeyMasked { count: self.keys_masked });
-        }
-        for lingering in &mut self.lingering {
-            lingering.until = (now + LINGER).min(lingering.last);
-        }
-        let Some(collection) = &mut self.collection else {
-            return self.classify(now, random, (&digit, masked), out);
-        };
-        if let Some(detector) = &mut self.detector {
-            detector.taken_over(now);
-        }
-        let step = collection.handle_digit(now, &digit);
-        let (id, progress) = (collection.id(), collection.progress());
-        match step {
-            Step::Ignored => {}
-            Step::Progress(_) | Step::Ended(_) => {
-                let received = u32::try_from(progress.received).unwrap_or(u32::MAX);
-                let event = EventKind::CollectionProgress { collection: id, received, mask: progress.mask() };
-                out.event(self.call, event);
-            }
-        }
-        if let Step::Ended(end) = step {
-            self.end_collection(now, end, out);
-        }
-    }
-
-    /// A key that no collection wants: under `auto`, it may be for the PBX, or a card's.
-    fn classify(&mut self, now: Instant, random: &mut Random, (digit, masked): (&Digit, bool), out: &mut Outbox) {
-        let Some(detector) = &mut self.detector else { return };
-        let others = self.holds.iter().any(|hold| hold.kind == HoldKind::Mask && hold.owner != Owner::Detector);
-        // Under somebody's mask no key is sent on; one that was not masked has been heard already.
-        if !masked {
-            return;
-        }
-        if others && !detector.in_payment() {
-            return detector.taken_over(now);
-        }
-        let actions = detector.handle_digit(now, digit);
-        let payment = detector.in_payment();
-        self.obey(now, actions, out);
-        if payment {
-            self.hold_payment(now, random, out);
-        }
-    }
-
-    /// Takes the detector's holds, or renews them before they expire.
-    fn hold_payment(&mut self, now: Instant, random: &mut Random, out: &mut Outbox) {
-        let Some(detector) = &self.detector else { return };
-        let ttl = Some(detector.lease());
-        for kind in [HoldKind::Mask, HoldKind::Pause] {
-            let owned = self.holds.owned(&Owner::Detector).find(|hold| hold.kind == kind);
-            let held = owned.map(|hold| (hold.id, hold.deadline.saturating_duration_since(now)));
-            // Neither fails: the detector's first hold of a kind has its place reserved, and what it has it may renew.
-            let _ = match held {
-                None => self.take(now, random, (kind, Owner::Detector), "card number keyed", ttl, out),
-                Some((id, left)) if self.detector.as_ref().is_some_and(|d| d.is_short(left)) => {
-                    self.renew(now, id, (&Owner::Detector, false), ttl, out)
-                }
-                Some(_) => continue,
-            };
-        }
-    }
-
-    /// Somebody else masks now: nothing that is withheld, or released and not yet sent, goes on.
-    fn hush(&mut self, now: Instant, out: &mut Outbox) {
-        let wiped = self.detector.as_mut().map_or(0, |detector| detector.hush(now));
-        self.wiped(wiped, out);
-    }
-
-    fn wiped(&self, keys: usize, out: &mut Outbox) {
-        if keys > 0 {
-            let count = u32::try_from(keys).unwrap_or(u32::MAX);
-            out.event(self.call, EventKind::KeysWiped { count });
-        }
-    }
-
-    /// Does what the classifier says, but for taking holds, which [`Protection::hold_payment`] does.
-    fn obey(&mut self, now: Instant, actions: Actions, out: &mut Outbox) {
-        for action in actions {
-            match action {
-                Action::Release(run) => {
-                    let count = u32::try_from(run.len()).unwrap_or(u32::MAX);
-                    out.event(self.call, EventKind::KeysReleased { count });
-                    if let Some(detector) = &mut self.detector {
-                        detector.release(now, run);
-                    }
-                }
-                Action::Take => {}
-                Action::GiveBack => self.release_owned(now, &Owner::Detector, out),
-                Action::Wipe(keys) => self.wiped(keys, out),
-            }
-        }
-    }
-
-    /// A released key that is to be sent to the agent's leg now; ask until there is none.
-    pub(super) fn poll_released(&mut self, now: Instant) -> Option<Digit> {
-        self.detector.as_mut()?.due(now)
-    }
-
-    fn handle_agent_digit(&mut self, now: Instant, random: &mut Random, digit: Digit, out: &mut Outbox) {
-        let Some(star) = &mut self.star else { return };
-        let outcome = star.handle_digit(now, digit);
-        self.replay(outcome.pass, out);
-        let Some(action) = outcome.action else { return };
-        out.event(self.call, EventKind::StarCode { action });
-        match action {
-            StarAction::Begin => {
-                let kinds = [HoldKind::Mask, HoldKind::Pause];
-                self.take_or_renew(now, random, &kinds, (&Owner::Agent, "star code"), out);
-            }
-            StarAction::End => self.release_owned(now, &Owner::Agent, out),
-        }
-    }
-
-    fn replay(&self, keys: Keys, out: &mut Outbox) {
-        for digit in keys {
-            let session = self.session;
-            out.media(Command::SendDigit { session, to: Leg::Customer, digit, duration_ms: REPLAY_MS });
-        }
-    }
-
     /// Time passed.
-    pub(super) fn handle_timeout(&mut self, now: Instant, out: &mut Outbox) {
+    pub(super) fn handle_timeout(&mut self, now: Instant, random: &mut Random, out: &mut Outbox) {
         if let Some(end) = self.collection.as_mut().and_then(|c| c.handle_timeout(now)) {
             self.end_collection(now, end, out);
         }
@@ -554,8 +379,11 @@ impl Protection {
         if !expired.is_empty() {
             self.settle(now, out);
         }
-        let keys = self.star.as_mut().map(|star| star.handle_timeout(now)).unwrap_or_default();
-        self.replay(keys, out);
+        if self.echo_until.is_some_and(|until| until <= now) {
+            self.echo_until = None;
+            self.settle(now, out);
+        }
+        self.agent_keys_due(now, random, out);
     }
 
     /// When [`Protection::handle_timeout`] is due.
@@ -564,7 +392,8 @@ impl Protection {
         let lingering = self.lingering.iter().fold(None, |soon, l| soonest(soon, Some(l.until)));
         let star = self.star.as_ref().and_then(Star::poll_timeout);
         let detector = self.detector.as_ref().and_then(Detector::poll_timeout);
-        [collection, lingering, star, detector, self.holds.poll_timeout()].into_iter().fold(None, soonest)
+        let echo = soonest(self.echo.poll_timeout(), self.echo_until);
+        [collection, lingering, star, detector, echo, self.holds.poll_timeout()].into_iter().fold(None, soonest)
     }
 
     /// The call is over: wipes what was being keyed and ends the tap. The caller closes the media session and, when
@@ -584,12 +413,14 @@ impl Protection {
         let toward_agent = guard_in_force(self.wishes.mode, mask_held, self.wishes.mask);
         let recording = matches!(self.recording, Recording::Open { .. });
         let tap = tap_in_force(recording, self.holds.in_force(HoldKind::Pause));
-        let before = std::mem::replace(&mut self.ordered, Ordered { toward_agent, tap });
-        let session = self.session;
-        let was_masked = matches!(before.toward_agent, Guard::Masked(_));
-        if was_masked && !self.masked() {
+        let (masked, was_masked) = (is_masked(toward_agent), self.masked());
+        if was_masked && !masked {
             self.info_until = Some(now + INFO_LAG);
+            self.echo_until = Some(now + LATE);
         }
+        let toward_customer = guard_back(self.wishes.star.as_ref(), masked || self.echo_until.is_some());
+        let before = std::mem::replace(&mut self.ordered, Ordered { toward_agent, toward_customer, tap });
+        let session = self.session;
         // The tap pauses before a mask could open, and opens after it has closed.
         if before.tap != tap && tap == Tap::Paused {
             out.media(Command::SetTap { session, tap });
@@ -597,11 +428,14 @@ impl Protection {
         if before.toward_agent != toward_agent {
             out.media(Command::SetGuard { session, from: Leg::Customer, guard: toward_agent });
         }
+        if before.toward_customer != toward_customer {
+            out.media(Command::SetGuard { session, from: Leg::Agent, guard: toward_customer });
+        }
         if before.tap != tap && tap != Tap::Paused {
             out.media(Command::SetTap { session, tap });
         }
-        if was_masked != self.masked() {
-            out.event(self.call, EventKind::Mask { on: self.masked() });
+        if was_masked != masked {
+            out.event(self.call, EventKind::Mask { on: masked });
         }
         if let Recording::Open { id } = self.recording {
             let state = match (before.tap, tap) {
@@ -614,4 +448,8 @@ impl Protection {
             }
         }
     }
+}
+
+fn is_masked(guard: Guard) -> bool {
+    matches!(guard, Guard::Masked(_))
 }

@@ -73,6 +73,9 @@ pub const BREAK: Duration = Duration::from_millis(800);
 /// How long a released or a never-to-be-released run is remembered after its last key.
 pub const MEMORY: Duration = Duration::from_secs(60);
 
+/// The longest a key is believed to have taken from the finger to here.
+const LAG_MOST: Duration = Duration::from_secs(1);
+
 /// Keys of a card at which the holds are taken: the shortest card.
 const LIKELY: usize = 12;
 /// Keys in a row that are taken for a card whatever they begin with.
@@ -159,7 +162,10 @@ pub struct Classifier {
     menu: bool,
     /// How many of the first keys are menu choices before a number.
     choices: usize,
+    /// When the last key was pressed.
     last: Option<Instant>,
+    /// The longest a key took from the finger to here; so much longer is waited for the next one.
+    lag: Duration,
 }
 
 impl Classifier {
@@ -179,6 +185,7 @@ impl Classifier {
             menu: false,
             choices: 0,
             last: None,
+            lag: Duration::ZERO,
         }
     }
 
@@ -192,11 +199,15 @@ impl Classifier {
         self.keys.len() - self.remembered
     }
 
-    /// The customer pressed a key at `now`.
-    pub fn handle_digit(&mut self, now: Instant, digit: &Digit) -> Actions {
+    /// The customer pressed a key at `at`, and it is known `now`. The rhythm is that of the finger, whatever the way of a
+    /// key to here took; that it is known late puts nothing off that was due before.
+    pub fn handle_digit(&mut self, now: Instant, at: Instant, digit: &Digit) -> Actions {
+        // First the lag, so that nothing is decided that this key came in time for.
+        self.lag = self.lag.max(now.saturating_duration_since(at)).min(LAG_MOST);
         let mut actions = self.handle_timeout(now);
-        let gap = self.last.map_or(Duration::MAX, |last| now.saturating_duration_since(last));
-        self.last = Some(now);
+        let at = self.last.map_or(at, |last| at.max(last)).min(now);
+        let gap = self.last.map_or(Duration::MAX, |last| at.saturating_duration_since(last));
+        self.last = Some(at);
         if !self.keep(digit, gap) {
             // More keys than any number has, with `*` or `#` between them.
             actions.push(Action::Wipe(self.withheld()));
@@ -350,7 +361,7 @@ impl Classifier {
     }
 
     fn due(&self) -> Option<Instant> {
-        let last = self.last?;
+        let last = self.last? + self.lag;
         match self.state {
             State::Payment if !self.keys.is_empty() => Some(last + self.settings.number_quiet),
             State::Payment => Some(last + self.settings.payment),

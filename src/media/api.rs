@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use smallvec::SmallVec;
 
@@ -268,6 +269,8 @@ pub enum Event {
         from: Leg,
         /// Key.
         digit: Digit,
+        /// When the key went down, as well as the forms tell.
+        at: Instant,
         /// Whether the mask was in force for it.
         masked: bool,
     },

@@ -18,7 +18,7 @@ use super::leg::{Accepted, Kind, LegSide, Origin};
 use crate::base::Random;
 use crate::base::ids::{Leg, SessionId};
 use crate::base::time::soonest;
-use crate::guard::path::Order;
+use crate::guard::path::{Order, Pressed};
 use crate::guard::{Arrival, Masked, Path, Sent, Tap, TapState};
 use crate::rtp::{View, red, rtcp};
 use crate::srtp::Handshake;
@@ -238,7 +238,8 @@ impl Session {
 
     fn report_presses(&mut self, from: Leg, out: &mut impl Egress) {
         while let Some(pressed) = self.paths[from.index()].poll_press() {
-            out.event(Event::Digit { session: self.id, from, digit: pressed.digit, masked: pressed.masked });
+            let Pressed { digit, at, masked } = pressed;
+            out.event(Event::Digit { session: self.id, from, digit, at, masked });
         }
     }
 

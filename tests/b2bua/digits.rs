@@ -3,7 +3,7 @@
 use tonewall::base::ids::{CollectionId, Leg};
 use tonewall::base::secret::Digit;
 use tonewall::call::{Actor, CollectionRequest, CollectionView, Reply, Signal, SignalError};
-use tonewall::config::{GuardMode, RecordingPolicy, Role, StarCodes};
+use tonewall::config::{GuardMode, MaskKind, RecordingPolicy, Role, StarCodes};
 use tonewall::media::{Guard, Tap};
 use tonewall::obs::event::{CollectionEnd, EndCause, EventKind, HoldKind, StarAction};
 
@@ -341,9 +341,13 @@ fn star_codes_take_and_release_the_agents_holds_and_never_reach_the_customer() {
         w.press(Leg::Agent, "*71");
         assert_eq!((w.masked(), w.session().tap), (true, Tap::Paused));
         assert_eq!(w.view().holds[0].owner, "agent");
+        assert!(matches!(w.session().toward_customer, Guard::Masked(_)), "an echo may come back now");
         w.press(Leg::Agent, "*71");
+        w.advance(SEC);
         assert_eq!(w.view().holds.len(), 2, "a repeated code renews");
         w.press(Leg::Agent, "*72");
+        assert!(w.masked(), "it might be an echo");
+        w.advance(SEC);
         assert_eq!((w.masked(), w.session().tap), (false, Tap::On));
         assert!(w.ledger.sent_digits.is_empty());
         let actions: Vec<_> = w
@@ -352,6 +356,81 @@ fn star_codes_take_and_release_the_agents_holds_and_never_reach_the_customer() {
             .filter_map(|e| if let EventKind::StarCode { action } = e { Some(*action) } else { None })
             .collect();
         assert_eq!(actions, [StarAction::Begin, StarAction::Begin, StarAction::End]);
+    }
+}
+
+#[test]
+fn while_masked_and_two_seconds_after_the_way_back_is_guarded_too() {
+    let mut w = World::new();
+    w.call();
+    assert_eq!(w.session().toward_customer, Guard::Open);
+    let hold = take(&mut w, &[HoldKind::Mask])[0].id;
+    let back = Guard::Masked(MaskKind::ComfortNoise);
+    assert_eq!(w.session().toward_customer, back);
+    let call = w.view().id;
+    w.signal(Signal::ReleaseHold { call, hold, actor: actor() }).expect("released");
+    assert!(!w.masked());
+    w.advance(2 * SEC - SEC / 10);
+    assert_eq!(w.session().toward_customer, back, "an echo may be on its way still");
+    w.advance(SEC / 5);
+    assert_eq!(w.session().toward_customer, Guard::Open);
+    for mode in [GuardMode::Always, GuardMode::Auto] {
+        let mut w = World::with(|config| config.trunks[0].guard = mode);
+        w.call();
+        assert_eq!(w.session().toward_customer, back);
+    }
+}
+
+#[test]
+fn a_customers_key_that_comes_back_from_the_agents_side_goes_nowhere_and_steers_nothing() {
+    let mut w = with_stars(false);
+    let mut up = w.call();
+    w.press(Leg::Agent, "*71");
+    // The customer keys the end code: by echo it comes from the agent's side, as tones or events or by INFO.
+    for (n, key) in "*72".chars().enumerate() {
+        w.press(Leg::Customer, &key.to_string());
+        w.advance(SEC / 5);
+        if n != 1 {
+            w.press(Leg::Agent, &key.to_string());
+        } else {
+            let echo = info(&mut w, &mut up.callee, key);
+            w.send(Who::Pbx, &echo);
+            w.expect(Who::Pbx, "200");
+            w.expect_silence(Who::Carrier);
+            w.press(Leg::Agent, &key.to_string());
+        }
+    }
+    w.advance(5 * SEC);
+    assert!(w.masked(), "the mask is the agent's to end");
+    assert!(w.ledger.sent_digits.is_empty());
+    // What the agent keys himself goes on, and the end code ends.
+    w.press(Leg::Agent, "5*72");
+    w.advance(2 * SEC);
+    assert_eq!(w.ledger.sent_digits, [(Leg::Customer, '5')]);
+    assert!(!w.masked());
+}
+
+#[test]
+fn the_agents_own_keys_go_on_to_the_customer_in_the_form_that_leg_takes() {
+    for info_only in [false, true] {
+        let mut w = World::with(|config| {
+            config.trunks[0].guard = GuardMode::Always;
+            (config.trunks[0].dtmf.info, config.trunks[0].dtmf.events) = (info_only, !info_only);
+        });
+        w.call();
+        w.press(Leg::Customer, "9");
+        for key in ['1', '9', '5'] {
+            w.press(Leg::Agent, &key.to_string());
+            w.advance(SEC);
+            if info_only && key != '9' {
+                let passed = w.expect(Who::Carrier, "INFO");
+                assert!(passed.body.starts_with(format!("Signal={key}\r\n").as_bytes()));
+                w.send(Who::Carrier, &reply(Who::Carrier, &passed, 200, ""));
+            }
+        }
+        let by_media: &[_] = if info_only { &[] } else { &[(Leg::Customer, '1'), (Leg::Customer, '5')] };
+        assert_eq!(w.ledger.sent_digits, by_media);
+        w.expect_silence(Who::Carrier);
     }
 }
 

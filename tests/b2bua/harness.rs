@@ -387,7 +387,7 @@ impl World {
                 Leg::Agent => self.session().toward_customer,
             };
             let masked = matches!(guard, Guard::Masked(_) | Guard::Withhold);
-            self.engine.handle_media(self.now, media::Event::Digit { session, from, digit, masked });
+            self.engine.handle_media(self.now, media::Event::Digit { session, from, digit, at: self.now, masked });
             self.drain();
         }
     }

@@ -337,7 +337,7 @@ impl Walk {
             _ => {
                 let from = if self.chance(70) { Leg::Customer } else { Leg::Agent };
                 let digit = Digit::from_event(self.random.random_range(0..16)).expect("a key");
-                Event::Digit { session, from, digit, masked: matches!(guard, Guard::Masked(_)) }
+                Event::Digit { session, from, digit, at: self.w.now, masked: matches!(guard, Guard::Masked(_)) }
             }
         };
         self.w.engine.handle_media(self.w.now, event);

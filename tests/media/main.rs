@@ -2,6 +2,7 @@
 
 mod codecs;
 mod dtls;
+mod echo;
 mod hard;
 mod latch;
 mod leak;

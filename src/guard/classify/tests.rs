@@ -48,7 +48,7 @@ impl Bench {
                 '_' => self.wait(10_000),
                 key => {
                     let digit = Digit::from_char(key).expect("a key");
-                    let actions = self.classifier.handle_digit(self.now, &digit);
+                    let actions = self.classifier.handle_digit(self.now, self.now, &digit);
                     self.note(actions);
                     self.wait(300);
                 }
@@ -221,7 +221,7 @@ fn whatever_the_rhythm_at_most_six_digits_of_a_card_get_out() {
         let mut grown = 0;
         for (place, key) in "4242424242424242".chars().enumerate() {
             let digit = Digit::from_char(key).expect("a key");
-            let actions = bench.classifier.handle_digit(bench.now, &digit);
+            let actions = bench.classifier.handle_digit(bench.now, bench.now, &digit);
             bench.note(actions);
             grown += 1;
             // Any pause the memory spans, but for one after a single or second key: that is a menu choice.

@@ -47,7 +47,7 @@ impl Path {
                 self.presses.remove(0);
             }
             if wanted {
-                self.presses.push(Pressed { digit: press.digit, masked });
+                self.presses.push(Pressed { digit: press.digit, at: press.onset, masked });
             }
         }
     }

@@ -55,6 +55,8 @@ pub enum Order {
 pub struct Pressed {
     /// Key.
     pub digit: Digit,
+    /// When the key went down, as well as the forms tell.
+    pub at: Instant,
     /// Whether the mask was in force for it.
     pub masked: bool,
 }
