@@ -1,6 +1,7 @@
-//! The second stage: is what the last 25 ms hold one key, and which. Two fits, one per half; the turn of each tone's
-//! phase from half to half corrects its frequency (exact to well under 1 Hz at 12 dB), twice. Then the frequencies must
-//! be a row's and a column's within tolerance, the twist and the explained energy must be a key's.
+//! The second stage: is what the last 25 ms (or less, beside a loss) hold one key, and which. Two fits, one per half; the
+//! turn of each tone's phase from half to half corrects its frequency (exact to well under 1 Hz at 12 dB), twice. Then
+//! the frequencies must be a row's and a column's within tolerance, the twist and the explained energy must be a key's.
+//! What several fits amount to is `evidence`'s business.
 
 use super::Point;
 use super::bandpass::{gain, omega};
@@ -14,32 +15,63 @@ const TOLERANCE: f32 = 0.0265;
 const TWIST: (f32, f32) = (0.112, 4.47);
 /// How much stronger either tone may be in one half than in the other, as a power ratio: 3.5 dB.
 const STEADY: f64 = 2.24;
-const HALF: usize = RECENT / 2;
 
 /// Part of the line's noise in the energy that is not held against a tone, at most.
 const MOST_NOISE: f32 = 0.05;
 /// How far apart two fits of one tone may find its frequencies: a voice's harmonics move, a telephone's do not.
-const STILL: f32 = 0.005;
+const STILL: f32 = 0.015;
 
-/// What is asked of a tone under speech besides: nearer to its nominal frequency, and a column not much weaker than the
-/// row. Voices' formants look like keys with a weak column and neighbouring harmonics 2:1.
+/// What is asked of a tone that is not certain by one fit: nearer to its nominal frequency, and a column not much weaker
+/// than the row. Voices' formants look like keys with a weak column and neighbouring harmonics 2:1.
 const PLAIN: f32 = 0.013;
 const PLAIN_TWIST: f32 = 0.2;
+/// How much stronger either tone may then be in one half than in the other: a voice's harmonics come and go under it.
+/// 7.8 dB.
+const PLAIN_STEADY: f64 = 6.0;
 
-/// A key with its place on the keypad and the frequencies it was found at.
-#[derive(Clone, Copy)]
-pub(super) struct Named {
+/// A key that a fit has found: its place on the keypad, the frequencies it was found at, and how much speaks for it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Found {
     pub(super) place: (u8, u8),
     hz: (f32, f32),
-    /// Certain by this fit alone. Otherwise something else sounds too, and a second fit has to find the same tones.
-    pub(super) sure: bool,
+    /// Part of the energy that the two tones explain, the line's noise not held against them.
+    pub(super) explained: f32,
+    twist: f32,
+    /// The larger of both tones' changes from half to half, as a power ratio.
+    change: f64,
+    /// The larger of both tones' deviations, as a part of their frequencies.
+    off: f32,
 }
 
-impl Named {
+impl Found {
+    /// Certain by this fit alone.
+    pub(super) fn sure(&self, point: Point) -> bool {
+        let least = match point {
+            Point::Armed => 0.92,
+            Point::Unarmed => 0.94,
+        };
+        self.in_ratio() && self.change < STEADY && self.explained >= least
+    }
+
+    /// A key as a telephone sends it, with something else sounding too: worth a second fit.
+    pub(super) fn plain(&self) -> bool {
+        self.in_ratio() && self.twist >= PLAIN_TWIST && self.change < PLAIN_STEADY && self.off <= PLAIN
+    }
+
+    fn in_ratio(&self) -> bool {
+        self.twist >= TWIST.0 && self.twist <= TWIST.1
+    }
+
     /// Whether two fits found the same tones.
-    pub(super) fn agrees(&self, other: &Named) -> bool {
+    pub(super) fn agrees(&self, other: &Found) -> bool {
         let still = |a: f32, b: f32| (a / b - 1.0).abs() <= STILL;
         self.place == other.place && still(self.hz.0, other.hz.0) && still(self.hz.1, other.hz.1)
+    }
+
+    /// Takes the frequencies of `others` fits before into account, which found `other` on the average.
+    pub(super) fn averaged(self, other: &Found, others: f32) -> Found {
+        let mean = |own: f32, before: f32| before + (own - before) / (others + 1.0);
+        Found { hz: (mean(self.hz.0, other.hz.0), mean(self.hz.1, other.hz.1)), ..self }
     }
 }
 
@@ -58,7 +90,7 @@ struct Folded {
 
 /// Functions are made this many samples at a time; the last step is filled with nothing.
 const STEP: usize = 4;
-const STEPS: usize = (HALF / 2).div_ceil(STEP);
+const STEPS: usize = (RECENT / 4).div_ceil(STEP);
 
 impl Folded {
     fn new(half: &[f32]) -> Self {
@@ -128,25 +160,30 @@ fn fit(half: &Folded, row: &Wave, column: &Wave, [even, odd]: [(f64, f64, f64); 
 }
 
 /// The turn of phase from the first half's centre to the second's beyond what `omega` makes, in radians per sample.
-fn correction(first: (f64, f64), second: (f64, f64), omega: f64) -> f64 {
+fn correction(half: usize, first: (f64, f64), second: (f64, f64), omega: f64) -> f64 {
     // a·cos ωt + b·sin ωt is the real part of (a − jb)·e^{jωt}.
     let phase = |(a, b): (f64, f64)| (-b).atan2(a);
-    let turned = phase(second) - phase(first) - omega * HALF as f64;
+    let turned = phase(second) - phase(first) - omega * half as f64;
     let wrapped = turned - std::f64::consts::TAU * (turned / std::f64::consts::TAU).round();
-    wrapped / HALF as f64
+    wrapped / half as f64
 }
 
-/// Names the key in `recent`, oldest first, if it is one.
-pub(super) fn name(recent: &[f32], look: &Look, point: Point) -> Option<Named> {
-    let (first, second) = recent.split_at_checked(HALF)?;
+/// The key in `samples`, oldest first, if there is one within tolerance: all they hold is fitted, up to [`RECENT`].
+/// `look` says where to begin.
+pub(super) fn examine(samples: &[f32], look: &Look) -> Option<Found> {
+    // The halves are folded about their centres, so each is even.
+    let half = samples.len().min(RECENT) / 4 * 2;
+    let samples = &samples[samples.len() - 2 * half..];
+    let (first, second) = samples.split_at(half);
     let (first_half, second_half) = (Folded::new(first), Folded::new(second));
     let (mut row, mut column) = (omega(f64::from(look.hz.0)), omega(f64::from(look.hz.1)));
     let mut fits = None;
     for _ in 0..3 {
-        let (waves, parts) = ((Wave::new(row), Wave::new(column)), gram(HALF, row, column));
+        let (waves, parts) = ((Wave::new(row), Wave::new(column)), gram(half, row, column));
         let first = fit(&first_half, &waves.0, &waves.1, parts);
         let second = fit(&second_half, &waves.0, &waves.1, parts);
-        let (dr, dc) = (correction(first.row, second.row, row), correction(first.column, second.column, column));
+        let turn = |a, b, omega| correction(half, a, b, omega);
+        let (dr, dc) = (turn(first.row, second.row, row), turn(first.column, second.column, column));
         fits = Some((first, second));
         if dr.abs().max(dc.abs()) < omega(1.0) {
             break;
@@ -156,26 +193,23 @@ pub(super) fn name(recent: &[f32], look: &Look, point: Point) -> Option<Named> {
     }
     let (first, second) = fits?;
     let to_hz = |w: f64| (w * f64::from(crate::dsp::RATE) / std::f64::consts::TAU) as f32;
-    let place = (nearest(&ROWS, to_hz(row))?, nearest(&COLUMNS, to_hz(column))?);
-    let total: f64 = recent.iter().map(|y| f64::from(*y) * f64::from(*y)).sum();
+    let hz = (to_hz(row), to_hz(column));
+    let place = (nearest(&ROWS, hz.0)?, nearest(&COLUMNS, hz.1)?);
+    let total: f64 = samples.iter().map(|y| f64::from(*y) * f64::from(*y)).sum();
     let explained = ((first.explained + second.explained) / total) as f32;
     let power = |a: (f64, f64)| a.0 * a.0 + a.1 * a.1;
     let low = [power(first.row), power(second.row)];
     let high = [power(first.column), power(second.column)];
     let twist = ((high[0] + high[1]) / gain(column) / ((low[0] + low[1]) / gain(row))) as f32;
-    let steady = |[a, b]: [f64; 2]| a < STEADY * b && b < STEADY * a;
-    let sound = twist >= TWIST.0 && twist <= TWIST.1 && steady(low) && steady(high);
-    let (sure, likely) = match point {
-        Point::Armed => (0.92, 0.80),
-        Point::Unarmed => (0.94, 0.94),
-    };
-    let allowed = look.noise.min(MOST_NOISE);
-    let sure = explained >= sure - allowed;
-    let plain = twist >= PLAIN_TWIST
-        && off(to_hz(row), ROWS[usize::from(place.0)]) <= PLAIN
-        && off(to_hz(column), COLUMNS[usize::from(place.1)]) <= PLAIN;
-    let found = sound && (sure || (plain && explained >= likely - allowed));
-    found.then(|| Named { place, hz: (to_hz(row), to_hz(column)), sure })
+    let change = |[a, b]: [f64; 2]| (a / b).max(b / a);
+    Some(Found {
+        place,
+        hz,
+        explained: explained + look.noise.min(MOST_NOISE),
+        twist,
+        change: change(low).max(change(high)),
+        off: off(hz.0, ROWS[usize::from(place.0)]).max(off(hz.1, COLUMNS[usize::from(place.1)])),
+    })
 }
 
 /// How far a frequency is from its nominal one, as a part of it.

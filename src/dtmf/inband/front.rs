@@ -102,6 +102,11 @@ impl Front {
         self.samples.get(end - RECENT..end).unwrap_or(&[])
     }
 
+    /// The last [`RECENT`] samples between two turns.
+    pub(super) fn latest(&self) -> &[f32] {
+        self.samples.get(self.at - RECENT..self.at).unwrap_or(&[])
+    }
+
     /// Ends a turn that took `samples`.
     pub(super) fn finish(&mut self, samples: &[i16], row: &Row) {
         let taken = row.blocks * BLOCK;

@@ -70,6 +70,7 @@
 mod bandpass;
 mod bank;
 mod confirm;
+mod evidence;
 mod front;
 mod lanes;
 mod screen;
@@ -79,6 +80,8 @@ mod together;
 use crate::base::secret::Digit;
 use crate::dsp::level::RMS_0_DBM0;
 use bank::Look;
+use confirm::Found;
+use evidence::{FITTED, Kept, Votes};
 use front::Front;
 use screen::{Row, Work};
 
@@ -157,14 +160,16 @@ const TAIL: u64 = 72;
 /// Two sightings of one key further apart than this are two presses: between the 10 ms dropout that must not split and
 /// the 30 ms pause that must (each seen about 7 ms longer through the window).
 const SPLIT: u64 = 208;
+/// The same when media was lost between them, which counts for neither: a tone that goes on is seen again within 8 ms.
+const SPLIT_LOST: u64 = 96;
 /// The longest loss across which a press goes on.
 const BRIDGED: u64 = 640;
 /// Hops a candidate may miss and go on.
 const MISSES: u64 = 4 * BLOCK as u64;
 /// Tone needed before a key is named: 26 ms.
 const NAMED_AFTER: u64 = 208;
-/// How much later a likely key is looked at again to make it certain.
-const SECOND_AFTER: u64 = 96;
+/// The same once a fit has spoken for it: a voice over a tone hides it for a while.
+const LEEWAY: u64 = 8 * BLOCK as u64;
 
 /// A key being looked at, not yet named.
 #[derive(Clone, Copy)]
@@ -174,8 +179,9 @@ struct Candidate {
     /// Start of its first window, end of its last.
     from: u64,
     last: u64,
-    /// The first fit that found it likely but not certain, and where.
-    likely: Option<(u64, confirm::Named)>,
+    /// Its last look.
+    look: Look,
+    votes: Votes,
 }
 
 /// A key that has been named.
@@ -183,6 +189,8 @@ struct Candidate {
 struct Pressed {
     place: (u8, u8),
     last: u64,
+    /// Media was lost since.
+    lost: bool,
 }
 
 /// An in-band detector for one direction of one call.
@@ -200,6 +208,8 @@ pub struct Detector {
     repeat: bool,
     candidate: Option<Candidate>,
     pressed: Option<Pressed>,
+    /// What was heard of an unnamed key before a loss.
+    kept: Option<Kept>,
 }
 
 impl Detector {
@@ -221,6 +231,7 @@ impl Detector {
             repeat: false,
             candidate: None,
             pressed: None,
+            kept: None,
         }
     }
 
@@ -306,8 +317,12 @@ impl Detector {
             self.open = Some(self.position + samples);
         }
         let armed = self.point == Point::Armed && samples > 0;
+        let resumed = self.position + samples;
+        let pressed = self.pressed.is_some();
+        self.kept = self.keep(samples);
         if let Some(pressed) = &mut self.pressed {
             pressed.last += samples.min(BRIDGED);
+            pressed.lost |= samples > 0;
         }
         // Silence stands for what is missing; more of it than the memory holds changes nothing.
         let mut shown = samples.min(1_024);
@@ -320,6 +335,29 @@ impl Detector {
                 self.open = Some(self.position);
             }
         }
+        if let (Some(new), false) = (&mut self.pressed, pressed) {
+            // Its last samples were enough to name it when the silence came.
+            (new.last, new.lost) = (resumed, true);
+        }
+    }
+
+    /// What there is to remember of an unnamed key when `samples` are lost now.
+    fn keep(&self, samples: u64) -> Option<Kept> {
+        let position = self.position;
+        let sounding = self.candidate.filter(|c| c.last + 3 * BLOCK as u64 >= position && !self.is_pressed(c.place));
+        let Some(candidate) = sounding else {
+            return self.kept.and_then(|kept| kept.lengthened(position, samples, BRIDGED));
+        };
+        let from = self.kept.map_or(candidate.from, |kept| candidate.from.max(kept.resumed()));
+        let length = position.saturating_sub(from);
+        let fit = || confirm::examine(within(self.front.latest(), length), &candidate.look);
+        let found = if length >= FITTED { fit() } else { None };
+        let found = found.filter(|found| found.sure(self.point) && found.place == candidate.place);
+        Some(Kept::new(candidate.place, found, length, (position, samples), self.kept))
+    }
+
+    fn is_pressed(&self, place: (u8, u8)) -> bool {
+        self.pressed.is_some_and(|pressed| pressed.place == place)
     }
 
     /// How far back a suspicion reaches.
@@ -343,16 +381,18 @@ impl Detector {
         let total = row.total(hop);
         let floor = self.front.floor(total);
         let open = usize::from(self.open.is_some());
+        let mut look = None;
         if row.hops()[open] >> hop & 1 != 0 {
-            let look = bank::look(self.width, self.front.window(hop), total, floor, self.point.bars()[open]);
-            if let Some(look) = look {
-                self.suspect(&look, hop, verdict);
+            look = bank::look(self.width, self.front.window(hop), total, floor, self.point.bars()[open]);
+            if let Some(look) = &look {
+                self.suspect(look, verdict);
             }
         }
-        if self.pressed.is_some_and(|p| self.position > p.last + SPLIT) {
+        self.consider(look.as_ref(), hop, verdict);
+        if self.pressed.is_some_and(|p| self.position > p.last + if p.lost { SPLIT_LOST } else { SPLIT }) {
             self.pressed = None;
         }
-        if self.candidate.is_some_and(|c| self.position > c.last + MISSES) {
+        if self.candidate.is_some_and(|c| self.position > c.last + c.leeway()) {
             self.candidate = None;
         }
         if let Some(last) = self.open
@@ -371,7 +411,7 @@ impl Detector {
         }
     }
 
-    fn suspect(&mut self, look: &Look, hop: usize, verdict: &mut impl FnMut(Verdict)) {
+    fn suspect(&mut self, look: &Look, verdict: &mut impl FnMut(Verdict)) {
         if self.open.is_none() || self.repeat {
             self.repeat = false;
             let from = match self.point {
@@ -387,39 +427,72 @@ impl Detector {
         {
             // A loss has moved it ahead.
             pressed.last = pressed.last.max(self.position);
+            pressed.lost = false;
         }
         let start = self.position.saturating_sub(WINDOW as u64);
-        let candidate = match self.candidate {
-            Some(c) if c.place == place => Candidate { last: self.position, ..c },
-            _ => Candidate { place, from: start, last: self.position, likely: None },
+        self.candidate = Some(match self.candidate {
+            Some(c) if c.place == place => Candidate { last: self.position, look: *look, ..c },
+            // A voice throws single looks: what a fit has spoken for stays until it is missed for good.
+            Some(c) if c.votes.any() => c,
+            _ => Candidate { place, from: start, last: self.position, look: *look, votes: Votes::default() },
+        });
+    }
+
+    /// Looks at the candidate over more than a window, and names it if that is enough.
+    fn consider(&mut self, look: Option<&Look>, hop: usize, verdict: &mut impl FnMut(Verdict)) {
+        let Some(candidate) = self.candidate else { return };
+        if self.is_pressed(candidate.place) {
+            return;
+        }
+        let own = look.filter(|look| look.place == candidate.place);
+        let found = if self.position - candidate.from >= NAMED_AFTER {
+            self.fitted(candidate, own, hop)
+        } else {
+            self.beside_loss(&candidate, own, hop)
         };
-        self.candidate = Some(candidate);
-        if self.position - candidate.from < NAMED_AFTER || self.pressed.is_some_and(|p| p.place == place) {
-            return;
-        }
-        let Some(named) = confirm::name(self.front.recent(hop), look, self.point) else { return };
-        if !named.sure && !self.seconded(named) {
-            return;
-        }
-        self.pressed = Some(Pressed { place: named.place, last: self.position });
-        let event = crate::dsp::tone::KEY_AT[usize::from(named.place.0)][usize::from(named.place.1)];
+        let Some(found) = found else { return };
+        self.pressed = Some(Pressed { place: found.place, last: self.position, lost: false });
+        self.kept = None;
+        let event = crate::dsp::tone::KEY_AT[usize::from(found.place.0)][usize::from(found.place.1)];
         if let Some(digit) = Digit::from_event(event) {
             verdict(Verdict::Confirm { from: candidate.from, digit });
         }
     }
 
-    /// Whether an earlier fit of the candidate, over mostly other samples, found the same; keeps it otherwise.
-    fn seconded(&mut self, named: confirm::Named) -> bool {
-        let position = self.position;
-        let Some(candidate) = &mut self.candidate else { return false };
-        match &candidate.likely {
-            Some((at, first)) if first.agrees(&named) => position >= at + SECOND_AFTER,
-            _ => {
-                candidate.likely = Some((position, named));
-                false
-            }
+    /// The candidate by a fit of the last 25 ms, if that or several of them make it certain. Armed, one that has been
+    /// fitted before is fitted again every other hop, also where a voice hides it from the window.
+    fn fitted(&mut self, candidate: Candidate, own: Option<&Look>, hop: usize) -> Option<Found> {
+        let again =
+            self.point == Point::Armed && candidate.votes.any() && (self.position / BLOCK as u64).is_multiple_of(2);
+        let look = own.or(again.then_some(&candidate.look))?;
+        let found = confirm::examine(self.front.recent(hop), look)?;
+        let candidate = self.candidate.as_mut()?;
+        if own.is_none() && found.place == candidate.place {
+            candidate.last = candidate.last.max(self.position - BLOCK as u64);
         }
+        let enough = self.point == Point::Armed && candidate.votes.count(&found, self.position);
+        (enough || found.sure(self.point)).then_some(found)
     }
+
+    /// The candidate by what was kept of it before a loss and what was heard of it since.
+    fn beside_loss(&self, candidate: &Candidate, own: Option<&Look>, hop: usize) -> Option<Found> {
+        let (kept, look) = (self.kept?, own?);
+        let fit = |seen| confirm::examine(within(self.front.recent(hop), seen), look).filter(|f| f.sure(self.point));
+        kept.together(candidate.place, candidate.from, self.position, NAMED_AFTER, fit)
+    }
+}
+
+impl Candidate {
+    /// How long it may be missed and go on.
+    fn leeway(&self) -> u64 {
+        if self.votes.any() { LEEWAY } else { MISSES }
+    }
+}
+
+/// The last `length` samples but a block, which the tone may have begun in.
+fn within(recent: &[f32], length: u64) -> &[f32] {
+    let length = usize::try_from(length).unwrap_or(usize::MAX).saturating_sub(BLOCK).min(recent.len());
+    &recent[recent.len() - length..]
 }
 
 #[cfg(test)]
