@@ -144,21 +144,21 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dsp::noise::Noise;
     use crate::dtmf::inband::bank::Look;
     use crate::dtmf::inband::confirm::examine;
     use crate::dtmf::inband::{Point, front::RECENT};
-    use crate::testkit::tones::Draw;
 
     const FIVE: Look = Look { place: (1, 1), hz: (772.0, 1329.0), noise: 0.0 };
 
     /// A fit of `length` samples of 5, its row off by `off`, in noise of so much of the energy.
     fn fitted(length: usize, off: f64, noise: f64) -> Option<Found> {
-        let mut draw = Draw::new(9);
+        let mut source = Noise::new(9);
         let wave = |hz: f64, n: usize| (std::f64::consts::TAU * hz * n as f64 / 8000.0).sin();
         let rms = (noise / (1.0 - noise)).sqrt();
         let samples: Vec<f32> = (0..length)
             .map(|n| {
-                let noise = (0..12).map(|_| f64::from(draw.unit())).sum::<f64>() - 6.0;
+                let noise = f64::from(source.gaussian());
                 (1_000.0 * (wave(770.0 * (1.0 + off), n) + wave(1336.0, n) + rms * noise)) as f32
             })
             .collect();
