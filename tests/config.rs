@@ -63,6 +63,10 @@ fn the_reference_loads_and_means_what_it_says() {
     let config = good("reference.toml", REFERENCE);
     let carrier = &config.trunks[0];
     assert_eq!((carrier.remotes.len(), carrier.max_calls), (2, 500));
+    assert_eq!(carrier.link.targets.len(), 3);
+    assert_eq!((carrier.link.targets[0].priority, carrier.link.targets[2].priority), (1, 9));
+    assert!(carrier.link.has_names() && carrier.link.probe.every.as_secs() == 30);
+    assert_eq!(config.bounds.nameservers.len(), 1);
     assert_eq!(carrier.call_header.as_deref(), Some("X-Call-Ref"));
     let star = config.trunks[1].star_codes.as_ref().expect("star codes");
     assert_eq!((star.begin.len(), star.end.len(), star.in_band), (3, 3, false));
@@ -214,7 +218,7 @@ const SLIPS: &[Slip] = &[
     small(
         "remotes = [\"198.51.100.7:5060\"]",
         "remotes = [\n  \"198.51.100.7:5060\",\n  \"sbc.example.com:5060\",\n]",
-        &["21: trunk[0].remotes[1]: host names are not looked up"],
+        &["21: trunk[0].remotes[1]: a name to be looked up is written \"sip:<name>\""],
     ),
     small(
         "remotes = [\"198.51.100.7:5060\"]",
@@ -453,6 +457,39 @@ const SLIPS: &[Slip] = &[
     ),
     reference("end = \"*72\"", "end = \"*7\"", &["+0: trunk[1].star_codes.end: begins like the other code"]),
     reference("begin = \"*71\"", "begin = \"71\"", &["+0: trunk[1].star_codes.begin: is no star code"]),
+    // Targets.
+    small(
+        "remotes = [\"198.51.100.7:5060\"]",
+        "remotes = [\"sip:carrier.example\"]",
+        &["15: trunk[0].sources: is missing, and needed because remotes has names"],
+    ),
+    small(
+        "remotes = [\"198.51.100.7:5060\"]",
+        "remotes = [\"sip:192.0.2.1\", \"sip:-.\", \"192.0.2.9:5060;weight=x\", \"192.0.2.9:5060;cost=1\"]",
+        &[
+            "+0: trunk[0].remotes[0]: has no port",
+            "+0: trunk[0].remotes[1]: is no host name",
+            "+0: trunk[0].remotes[2]: \"weight=x\" is not known here",
+            "+0: trunk[0].remotes[3]: \"cost=1\" is not known here",
+        ],
+    ),
+    reference("probe_s = 30", "probe_s = 9999", &["+0: trunk[0].probe_s: 9999 is not from 0 to 3600"]),
+    reference(
+        "probe_s = 30                    # how often",
+        "# how often",
+        &["+1: trunk[0].probe_lost: is read with probe_s only", "+2: trunk[0].probe_good: is read with probe_s only"],
+    ),
+    reference("failover_ms = 4000", "failover_ms = 40", &["+0: trunk[0].failover_ms: 40 is not from 500 to 32000"]),
+    reference(
+        "nameservers = [\"192.0.2.53:53\"]",
+        "nameservers = [\"192.0.2.53\"]",
+        &["+0: dns.nameservers[0]: has no port"],
+    ),
+    reference(
+        "max_messages_per_s = 50000",
+        "max_messages_per_s = 0",
+        &["+0: node.max_messages_per_s: 0 is not from 1"],
+    ),
     // TLS.
     small(
         "address = \"192.0.2.5:5060\"",
@@ -473,8 +510,8 @@ const SLIPS: &[Slip] = &[
         "transport = \"tls\"\ncertificate = [\"a\", \"b\"]\nkey = \"k\" #",
         &[
             "+2: listener[0].key: 2 certificates and 1 keys",
-            "17: listener[0].tcp: is read with transport = \"udp\" only",
-            "42: trunk[0].tls_ca: is missing",
+            "24: listener[0].tcp: is read with transport = \"udp\" only",
+            "49: trunk[0].tls_ca: is missing",
         ],
     ),
     reference(
@@ -492,7 +529,7 @@ const SLIPS: &[Slip] = &[
     reference(
         "# media_address = \"192.0.2.5\"",
         "media_address = \"0.0.0.0\" #",
-        &["10: listener[0].media_advertise: is missing, and needed because media_address is the unspecified one"],
+        &["17: listener[0].media_advertise: is missing, and needed because media_address is the unspecified one"],
     ),
     reference(
         "# media_advertise = \"192.0.2.5\"",

@@ -1,5 +1,6 @@
 //! What every room needs and nothing more: time tables, ids, secret digits and keys. Opens nothing, prints nothing secret.
 
+pub mod bucket;
 pub mod ids;
 pub mod key;
 pub mod secret;

@@ -7,10 +7,9 @@ use super::call::{Call, Phase};
 use super::core::{Beginning, Core};
 use super::crossing::{self, Facts};
 use super::refused::Refused;
-use super::routing::{self, NoRoute};
 use super::setup::{Caller, SettingUp};
 use super::shared::Shared;
-use super::{bodies, established};
+use super::{bodies, established, trunks};
 use crate::config::{Extension, Methods, Trunk, TrunkId};
 use crate::sdp::negotiate::read_peer;
 use crate::sip::msg::{HeaderName, Uri};
@@ -96,6 +95,12 @@ pub(super) fn admit(
         Uri::Tel(_) => {}
         Uri::Sip(_) | Uri::Other { .. } => return Err(Refused::new(416)),
     }
+    // DNS tells where calls go, not who may place them.
+    let placed_by = &s.config.trunks[trunk.0];
+    let from = flow.remote.ip();
+    if flow.trunk.is_none() && placed_by.link.has_names() && !placed_by.sources.iter().any(|net| net.contains(from)) {
+        return Err(Refused::new(403));
+    }
     if crossing::max_forwards(request) == 0 {
         return Err(Refused::new(483));
     }
@@ -121,10 +126,10 @@ pub(super) fn admit(
     }
     let called_trunk = |to: TrunkId| config.trunks[to.0].call_header.as_deref();
     let mut facts = Facts::of(request, config.trunks[trunk.0].call_header.as_deref()).ok_or(Refused::new(484))?;
-    let targets = routing::targets(&config, trunk, &facts.user).map_err(|none| match none {
-        NoRoute::TrunkMayNot => Refused::new(403),
-        NoRoute::NoPrefix => Refused::new(404),
-    })?;
+    if !s.calls_per_s.take(now) || !s.trunks.may_begin(now, trunk, true) {
+        return Err(Refused::busy("Too Many Calls A Second"));
+    }
+    let targets = trunks::targets(now, s, trunk, &facts.user)?;
     let Some(first) = targets.first().map(|target| target.trunk) else { return Err(Refused::new(404)) };
     if facts.reference.is_none() {
         facts.reference = Facts::of(request, called_trunk(first)).and_then(|facts| facts.reference);

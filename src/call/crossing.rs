@@ -121,6 +121,18 @@ pub(super) fn describe_us(headers: &mut Headers, listener: &Listener) {
     headers.set(HeaderName::Allow, ALLOW);
 }
 
+/// An OPTIONS that asks a target whether it is there.
+pub(super) fn ping(random: &mut Random, listener: &Listener, remote: SocketAddr) -> Request {
+    let target = uri(listener, "", remote);
+    let mut ping = Request::new(Method::Options, &format!("{target}{}", transport_parameter(listener)));
+    ping.headers.push(HeaderName::From, address(None, &uri(listener, "", listener.advertise), Some(&token(random))));
+    ping.headers.push(HeaderName::To, address(None, &target, None));
+    ping.headers.push(HeaderName::CallId, format!("{:032x}", random.random::<u128>()));
+    ping.headers.push(HeaderName::CSeq, "1 OPTIONS");
+    describe_us(&mut ping.headers, listener);
+    ping
+}
+
 /// A URI as it is written on a listener. IPv6 addresses stand in brackets.
 pub(super) fn uri(listener: &Listener, user: &str, at: SocketAddr) -> String {
     let scheme = if listener.options.sips { "sips" } else { "sip" };

@@ -9,14 +9,17 @@ use super::admission::{self, Room};
 use super::call::Call;
 use super::refused::Refused;
 use super::shared::{Asked, Shared};
-use super::{CallView, Find, RecordOrder, RecorderReport, crossing, routing, takeover};
+use super::trunks::Met;
+use super::{CallView, Find, RecordOrder, RecorderReport, crossing, routing, takeover, trunks};
 use crate::base::Random;
+use crate::base::bucket::{Bucket, Buckets};
 use crate::base::ids::{CallId, RecordingId, SessionId};
 use crate::base::time::soonest;
 use crate::capture::Handover;
 use crate::config::{Config, TrunkId};
 use crate::media;
 use crate::obs::event::{EndCause, EventKind, LegTotals, RecordingState};
+use crate::sip::dns::{Answer, Question};
 use crate::sip::msg::{FrameError, HeaderName};
 use crate::sip::{Dest, Endpoint, EndpointConfig, Event, Flow, Method, Request, Response, ServerId, Transmit};
 use crate::srtp::Identity;
@@ -35,7 +38,18 @@ pub struct Engine {
     sessions: BTreeMap<SessionId, CallId>,
     draining: bool,
     dropped: u64,
+    shed: u64,
+    flood: Flood,
 }
+
+/// What keeps a flood from costing more than its reading.
+struct Flood {
+    by_source: Buckets<IpAddr>,
+    all: Bucket,
+}
+
+/// Sources told apart.
+const SOURCES: usize = 4096;
 
 /// A call and when it is due.
 struct Slot {
@@ -56,6 +70,10 @@ impl Engine {
             ..EndpointConfig::default()
         };
         let endpoint = Endpoint::new(endpoint, rand::SeedableRng::from_rng(&mut random));
+        let flood = Flood {
+            by_source: Buckets::new(config.bounds.max_messages_per_source_s, SOURCES),
+            all: Bucket::new(config.bounds.max_messages_per_s),
+        };
         Self {
             shared: Shared::new(config, random, endpoint),
             calls: HashMap::new(),
@@ -63,6 +81,8 @@ impl Engine {
             sessions: BTreeMap::new(),
             draining: false,
             dropped: 0,
+            shed: 0,
+            flood,
         }
     }
 
@@ -74,11 +94,28 @@ impl Engine {
         self.shared.identity = Some(identity);
     }
 
+    /// The node is up: names of trunks are asked for, targets are probed. Not needed where neither is wanted.
+    pub fn start(&mut self, now: Instant) {
+        trunks::start(now, &mut self.shared);
+    }
+
+    /// Whether a message may be read: it comes from somebody we know, who sends no more than may be borne. Decided before
+    /// anything is read or kept (threats R13).
+    fn is_welcome(&mut self, now: Instant, flow: &Flow) -> bool {
+        if routing::trunk_of(&self.shared.config, flow).is_none() {
+            self.dropped += 1;
+            return false;
+        }
+        // The source first: whoever sends too much takes nothing from the others.
+        let welcome = self.flood.by_source.take(now, flow.remote.ip()) && self.flood.all.take(now);
+        self.shed += u64::from(!welcome);
+        welcome
+    }
+
     /// A SIP datagram, or one framed message of a stream. What comes from nobody we know is dropped before anything is
     /// read or kept (threats R13).
     pub fn handle_datagram(&mut self, now: Instant, flow: &Flow, datagram: &[u8]) {
-        if routing::trunk_of(&self.shared.config, flow).is_none() {
-            self.dropped += 1;
+        if !self.is_welcome(now, flow) {
             return;
         }
         self.shared.endpoint.handle_datagram(now, flow, datagram);
@@ -87,8 +124,7 @@ impl Engine {
 
     /// A stream whose framing cannot be trusted any more: answered from its head, never taken as a message.
     pub fn handle_frame_error(&mut self, now: Instant, flow: &Flow, error: FrameError) {
-        if routing::trunk_of(&self.shared.config, flow).is_none() {
-            self.dropped += 1;
+        if !self.is_welcome(now, flow) {
             return;
         }
         self.shared.endpoint.handle_frame_error(flow, error);
@@ -161,6 +197,7 @@ impl Engine {
             self.with_call(id, |call, s| call.handle_timeout(now, s));
         }
         self.shared.remains.handle_timeout(now, &mut self.shared.out);
+        trunks::handle_timeout(now, &mut self.shared);
         self.shared.forget_old(now);
         self.pump(now);
     }
@@ -193,6 +230,27 @@ impl Engine {
     /// Datagrams dropped because their source belongs to no trunk.
     pub fn dropped(&self) -> u64 {
         self.dropped
+    }
+
+    /// Messages dropped because too many came a second.
+    pub fn shed(&self) -> u64 {
+        self.shed
+    }
+
+    /// Trunks by name, how many of their targets are up, of how many.
+    pub fn targets(&self) -> impl Iterator<Item = (&str, usize, usize)> {
+        self.shared.trunks.summary(&self.shared.config)
+    }
+
+    /// The next question to the domain name system; answer it by [`Engine::handle_answer`].
+    pub fn poll_question(&mut self) -> Option<Question> {
+        self.shared.trunks.poll_question()
+    }
+
+    /// A domain name server answers, or none does.
+    pub fn handle_answer(&mut self, now: Instant, question: &Question, answer: Answer) {
+        trunks::handle_answer(now, &mut self.shared, question, answer);
+        self.pump(now);
     }
 
     /// SIP transactions held now.
@@ -234,9 +292,15 @@ impl Engine {
     /// When [`Engine::handle_timeout`] is wanted.
     pub fn poll_timeout(&mut self) -> Option<Instant> {
         let call = self.due.first().map(|(at, _)| *at);
-        [call, self.shared.endpoint.poll_timeout(), self.shared.remains.poll_timeout(), self.shared.forget_at()]
-            .into_iter()
-            .fold(None, soonest)
+        [
+            call,
+            self.shared.endpoint.poll_timeout(),
+            self.shared.remains.poll_timeout(),
+            self.shared.forget_at(),
+            self.shared.trunks.poll_timeout(),
+        ]
+        .into_iter()
+        .fold(None, soonest)
     }
 
     /// The calls that match, oldest first.
@@ -385,7 +449,10 @@ impl Engine {
 
     fn handle_response(&mut self, now: Instant, id: crate::sip::ClientId, response: &Response) {
         if let Some(invite) = self.shared.invites.get(&id) {
-            let owner = invite.owner;
+            let (owner, dest) = (invite.owner, invite.dest);
+            if !invite.in_dialog {
+                self.shared.trunks.met(now, &dest, Met::of(response));
+            }
             if response.is_final() {
                 self.shared.invite_answered(now, id, response.status);
             }
@@ -411,13 +478,21 @@ impl Engine {
             Some(Asked::Probe(call, leg)) => {
                 self.with_call(call, |call, s| call.handle_probe(now, s, leg, response.status));
             }
+            Some(Asked::Target(trunk, remote)) => {
+                trunks::handle_probe(&mut self.shared, trunk, remote, Met::of(response));
+            }
             None => {}
         }
     }
 
     fn handle_failure(&mut self, now: Instant, id: crate::sip::ClientId, status: u16) {
         let owner = match (self.shared.invites.remove(&id), self.shared.asked.remove(&id)) {
-            (Some(invite), _) => invite.owner,
+            (Some(invite), _) => {
+                if !invite.in_dialog {
+                    self.shared.trunks.met(now, &invite.dest, Met::Nothing);
+                }
+                invite.owner
+            }
             (None, Some(Asked::Change(call))) => Some(call),
             (None, Some(Asked::Refresh(call, leg))) => {
                 self.with_call(call, |call, s| call.handle_refreshed(now, s, leg, &Response::new(status, "")));
@@ -429,6 +504,10 @@ impl Engine {
             }
             (None, Some(Asked::Probe(call, leg))) => {
                 self.with_call(call, |call, s| call.handle_probe(now, s, leg, 408));
+                None
+            }
+            (None, Some(Asked::Target(trunk, remote))) => {
+                trunks::handle_probe(&mut self.shared, trunk, remote, Met::Nothing);
                 None
             }
             (None, None) => None,

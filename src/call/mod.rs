@@ -32,6 +32,7 @@ mod signals;
 mod star;
 mod takeover;
 mod transfer;
+mod trunks;
 mod views;
 
 pub use engine::Engine;

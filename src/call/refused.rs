@@ -4,6 +4,7 @@
 use smallvec::SmallVec;
 
 use super::crossing::ALLOW;
+use super::routing::NoRoute;
 use crate::sdp::Refusal;
 use crate::sip::msg::HeaderName;
 use crate::sip::{Request, Response};
@@ -77,6 +78,19 @@ impl Refused {
             response.headers.push(*name, value);
         }
         response
+    }
+}
+
+impl From<NoRoute> for Refused {
+    fn from(none: NoRoute) -> Self {
+        match none {
+            NoRoute::TrunkMayNot => Self::new(403),
+            NoRoute::NoPrefix => Self::new(404),
+            NoRoute::NobodyThere(None) => Self::busy("Nobody There"),
+            NoRoute::NobodyThere(Some(wait)) => {
+                Self::because(503, "Nobody There").with(HeaderName::RetryAfter, wait.to_string())
+            }
+        }
     }
 }
 

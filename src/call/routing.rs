@@ -28,6 +28,8 @@ pub(super) enum NoRoute {
     TrunkMayNot,
     /// Routes lead from it, none for this number.
     NoPrefix,
+    /// Every target is down or asked for peace, for so many seconds.
+    NobodyThere(Option<u64>),
 }
 
 /// The trunk that messages of a flow belong to: the one its connection was vouched for, else the one whose remote it is
@@ -53,7 +55,8 @@ pub(super) fn trunk_of(config: &Config, flow: &Flow) -> Option<TrunkId> {
             .max_by_key(|(prefix, at)| (*prefix, std::cmp::Reverse(*at)))
             .map(|(_, at)| TrunkId(at))
     };
-    exact.map(|(at, _)| TrunkId(at)).or_else(narrowest)
+    let former = || on_listener().find(|(_, trunk)| trunk.link.former.contains(&remote.ip()));
+    exact.map(|(at, _)| TrunkId(at)).or_else(narrowest).or_else(|| former().map(|(at, _)| TrunkId(at)))
 }
 
 /// Whether `ip` is a place of `trunk`'s peers: where its requests come from or where ours go.
@@ -61,6 +64,7 @@ pub(super) fn is_of_trunk(config: &Config, trunk: TrunkId, ip: IpAddr) -> bool {
     let trunk = &config.trunks[trunk.0];
     trunk.sources.iter().any(|net| net.contains(ip))
         || trunk.remotes.iter().any(|r| r.ip().to_canonical() == ip.to_canonical())
+        || trunk.link.former.contains(&ip)
 }
 
 /// Whether a flow comes from a peer of `trunk`: vouched for on its connection, or by its address.
@@ -75,16 +79,13 @@ fn same_place(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() == b.port() && a.ip().to_canonical() == b.ip().to_canonical()
 }
 
-/// The targets of a call to `user` that came in on `from`, in the order to be tried: the trunks of the first route
-/// that matches, each with its remotes.
-pub(super) fn targets(config: &Config, from: TrunkId, user: &str) -> Result<Vec<Target>, NoRoute> {
+/// The trunks a call to `user` that came in on `from` may go to, in the order to be tried: those of the first route that
+/// matches.
+pub(super) fn trunks<'a>(config: &'a Config, from: TrunkId, user: &str) -> Result<&'a [TrunkId], NoRoute> {
     let mut routes = config.routes.iter().filter(|route| route.from == from).peekable();
     if routes.peek().is_none() {
         return Err(NoRoute::TrunkMayNot);
     }
     let route = routes.find(|route| user.starts_with(&route.prefix)).ok_or(NoRoute::NoPrefix)?;
-    let each = route.to.iter().flat_map(|trunk| {
-        config.trunks[trunk.0].remotes.iter().map(move |remote| Target { trunk: *trunk, remote: *remote })
-    });
-    Ok(each.collect())
+    Ok(&route.to)
 }

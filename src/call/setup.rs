@@ -24,6 +24,7 @@ use super::established::{Established, Exchange, Late};
 use super::refused::Refused;
 use super::routing::Target;
 use super::shared::Shared;
+use super::trunks::Met;
 use super::{bodies, crossing};
 use crate::base::ids::Leg;
 use crate::base::time::soonest;
@@ -36,9 +37,6 @@ use crate::sip::{ClientId, Dest, Request, Response, ServerId, reliable};
 
 /// The longest a call may take to be answered (RFC 3261 timer C and some).
 pub(super) const SETUP_DEADLINE: Duration = Duration::from_secs(185);
-
-/// How long a target may be silent before the next one is tried.
-pub(super) const SILENCE: Duration = Duration::from_secs(4);
 
 /// The most early dialogs of one target told apart; further forks are heard only when they answer.
 const MAX_FORKS: usize = 8;
@@ -123,6 +121,9 @@ impl SettingUp {
         if s.is_full(target.trunk) {
             return Err(Refused::busy("Trunk Full"));
         }
+        if !s.trunks.may_begin(now, target.trunk, false) {
+            return Err(Refused::busy("Too Many Calls A Second"));
+        }
         let callee = core.caller_leg.other();
         core.goes_to(now, s, target.trunk);
         let mut sdp = core.leg_session(s, callee);
@@ -166,7 +167,7 @@ impl SettingUp {
         }
         let dest = target.dest(&config);
         let client = s.send_invite(now, core.id, invite.clone(), dest);
-        let silence = more.then_some(now + SILENCE);
+        let silence = more.then_some(now + config.trunks[target.trunk.0].link.failover());
         Ok(Attempt { client, invite, dest, sdp, silence, forks: Vec::new(), reliable, timer, again: 0 })
     }
 
@@ -214,6 +215,7 @@ impl SettingUp {
                 self.ask_again(now, core, s)
             }
             408 | 503 => self.try_next(now, core, s, response.status),
+            500 | 502 | 504 if !self.rest.is_empty() => self.try_next(now, core, s, response.status),
             status => {
                 let across = Refused::new(crossing::status_across(status));
                 let across = match crossing::reason_of(&response.headers) {
@@ -495,6 +497,7 @@ impl SettingUp {
         }
         if self.attempt.silence.is_some_and(|at| now >= at) {
             self.attempt.silence = None;
+            s.trunks.met(now, &self.attempt.dest, Met::Nothing);
             self.let_go(now, s, None);
             return self.try_next(now, core, s, 408);
         }

@@ -11,7 +11,9 @@ use super::outbox::Outbox;
 use super::ports::Ports;
 use super::refused::Refused;
 use super::remains::Remains;
+use super::trunks::Trunks;
 use crate::base::Random;
+use crate::base::bucket::Bucket;
 use crate::base::ids::{CallId, Leg, SessionId};
 use crate::config::{Config, Listener, TrunkId};
 use crate::sdp::Policy;
@@ -34,7 +36,7 @@ pub(super) struct Invite {
     /// The call that waits; `None`: nobody any more, and a 2xx gets ACK and BYE.
     pub(super) owner: Option<CallId>,
     /// A re-INVITE: a 2xx that nobody waits for gets ACK alone, its dialog is ended elsewhere.
-    in_dialog: bool,
+    pub(super) in_dialog: bool,
 }
 
 /// A request of ours within a dialog, other than INVITE, whose answer matters.
@@ -47,6 +49,8 @@ pub(super) enum Asked {
     Refer(CallId),
     /// Anything else whose timeout or 481 tells that the dialog is gone: an INFO passed on, an OPTIONS.
     Probe(CallId, Leg),
+    /// An OPTIONS to a trunk's target.
+    Target(TrunkId, SocketAddr),
 }
 
 /// What all calls share.
@@ -71,6 +75,10 @@ pub(super) struct Shared {
     pub(super) remains: Remains,
     /// Calls per trunk.
     pub(super) load: Vec<u32>,
+    /// Targets and limits of the trunks.
+    pub(super) trunks: Trunks,
+    /// New calls a second, of the node.
+    pub(super) calls_per_s: Bucket,
     last_session: u64,
 }
 
@@ -92,6 +100,8 @@ impl Shared {
             asked: HashMap::new(),
             remains: Remains::default(),
             load: vec![0; config.trunks.len()],
+            trunks: Trunks::new(&config),
+            calls_per_s: Bucket::new(config.bounds.max_calls_per_s),
             last_session: 0,
             config,
         }

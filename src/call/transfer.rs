@@ -22,9 +22,9 @@ use super::crossing::{self, Facts, Way};
 use super::established::{Established, Exchange, Side};
 use super::refused::Refused;
 use super::renew::Renewal;
-use super::routing::{self, NoRoute, Target};
-use super::setup::SILENCE;
+use super::routing::Target;
 use super::shared::{Asked, Shared};
+use super::trunks;
 use crate::base::ids::Leg;
 use crate::base::time::soonest;
 use crate::config::{Refer, Trunk, TrunkId};
@@ -111,10 +111,7 @@ impl Established {
         if !matches!(self.exchange, Exchange::Quiet) {
             return Err(Refused::moment());
         }
-        let targets = routing::targets(&config, core.trunk(leg.other()), &wanted.user).map_err(|none| match none {
-            NoRoute::TrunkMayNot => Refused::new(403),
-            NoRoute::NoPrefix => Refused::new(404),
-        })?;
+        let targets = trunks::targets(now, s, core.trunk(leg.other()), &wanted.user)?;
         let fits = |target: &Target| fits(trunk, (core.trunk(leg), target.trunk), &config.trunks[target.trunk.0]);
         let mut rest: VecDeque<Target> = targets.into_iter().filter(fits).collect();
         let mut like = Request::new(Method::Invite, "sip:transfer");
@@ -196,7 +193,7 @@ impl Established {
         invite.set_body(bodies::SDP, body);
         let dest = target.dest(&config);
         let client = s.send_invite(now, core.id, invite.clone(), dest);
-        let silence = more.then_some(now + SILENCE);
+        let silence = more.then_some(now + config.trunks[target.trunk.0].link.failover());
         Some(Attempt { client, invite, dest, trunk: target.trunk, sdp, timer, silence })
     }
 

@@ -16,7 +16,7 @@ mod types;
 pub use fault::{Fault, Faults};
 pub use load::{Checked, Places, SecretSource, Surroundings};
 pub use methods::{Extension, Methods, Refer};
-pub use net::{CertificateFiles, Link, ListenerOptions, MediaPlace, TrunkTls};
+pub use net::{Bounds, CertificateFiles, Link, ListenerOptions, MediaPlace, Place, Probe, Remote, TrunkTls};
 pub use read::SCHEMA;
 pub use srtp::{Srtp, SrtpKeying, SrtpSuite};
 pub use types::*;

@@ -1,7 +1,7 @@
 //! How SIP peers are reached and known: the transport side of `[[listener]]` and `[[trunk]]`. Every type has a default
 //! that means "as an address-known peer over plain UDP or TCP".
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -59,6 +59,94 @@ impl Default for ListenerOptions {
 pub struct Link {
     /// How the peer proves who it is over TLS; there exactly when the trunk's listener is a TLS one.
     pub tls: Option<TrunkTls>,
+    /// Where requests go; empty: to the trunk's `remotes`, in their order.
+    pub targets: Vec<Remote>,
+    /// Addresses that names among the targets once had: dialogs may still be with them. Not of the file.
+    pub former: Vec<IpAddr>,
+    /// How long a target may be silent before the next one is tried; zero: 4 s.
+    pub failover: Duration,
+    /// Whether and how targets are probed.
+    pub probe: Probe,
+    /// Most calls a second, each way; 0: as many as come.
+    pub max_calls_per_s: u32,
+}
+
+impl Link {
+    /// Whether a target is a name, to be followed by DNS.
+    pub fn has_names(&self) -> bool {
+        self.targets.iter().any(|target| matches!(target.place, Place::Name { .. }))
+    }
+
+    /// How long a target may be silent.
+    pub fn failover(&self) -> Duration {
+        if self.failover.is_zero() { Duration::from_secs(4) } else { self.failover }
+    }
+}
+
+/// A target of a trunk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remote {
+    /// Where it is.
+    pub place: Place,
+    /// Lower first.
+    pub priority: u16,
+    /// Share among those of the same priority.
+    pub weight: u16,
+}
+
+/// Where a target is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// At an address.
+    At(SocketAddr),
+    /// Where DNS says (RFC 3263).
+    Name {
+        /// Host or domain, in lower case.
+        host: String,
+        /// With a port there is nothing to find but addresses.
+        port: Option<u16>,
+    },
+}
+
+/// OPTIONS probes of a trunk's targets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Probe {
+    /// How often; zero: never.
+    pub every: Duration,
+    /// So many lost in a row: down.
+    pub lost: u32,
+    /// So many answered in a row: up again.
+    pub good: u32,
+}
+
+impl Default for Probe {
+    fn default() -> Self {
+        Self { every: Duration::ZERO, lost: 3, good: 2 }
+    }
+}
+
+/// What a node bears, and whom it asks for names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bounds {
+    /// DNS servers; empty: those of the system.
+    pub nameservers: Vec<SocketAddr>,
+    /// Most SIP messages a second, from all peers.
+    pub max_messages_per_s: u32,
+    /// Most SIP messages a second from one address.
+    pub max_messages_per_source_s: u32,
+    /// Most new calls a second; 0: as many as come.
+    pub max_calls_per_s: u32,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            nameservers: Vec::new(),
+            max_messages_per_s: 50_000,
+            max_messages_per_source_s: 20_000,
+            max_calls_per_s: 0,
+        }
+    }
 }
 
 /// TLS with a peer.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::srtp::{Srtp, SrtpKeying, SrtpSuite};
-use super::{Link, ListenerOptions, MediaPlace, Methods};
+use super::{Bounds, Link, ListenerOptions, MediaPlace, Methods};
 use crate::base::secret::Digit;
 
 /// The whole configuration of a node.
@@ -29,6 +29,8 @@ pub struct Config {
     pub storage: Storage,
     /// `[keys]`: key-encryption keys for recordings.
     pub keys: Keys,
+    /// What the node bears (`[node]`), and whom it asks for names (`[dns]`).
+    pub bounds: Bounds,
     /// `[log]`.
     pub log: Log,
 }
@@ -275,7 +277,7 @@ pub struct Trunk {
     pub side: Side,
     /// The listener requests to this trunk leave from and are expected on.
     pub listener: ListenerId,
-    /// Where requests go, tried in order.
+    /// Addresses where requests go, tried in order unless `link.targets` says more. Names are added when they are found.
     pub remotes: Vec<SocketAddr>,
     /// Where requests may come from.
     pub sources: Vec<Network>,

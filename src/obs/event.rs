@@ -249,6 +249,15 @@ pub enum EventKind {
         /// Number or user part of who is there now.
         to: String,
     },
+    /// A target of a trunk no longer answers probes, or does again.
+    TrunkTarget {
+        /// Trunk.
+        trunk: String,
+        /// Its address and port.
+        target: String,
+        /// It answers.
+        up: bool,
+    },
     /// A leg was put on hold by SDP, or taken back.
     LegHeld {
         /// Leg whose peer asked.

@@ -53,6 +53,16 @@ struct Sip {
     dropped: Counter,
     unreachable: Counter,
     certificate_end: Gauge,
+    targets: Family<TargetLabel, Counter>,
+    targets_up: Family<TrunkLabel, Gauge>,
+    targets_known: Family<TrunkLabel, Gauge>,
+    shed: Counter,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TargetLabel {
+    trunk: String,
+    state: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -165,6 +175,8 @@ pub struct SipTotals {
     pub unreachable: u64,
     /// Messages dropped: from nobody we know.
     pub dropped: u64,
+    /// Messages dropped: too many a second.
+    pub shed: u64,
     /// When the first of our certificates ends, in seconds since 1970; 0: there is none.
     pub certificate_end: i64,
 }
@@ -213,6 +225,10 @@ impl Metrics {
             handshakes: metric!("sip_tls_handshakes", "TLS handshakes under way"),
             refused: metric!("sip_refused", "Connections refused, by reason"),
             dropped: metric!("sip_dropped", "Messages dropped because their source belongs to no trunk"),
+            targets: metric!("trunk_target_changes", "Targets of trunks that went up or down"),
+            targets_up: metric!("trunk_targets_up", "Targets of a trunk that calls may go to"),
+            targets_known: metric!("trunk_targets", "Targets of a trunk, those its names stand for included"),
+            shed: metric!("sip_shed", "Messages dropped because too many came a second"),
             unreachable: metric!("sip_unreachable", "Connections to peers that did not come up"),
             certificate_end: metric!(
                 "sip_certificate_end_seconds",
@@ -302,6 +318,10 @@ impl Metrics {
             EventKind::StarCode { .. } => {
                 self.star_codes.inc();
             }
+            EventKind::TrunkTarget { trunk, up, .. } => {
+                let state = if *up { "up" } else { "down" };
+                self.sip.targets.get_or_create(&TargetLabel { trunk: trunk.clone(), state }).inc();
+            }
             EventKind::CallMedia { .. }
             | EventKind::Mask { .. }
             | EventKind::KeysReleased { .. }
@@ -373,6 +393,14 @@ impl Metrics {
         rise(&self.recorder_lost, totals.lost_blocks);
     }
 
+    /// Sets how many targets of a trunk are up, of how many.
+    pub fn set_targets(&self, trunk: &str, up: usize, of: usize) {
+        let label = TrunkLabel { trunk: trunk.to_owned() };
+        let gauge = |value| i64::try_from(value).unwrap_or(i64::MAX);
+        self.sip.targets_up.get_or_create(&label).set(gauge(up));
+        self.sip.targets_known.get_or_create(&label).set(gauge(of));
+    }
+
     /// Sets what the SIP sockets counted since the start.
     pub fn set_sip(&self, totals: SipTotals) {
         let gauge = |value| i64::try_from(value).unwrap_or(i64::MAX);
@@ -381,6 +409,7 @@ impl Metrics {
         self.sip.certificate_end.set(totals.certificate_end);
         let rise = |counter: &Counter, to: u64| counter.inc_by(to.saturating_sub(counter.get()));
         rise(&self.sip.dropped, totals.dropped);
+        rise(&self.sip.shed, totals.shed);
         rise(&self.sip.unreachable, totals.unreachable);
         for (reason, to) in [
             ("source", totals.refused_source),

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::media::{Sockets, Workers, bind_pair};
 use super::recorder::{Meta, wall};
+use super::resolve::Resolve;
 use super::sip::{Inbound, SipSockets};
 use super::taps::Taps;
 use crate::base::ids::{Leg, RecordingId};
@@ -20,10 +21,14 @@ use crate::control::history::History;
 use crate::media;
 use crate::obs::event::{Event, EventKind};
 use crate::obs::metrics::{LegPackets, Metrics};
+use crate::sip::dns::{Answer, Question};
 use crate::sip::endpoint::{Dest, Flow};
 
 /// Inputs of one kind taken in one turn.
 const TURN: usize = 256;
+
+/// How often the gauges of trunks' targets are set, at most.
+const NOTE_EVERY: Duration = Duration::from_millis(200);
 
 /// How long calls may take to end after [`Stop::Now`].
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -66,6 +71,9 @@ pub(super) struct Driver {
     pub(super) recipient: Box<dyn Recipient>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) media_address: IpAddr,
+    pub(super) resolve: Resolve,
+    /// When the gauges of targets were set last.
+    pub(super) noted: Option<Instant>,
 }
 
 /// What woke the driver.
@@ -74,6 +82,7 @@ enum Woken {
     Media(media::Event),
     Report((RecordingId, RecorderReport)),
     Ask(Ask),
+    Name(Question, Answer),
     Stop,
     Timer,
 }
@@ -83,12 +92,15 @@ impl Driver {
     pub(super) async fn run(mut self, mut inputs: Inputs) {
         let mut stop = Stop::No;
         let mut give_up = None;
+        self.engine.start(Instant::now());
+        self.carry_out();
         loop {
             let deadline = soonest(self.engine.poll_timeout(), give_up);
             let woken = self.wait(&mut inputs, deadline, stop).await;
             self.take(woken, &mut inputs, &mut stop);
             self.take_waiting(&mut inputs);
-            self.sockets.counters().note_dropped(self.engine.dropped());
+            self.note_targets();
+            self.sockets.counters().note_dropped(self.engine.dropped(), self.engine.shed());
             let now = Instant::now();
             if self.engine.poll_timeout().is_some_and(|at| at <= now) {
                 self.engine.handle_timeout(now);
@@ -133,6 +145,7 @@ impl Driver {
             Some(event) = inputs.media.recv() => Woken::Media(event),
             Some(report) = inputs.reports.recv() => Woken::Report(report),
             Some(ask) = inputs.signals.recv() => Woken::Ask(ask),
+            Some((question, answer)) = self.resolve.next() => Woken::Name(question, answer),
             () = timer => Woken::Timer,
         }
     }
@@ -145,6 +158,7 @@ impl Driver {
             Woken::Media(event) => self.take_media(now, event),
             Woken::Report((recording, report)) => self.take_report(now, recording, report),
             Woken::Ask(ask) => self.answer(now, ask),
+            Woken::Name(question, answer) => self.engine.handle_answer(now, &question, answer),
             Woken::Stop => {
                 let gone = inputs.stop.has_changed().is_err();
                 *stop = if gone { Stop::Now } else { *inputs.stop.borrow_and_update() };
@@ -234,6 +248,9 @@ impl Driver {
                 let event = self.history.publish(wall(), call, kind);
                 log_event(&event);
             }
+            while let Some(question) = self.engine.poll_question() {
+                self.resolve.ask(question);
+            }
             while let Some(transmit) = self.engine.poll_transmit() {
                 failed.extend(self.sockets.send(transmit));
             }
@@ -281,6 +298,15 @@ impl Driver {
                 self.taps.open(recording, session, Meta { call, from_trunk, to_trunk });
             }
             RecordOrder::Close { recording } => self.taps.close(recording),
+        }
+    }
+
+    /// Keeps the gauges of trunks' targets, once a second.
+    fn note_targets(&mut self) {
+        let now = Instant::now();
+        if self.noted.is_none_or(|at| now.duration_since(at) >= NOTE_EVERY) {
+            self.noted = Some(now);
+            self.engine.targets().for_each(|(trunk, up, of)| self.metrics.set_targets(trunk, up, of));
         }
     }
 

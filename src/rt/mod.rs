@@ -26,5 +26,6 @@ pub mod media;
 pub mod node;
 pub mod peers;
 pub mod recorder;
+mod resolve;
 pub mod sip;
 mod taps;

@@ -15,6 +15,7 @@ use super::engine::{Ask, Driver, Inputs, Stop};
 use super::identity;
 use super::media::Workers;
 use super::recorder::{Failure, Handle, QUEUE_BLOCKS, Settings, wall};
+use super::resolve::Resolve;
 use super::sip::{Certificates, Counters, ListenError, SipSockets};
 use super::taps::{Taps, totals};
 use crate::base::Random;
@@ -83,6 +84,7 @@ pub struct Node {
     http: Option<Http>,
     listeners: Vec<SocketAddr>,
     certificates: Certificates,
+    metrics: Arc<Metrics>,
 }
 
 /// A handle to a node's calls: for the HTTP API, the demo and tests. Cheap to clone.
@@ -191,15 +193,27 @@ impl Node {
         let certificates = sockets.certificates(config.clone());
         let by_dtls = |trunk: &Trunk| trunk.srtp != Srtp::Off && trunk.srtp_keying == SrtpKeying::Dtls;
         let shows = config.trunks.iter().any(by_dtls);
+        let kept = metrics.clone();
+        let resolve = Resolve::new(&config.bounds.nameservers);
         let mut engine = Engine::new(config, random()?);
         if shows {
             engine.set_identity(Arc::new(identity::make()?));
         }
-        let driver =
-            Driver { engine, sockets, workers, taps, history: history.clone(), recipient, metrics, media_address };
+        let driver = Driver {
+            engine,
+            sockets,
+            workers,
+            taps,
+            history: history.clone(),
+            recipient,
+            metrics,
+            media_address,
+            resolve,
+            noted: None,
+        };
         let inputs = Inputs { signals: signals_rx, media, reports, stop: stop_rx };
         let engine = tokio::spawn(driver.run(inputs));
-        Ok(Self { calls, history, stop, engine, http, listeners, certificates })
+        Ok(Self { calls, history, stop, engine, http, listeners, certificates, metrics: kept })
     }
 
     /// A handle to the node's calls.
@@ -220,6 +234,11 @@ impl Node {
     /// Address of the HTTP API as bound.
     pub fn control(&self) -> Option<SocketAddr> {
         self.http.as_ref().map(|http| http.address)
+    }
+
+    /// The node's metrics; `control::Calls::refresh` brings them up to date.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// The certificates of its SIP sockets.

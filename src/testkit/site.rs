@@ -194,6 +194,7 @@ impl Site {
                 .map(|(address, keys)| Control { address: *address, keys: keys.iter().map(api_key).collect() }),
             storage: Storage { recordings: self.recordings.clone() },
             keys: Keys { current: self.kek.clone(), old: Vec::new() },
+            bounds: crate::config::Bounds::default(),
             log: Log { level: self.log, json: true },
         }
     }

@@ -121,6 +121,7 @@ pub fn config() -> Config {
         control: None,
         storage: Storage { recordings: "/nowhere".into() },
         keys: Keys::default(),
+        bounds: Bounds::default(),
         log: Log { level: LogLevel::Info, json: true },
     }
 }

@@ -4,8 +4,10 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod names;
 mod peer;
 mod pki;
 mod site;
 mod tls;
 mod transports;
+mod trunks;

@@ -17,13 +17,14 @@ use toml::de::DeTable;
 
 use super::cross;
 use super::load::{Checked, Surroundings};
-use super::{Config, Fault, Faults, Keys, Log, LogLevel, Node, Storage};
+use super::{Bounds, Config, Fault, Faults, Keys, Log, LogLevel, Node, Storage};
 use tree::{Reader, Table, line_at};
 
 /// Every section and its keys. `[[x]]` sections are written `x[]`.
 pub const SCHEMA: &[(&str, &[&str])] = &[
     ("", ROOT),
     ("node", NODE),
+    ("dns", DNS),
     ("listener[]", listener::KEYS),
     ("media", media::KEYS),
     ("trunk[]", trunk::KEYS),
@@ -38,8 +39,9 @@ pub const SCHEMA: &[(&str, &[&str])] = &[
     ("log", LOG),
 ];
 
-const ROOT: &[&str] = &["node", "listener", "media", "trunk", "route", "control", "storage", "keys", "log"];
-const NODE: &[&str] = &["name", "max_calls"];
+const ROOT: &[&str] = &["dns", "node", "listener", "media", "trunk", "route", "control", "storage", "keys", "log"];
+const NODE: &[&str] = &["name", "max_calls", "max_calls_per_s", "max_messages_per_s", "max_messages_per_source_s"];
+const DNS: &[&str] = &["nameservers"];
 const STORAGE: &[&str] = &["recordings"];
 const LOG: &[&str] = &["level", "format"];
 
@@ -124,6 +126,7 @@ fn sections(root: &Table<'_>, around: &Surroundings<'_>) -> Option<Config> {
         storage,
         node,
     };
+    let bounds = bounds(root, &drafts.node);
     let log = log(root);
     let found = cross::check(&drafts);
     let node_calls = node_calls.or_else(|| drafts.media.ports.map(cross::capacity))?;
@@ -144,7 +147,29 @@ fn sections(root: &Table<'_>, around: &Surroundings<'_>) -> Option<Config> {
         },
         storage: Storage { recordings: around.directory.join(recordings?) },
         keys: drafts.keys,
+        bounds: bounds?,
         log: log?,
+    })
+}
+
+fn bounds(root: &Table<'_>, node: &Table<'_>) -> Option<Bounds> {
+    let usual = Bounds::default();
+    let number = |key, default: u32| match node.get(key) {
+        Some(v) => v.integer(1..=10_000_000).map(|number| number as u32),
+        None => Some(default),
+    };
+    let all = number("max_messages_per_s", usual.max_messages_per_s);
+    let each = number("max_messages_per_source_s", usual.max_messages_per_source_s);
+    let calls = number("max_calls_per_s", usual.max_calls_per_s);
+    let nameservers = match root.child("dns", "dns").get("nameservers") {
+        Some(v) => v.each(|item| item.parsed(value::remote)),
+        None => Some(usual.nameservers),
+    };
+    Some(Bounds {
+        nameservers: nameservers?,
+        max_messages_per_s: all?,
+        max_messages_per_source_s: each?,
+        max_calls_per_s: calls?,
     })
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::tree::{Table, Value};
 use super::{link, methods, value};
 use crate::config::{
-    Auto, Codec, DtmfForms, GuardMode, Link, ListenerId, MaskKind, Methods, Network, RecordingPolicy, Side, Srtp,
-    SrtpKeying, SrtpSuite, StarCodes, Trunk,
+    Auto, Codec, DtmfForms, GuardMode, ListenerId, MaskKind, Methods, Network, Place, RecordingPolicy, Remote, Side,
+    Srtp, SrtpKeying, SrtpSuite, StarCodes, Trunk,
 };
 
 pub(super) const KEYS: &[&str] = &[
@@ -45,6 +45,11 @@ pub(super) const KEYS: &[&str] = &[
     "session_min_s",
     "refer",
     "replaces",
+    "failover_ms",
+    "probe_s",
+    "probe_lost",
+    "probe_good",
+    "max_calls_per_s",
     "tls_ca",
     "tls_names",
     "tls_mutual",
@@ -107,7 +112,15 @@ pub(super) fn read<'a>(table: Table<'a>, directory: &Path) -> Draft<'a> {
     let sides = [("carrier", Side::Carrier), ("pbx", Side::Pbx)];
     let side = table.require("side", "\"carrier\" or \"pbx\"").and_then(|v| v.one_of(&sides));
     let listener = table.require("listener", "\"carrier-udp\"").and_then(|v| v.string());
-    let remotes = table.require("remotes", "[\"192.0.2.10:5060\"]").and_then(|v| some_of(&v, value::remote));
+    let targets = table.require("remotes", "[\"192.0.2.10:5060\"]").and_then(|v| targets(&v));
+    let address = |target: &Remote| match target.place {
+        Place::At(at) => Some(at),
+        Place::Name { .. } => None,
+    };
+    let remotes: Option<Vec<SocketAddr>> = targets.as_ref().map(|list| list.iter().filter_map(address).collect());
+    if targets.iter().flatten().any(|target| address(target).is_none()) && !table.has("sources") {
+        table.fault("sources", "is missing, and needed because remotes has names; who may call us is never looked up");
+    }
     let hosts = remotes.clone().map(|remotes| remotes.iter().map(|at| host(*at)).collect::<Vec<_>>());
     let sources = match table.get("sources") {
         Some(v) => some_of(&v, value::network),
@@ -117,8 +130,7 @@ pub(super) fn read<'a>(table: Table<'a>, directory: &Path) -> Draft<'a> {
         Some(v) => some_of(&v, value::network),
         None => sources.clone(),
     };
-    let places: Vec<_> = remotes.iter().flatten().map(|at| at.ip()).collect();
-    let link = link::read(&table, directory, &places);
+    let link = link::read(&table, directory, targets);
     let seconds = |key: &str, default| or(&table, key, default, |v| v.integer(1..=86_400));
     let (hold_default_s, hold_max_s) = (seconds("hold_default_s", 300), seconds("hold_max_s", 1_800));
     if let (Some(default), Some(max)) = (hold_default_s, hold_max_s)
@@ -196,6 +208,17 @@ fn auto(table: &Table<'_>) -> Option<Auto> {
         table.fault(key, format!("a number would wait less ({card} ms) than a menu choice ({quiet} ms)"));
     }
     Some(Auto { quiet: quiet?, number_quiet: number_quiet?, leading: leading?, payment: payment? })
+}
+
+/// The remotes, each with its place in the list.
+fn targets(v: &Value<'_>) -> Option<Vec<Remote>> {
+    let items = v.list()?;
+    let read = |(nth, item): (usize, &Value<'_>)| item.parsed(|text| value::target(text, nth));
+    let good: Vec<Remote> = items.iter().enumerate().filter_map(read).collect();
+    if items.is_empty() {
+        v.wrong("is empty; at least one is wanted");
+    }
+    (!items.is_empty() && good.len() == items.len()).then_some(good)
 }
 
 /// A list that may not be empty.
@@ -317,7 +340,7 @@ impl Draft<'_> {
             pass_headers: self.pass_headers.clone()?,
             call_header: self.call_header.clone()?,
             methods: self.methods.clone()?,
-            link: Link { tls: self.link.tls.clone()? },
+            link: self.link.finish()?,
         })
     }
 }

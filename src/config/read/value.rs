@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use crate::base::secret::Digit;
-use crate::config::Network;
+use crate::config::{Network, Place, Remote};
 
 /// A name: 1–64 letters, digits, `.`, `_`, `-`; safe in logs, headers and URLs.
 pub(super) fn name(text: &str) -> Result<String, String> {
@@ -37,6 +37,52 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
         }
     })?;
     if read.port() == 0 { Err(format!("{text:?} has port 0; a fixed port is wanted")) } else { Ok(read) }
+}
+
+/// A target of a trunk: an address and port, or `sip:` and a name that is looked up, with `;priority=` and `;weight=`.
+/// `nth` is its place in the list, its priority when it names none.
+pub(super) fn target(text: &str, nth: usize) -> Result<Remote, String> {
+    let mut parts = text.split(';');
+    let place = parts.next().unwrap_or_default();
+    let place = match place.strip_prefix("sip:").or_else(|| place.strip_prefix("sips:")) {
+        Some(at) if at.parse::<SocketAddr>().is_ok() || at.parse::<IpAddr>().is_ok() => Place::At(remote(at)?),
+        Some(name) => named(name)?,
+        None => Place::At(remote(place).map_err(|reason| {
+            let hint = "; a name to be looked up is written \"sip:<name>\"";
+            if reason.contains("not looked up") {
+                reason.replace(" (host names are not looked up)", hint)
+            } else {
+                reason
+            }
+        })?),
+    };
+    let mut target = Remote { place, priority: u16::try_from(nth + 1).unwrap_or(u16::MAX), weight: 1 };
+    for part in parts {
+        let bad = || format!("{part:?} is not known here; \";priority=1\" and \";weight=10\" are (0 to 65535)");
+        let (name, value) = part.split_once('=').ok_or_else(bad)?;
+        let value: u16 = value.parse().map_err(|_| bad())?;
+        match name {
+            "priority" => target.priority = value,
+            "weight" => target.weight = value,
+            _ => return Err(bad()),
+        }
+    }
+    Ok(target)
+}
+
+fn named(text: &str) -> Result<Place, String> {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) => (host, Some(port)),
+        None => (text, None),
+    };
+    let bad =
+        || format!("{text:?} is no host name, such as \"sip:carrier.example\" or \"sip:sbc.carrier.example:5060\"");
+    let label = |label: &str| {
+        (1..=63).contains(&label.len()) && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+    };
+    let sound = host.len() <= 253 && host.split('.').all(label) && host.contains(|c: char| c.is_ascii_alphabetic());
+    let port = port.map(|port| port.parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(bad)).transpose()?;
+    if sound { Ok(Place::Name { host: host.to_ascii_lowercase(), port }) } else { Err(bad()) }
 }
 
 /// Where SIP requests go.

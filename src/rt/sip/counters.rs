@@ -17,13 +17,16 @@ pub(in crate::rt) struct Counters {
     pub(super) unreachable: AtomicU64,
     /// Datagrams dropped because nobody we know sent them; kept by the engine.
     dropped: AtomicU64,
+    /// Messages dropped because too many came a second; kept by the engine.
+    shed: AtomicU64,
     /// When the first of our certificates ends, in seconds since 1970; 0: there is none.
     pub(super) certificate_end: AtomicI64,
 }
 
 impl Counters {
-    pub(in crate::rt) fn note_dropped(&self, total: u64) {
-        self.dropped.store(total, Ordering::Relaxed);
+    pub(in crate::rt) fn note_dropped(&self, unknown: u64, shed: u64) {
+        self.dropped.store(unknown, Ordering::Relaxed);
+        self.shed.store(shed, Ordering::Relaxed);
     }
 
     pub(in crate::rt) fn totals(&self) -> SipTotals {
@@ -38,6 +41,7 @@ impl Counters {
             tls_timeout: get(&self.tls_timeout),
             unreachable: get(&self.unreachable),
             dropped: get(&self.dropped),
+            shed: get(&self.shed),
             certificate_end: self.certificate_end.load(Ordering::Relaxed),
         }
     }
