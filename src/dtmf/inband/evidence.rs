@@ -177,7 +177,7 @@ mod tests {
         assert!(!votes.count(&found, 1_000) && votes.any());
         assert!(!votes.count(&found, 1_095), "the same samples again");
         assert!(votes.count(&found, 1_096));
-        let (low, high) = (fitted(RECENT, -0.01, 0.15).expect("found"), fitted(RECENT, 0.01, 0.15).expect("found"));
+        let (low, high) = (fitted(RECENT, -0.009, 0.1).expect("found"), fitted(RECENT, 0.009, 0.1).expect("found"));
         let mut votes = Votes::default();
         assert!(low.plain() && high.plain() && !low.agrees(&high));
         assert!((0..20).all(|n| !votes.count(if n % 2 == 0 { &low } else { &high }, 1_000 + 96 * n)), "they disagree");
