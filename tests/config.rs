@@ -398,9 +398,11 @@ const SLIPS: &[Slip] = &[
     ),
     small(
         "guard = \"always\"",
-        "codecs = [\"PCMA\"]\n[[trunk]]\nname = \"b\"\nside = \"pbx\"\nlistener = \"pbx-side\"\nremotes = [\"192.0.2.30:5060\"]\ncodecs = [\"PCMU\"]\n[[route]]\nfrom = \"carrier\"\nprefix = \"9\"\nto = [\"b\"]",
-        &["30: route[0].to[0]: \"b\" has no codec in common"],
+        "guard = \"always\"\nunmaskable = \"pass\"",
+        &["21: trunk[0].unmaskable: lets through what guard = \"auto\" or \"always\" could not mask"],
     ),
+    small("guard = \"always\"", "unmaskable = \"drop\"", &["20: trunk[0].unmaskable: \"drop\" is not known here"]),
+    small("guard = \"always\"", "codecs = [\"G729\"]", &["20: trunk[0].codecs[0]: \"G729\" is not known here"]),
     small(
         "to = [\"pbx\"]",
         "to = [\"pbx\"]\n[[route]]\nfrom = \"carrier\"\nprefix = \"+1\"\nto = [\"pbx\"]",

@@ -266,6 +266,7 @@ fn call(id: CallId) -> CallView {
         reference: None,
         age_ms: 1,
         talk_ms: None,
+        codecs: tonewall::call::CodecView { customer: Some("PCMU".into()), agent: Some("PCMU".into()), maskable: true },
         guard: GuardMode::Signal,
         masked: false,
         paused: false,

@@ -42,6 +42,7 @@ impl Pair {
 
 fn policy(network: &str, codecs: &[Codec]) -> Policy {
     Policy {
+        unmaskable: tonewall::config::Unmaskable::Strip,
         codecs: codecs.into(),
         events: true,
         ptime_ms: 20,

@@ -163,6 +163,38 @@ fn an_always_guarded_call_shows_no_digit_to_ear_or_tape() {
 }
 
 #[test]
+fn telephones_of_wide_codecs_talk_and_are_guarded() {
+    for (codecs, seed) in [([Codec::G722; 2], 70), ([Codec::Opus; 2], 71), ([Codec::Opus, Codec::Pcma], 72)] {
+        let (caller, agent) = (Profile::new("+15550100").only(codecs[0]), Profile::new("5551000").only(codecs[1]));
+        let change = |site: Site| {
+            let mut site = site.carriers(|c| {
+                c.codecs = vec![codecs[0]];
+                c.recording = RecordingPolicy::Required;
+            });
+            site.pbx_codecs = vec![codecs[1]];
+            site
+        };
+        let mut sim = with(seed, change, caller, agent);
+        sim.caller.phone.rtp.speak(hiss(seed, -45.0));
+        sim.agent.phone.rtp.speak(hiss(seed + 1, -45.0));
+        sim.connect();
+        sim.run_for(1_500);
+        let heard = sim.agent.phone.rtp.heard.samples();
+        assert!(heard.len() > 8_000 && heard[4_000..].iter().any(|s| *s != 0), "{codecs:?}");
+        sim.collect(CollectionRequest::of_length(16));
+        sim.run_for(500);
+        key(&mut sim, CARD, Form::Tone);
+        assert_eq!(sim.collected.len(), 1, "{codecs:?}");
+        assert_eq!(sim.collected[0].expose(), CARD.as_bytes());
+        assert_nothing_leaked(&sim, CARD);
+        assert!(Attackers::new().listen(&sim.tape().customer).nothing_decoded(), "{codecs:?}");
+        let view = sim.call();
+        let names = [view.codecs.customer, view.codecs.agent].map(Option::unwrap_or_default);
+        assert_eq!(names, codecs.map(|codec| codec.name().to_owned()));
+    }
+}
+
+#[test]
 fn a_collection_takes_each_key_once_in_every_form() {
     for form in [Form::Tone, Form::Event, Form::Info, Form::ToneThenEvent { lead_ms: 30 }, Form::ToneAndEvent] {
         let mut sim = site(4, |s| s);

@@ -1,6 +1,7 @@
 //! What a call is whatever its phase: who it is, where it came from and goes to, its media session and its protection.
 //! Phases borrow it; only [`Core::finish`] ends it, and frees everything it holds.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -11,7 +12,7 @@ use super::ports::Pair;
 use super::protection::Protection;
 use super::shared::Shared;
 use crate::base::ids::{CallId, Leg, SessionId};
-use crate::config::{GuardMode, MediaPlace, TrunkId};
+use crate::config::{Codec, GuardMode, MediaPlace, TrunkId};
 use crate::media::Command;
 use crate::obs::event::{EndCause, EventKind};
 use crate::sdp::{LegSession, Media, Policy};
@@ -30,6 +31,8 @@ pub(super) struct Core {
     /// Where its media is taken, per leg.
     pub(super) places: [MediaPlace; 2],
     pub(super) protection: Protection,
+    /// The codec agreed on per leg.
+    pub(super) codecs: [Cell<Option<Codec>>; 2],
     /// SIP Call-ID per leg.
     pub(super) call_ids: [Option<String>; 2],
     /// The outbound trunk this call is counted on.
@@ -89,6 +92,7 @@ impl Core {
             ports,
             places: trunks.map(|trunk| s.config.media_of(trunk)),
             protection,
+            codecs: Default::default(),
             call_ids,
             counted: None,
             tags: Vec::new(),
@@ -157,9 +161,16 @@ impl Core {
         self.trunks[leg.index()]
     }
 
-    /// What the trunk of a leg allows in SDP.
+    /// What the trunk of a leg allows in SDP: nothing that cannot be masked where the mask is in force or may come
+    /// unasked.
     pub(super) fn policy<'a>(&self, s: &'a Shared, leg: Leg) -> &'a Policy {
-        &s.policies[self.trunk(leg).0]
+        self.policy_of(s, self.trunk(leg))
+    }
+
+    /// The same for a trunk that a leg may come to.
+    pub(super) fn policy_of<'a>(&self, s: &'a Shared, trunk: TrunkId) -> &'a Policy {
+        let of = if self.protection.masked() { &s.guarded_policies } else { &s.policies };
+        &of[trunk.0]
     }
 
     /// Whether telephone-event is wanted on a leg even when the other has none: where all digits are withheld anyway,
@@ -181,6 +192,11 @@ impl Core {
 
     /// Orders what was agreed on a leg.
     pub(super) fn agreed(&self, s: &mut Shared, leg: Leg, media: &Media) {
+        let codec = media.tx.audio.first().map(|audio| audio.codec);
+        let before = self.codecs[leg.index()].replace(codec);
+        if let Some(codec) = codec.filter(|codec| !codec.can_be_masked() && before != Some(*codec)) {
+            s.out.event(self.id, EventKind::Unmaskable { leg, codec: codec.name().to_owned() });
+        }
         s.out.media(Command::SetLeg {
             session: self.session,
             leg,

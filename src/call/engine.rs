@@ -88,7 +88,7 @@ impl Engine {
 
     /// Gives the certificate that is shown where keys of media are agreed by DTLS. Before that no such call is taken.
     pub fn set_identity(&mut self, identity: Arc<Identity>) {
-        for policy in &mut self.shared.policies {
+        for policy in self.shared.policies.iter_mut().chain(&mut self.shared.guarded_policies) {
             policy.fingerprint = Some(identity.fingerprint());
         }
         self.shared.identity = Some(identity);

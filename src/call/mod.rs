@@ -38,6 +38,6 @@ mod views;
 pub use engine::Engine;
 pub use orders::{RecordOrder, RecorderReport};
 pub use signal::{
-    Actor, CallState, CallView, CollectionRequest, CollectionState, CollectionView, Find, HoldView, RecordingView,
-    Reply, Signal, SignalError, SipCallIds,
+    Actor, CallState, CallView, CodecView, CollectionRequest, CollectionState, CollectionView, Find, HoldView,
+    RecordingView, Reply, Signal, SignalError, SipCallIds,
 };

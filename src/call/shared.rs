@@ -57,6 +57,8 @@ pub(super) enum Asked {
 pub(super) struct Shared {
     pub(super) config: Arc<Config>,
     pub(super) policies: Vec<Policy>,
+    /// The same for calls whose digits are withheld.
+    pub(super) guarded_policies: Vec<Policy>,
     /// The certificate we show where keys are agreed by DTLS.
     pub(super) identity: Option<Arc<Identity>>,
     pub(super) timers: Timers,
@@ -84,9 +86,11 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(config: Arc<Config>, random: Random, endpoint: Endpoint) -> Self {
-        let policies = (0..config.trunks.len()).map(|at| Policy::new(&config, TrunkId(at))).collect();
+        let policies: Vec<_> = (0..config.trunks.len()).map(|at| Policy::new(&config, TrunkId(at))).collect();
+        let guarded_policies = policies.iter().map(Policy::guarded).collect();
         Self {
             policies,
+            guarded_policies,
             identity: None,
             timers: Timers::default(),
             random,

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use crate::base::ids::{CallId, CollectionId, HoldId, RecordingId};
 use crate::base::secret::Digit;
 use crate::capture::{Spec, SpecError};
-use crate::config::{GuardMode, Role};
+use crate::config::{Codec, GuardMode, Role};
 use crate::guard::holds::HoldError;
 use crate::obs::event::{CollectionEnd, HoldKind, RecordingState};
 
@@ -294,6 +294,8 @@ pub struct CallView {
     pub age_ms: u64,
     /// Milliseconds since the answer; absent before it.
     pub talk_ms: Option<u64>,
+    /// Codec agreed on with each leg.
+    pub codecs: CodecView,
     /// Guard policy.
     #[schema(value_type = String)]
     pub guard: GuardMode,
@@ -309,6 +311,26 @@ pub struct CallView {
     pub collection: Option<CollectionView>,
     /// The recording.
     pub recording: Option<RecordingView>,
+}
+
+/// Codecs of a call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct CodecView {
+    /// Of the leg toward the carrier; absent until it is agreed on.
+    pub customer: Option<String>,
+    /// Of the leg toward the PBX; absent until it is agreed on.
+    pub agent: Option<String>,
+    /// Whether both can be heard and masked. Where not, digits in the sound pass unheard; while the mask is in force,
+    /// the agent hears nothing.
+    pub maskable: bool,
+}
+
+impl CodecView {
+    pub(super) fn of(codecs: [Option<Codec>; 2]) -> Self {
+        let [customer, agent] = codecs.map(|codec| codec.map(|codec| codec.name().to_owned()));
+        let maskable = codecs.iter().flatten().all(|codec| codec.can_be_masked());
+        Self { customer, agent, maskable }
+    }
 }
 
 /// SIP Call-IDs of a call.

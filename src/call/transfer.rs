@@ -182,7 +182,7 @@ impl Established {
         let mut sdp = core.leg_session(s, leg);
         let other = self.legs[leg.other().index()].peer.as_ref().map(talking);
         let ask = Ask { other: other.as_ref(), keep_events: core.keep_events(s, leg) };
-        let body = sdp.offer(ask, &s.policies[target.trunk.0]).ok()?.to_bytes();
+        let body = sdp.offer(ask, core.policy_of(s, target.trunk)).ok()?.to_bytes();
         let mut invite = crossing::invite(&mut s.random, like, facts, Way { listener, remote: target.remote }, &[]);
         let timer = SessionTimer::new(&trunk.methods);
         timer.write_request(&mut invite.headers);

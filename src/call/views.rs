@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::call::{Call, Phase};
 use super::protection::{Ended, Protection};
-use super::{CallState, CallView, CollectionState, CollectionView, Find, HoldView, RecordingView, SipCallIds};
+use super::{
+    CallState, CallView, CodecView, CollectionState, CollectionView, Find, HoldView, RecordingView, SipCallIds,
+};
 use crate::base::ids::{CollectionId, Leg};
 use crate::capture::{Collection, Progress};
 use crate::config::Config;
@@ -34,6 +36,7 @@ impl Call {
             reference: core.facts.reference.clone(),
             age_ms: since(core.started),
             talk_ms,
+            codecs: CodecView::of([core.codecs[0].get(), core.codecs[1].get()]),
             guard: core.protection.mode(),
             masked: core.protection.masked(),
             paused: core.protection.paused(),

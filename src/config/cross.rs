@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use super::hint::hint;
 use super::read::value::overlap;
 use super::read::{Drafts, link, listener, route, trunk};
-use super::{GuardMode, ListenerId, RecordingPolicy, Route, Side, Transport, TrunkId};
+use super::{GuardMode, ListenerId, RecordingPolicy, Route, Side, Transport, TrunkId, Unmaskable};
 
 /// UDP ports a call takes: RTP and RTCP on both legs.
 const PORTS_PER_CALL: u32 = 4;
@@ -202,6 +202,13 @@ fn side(trunk: &trunk::Draft<'_>) {
     {
         trunk.table.fault(key, "is read with guard = \"auto\" only");
     }
+    if trunk.unmaskable == Some(Unmaskable::Pass)
+        && trunk.guard.is_some_and(|guard| matches!(guard, GuardMode::Auto | GuardMode::Always))
+    {
+        let reason =
+            "lets through what guard = \"auto\" or \"always\" could not mask; \"strip\" or \"refuse\" is wanted";
+        trunk.table.fault("unmaskable", reason);
+    }
     match trunk.side {
         Some(Side::Pbx) if trunk.guard.is_some_and(|guard| guard != GuardMode::Off) => {
             trunk
@@ -291,10 +298,7 @@ fn misfit(from: &trunk::Draft<'_>, to: &trunk::Draft<'_>) -> Option<String> {
             word(other)
         ));
     }
-    let (ours, theirs) = (from.codecs.as_ref()?, to.codecs.as_ref()?);
-    let common = ours.iter().any(|codec| theirs.contains(codec));
-    (!common)
-        .then(|| format!("{name:?} has no codec in common with the trunk calls come from, so every call would fail"))
+    None
 }
 
 /// A route that an earlier one leaves nothing for.

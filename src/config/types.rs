@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use arrayvec::ArrayString;
 use serde::{Deserialize, Serialize};
 
 use super::srtp::{Srtp, SrtpKeying, SrtpSuite};
@@ -201,21 +202,37 @@ pub enum RecordingPolicy {
     Required,
 }
 
-/// An audio codec Tonewall can mask.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// An audio codec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Codec {
     /// G.711 µ-law, static payload type 0 (RFC 3551).
-    #[serde(rename = "PCMU")]
     Pcmu,
     /// G.711 A-law, static payload type 8 (RFC 3551).
-    #[serde(rename = "PCMA")]
     Pcma,
     /// G.722 at 64 kbit/s, static payload type 9 with an RTP clock of 8 kHz though its audio is 16 kHz (RFC 3551).
-    #[serde(rename = "G722")]
     G722,
     /// Opus (RFC 7587), always a dynamic payload type, RTP clock 48 kHz.
-    #[serde(rename = "opus")]
     Opus,
+    /// One that Tonewall can pass but neither hear nor mask.
+    Foreign(Foreign),
+}
+
+/// A codec known by name only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Foreign {
+    name: ArrayString<15>,
+    clock_rate: u32,
+    channels: u8,
+}
+
+impl Foreign {
+    /// A codec by its encoding name, RTP clock rate in Hz and channels; `None` when the name is no short token.
+    pub fn new(name: &str, clock_rate: u32, channels: u32) -> Option<Self> {
+        let is_token = |c: char| c.is_ascii_alphanumeric() || "-_.+".contains(c);
+        let name = ArrayString::from(&name.to_ascii_uppercase()).ok().filter(|name| name.chars().all(is_token))?;
+        let channels = u8::try_from(channels).ok().filter(|channels| (1..=8).contains(channels))?;
+        (!name.is_empty() && (1_000..=192_000).contains(&clock_rate)).then_some(Self { name, clock_rate, channels })
+    }
 }
 
 impl Codec {
@@ -224,13 +241,51 @@ impl Codec {
         match self {
             Codec::Pcmu | Codec::Pcma | Codec::G722 => 8_000,
             Codec::Opus => 48_000,
+            Codec::Foreign(foreign) => foreign.clock_rate,
         }
+    }
+
+    /// Channels as SDP declares them.
+    pub const fn channels(self) -> u32 {
+        match self {
+            Codec::Pcmu | Codec::Pcma | Codec::G722 => 1,
+            // Whatever it carries (RFC 7587 section 4.1).
+            Codec::Opus => 2,
+            Codec::Foreign(foreign) => foreign.channels as u32,
+        }
+    }
+
+    /// The encoding name of SDP (RFC 3551, RFC 7587).
+    pub fn name(&self) -> &str {
+        match self {
+            Codec::Pcmu => "PCMU",
+            Codec::Pcma => "PCMA",
+            Codec::G722 => "G722",
+            Codec::Opus => "opus",
+            Codec::Foreign(foreign) => &foreign.name,
+        }
+    }
+
+    /// Whether it can be heard and masked.
+    pub const fn can_be_masked(self) -> bool {
+        !matches!(self, Codec::Foreign(_))
     }
 
     /// Whether it carries 16 kHz audio, and keeps state from packet to packet.
     pub const fn is_wide(self) -> bool {
         matches!(self, Codec::G722 | Codec::Opus)
     }
+}
+
+/// What happens to codecs that cannot be masked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Unmaskable {
+    /// They are taken out of the offer; a call that has no other is refused.
+    Strip,
+    /// An offer that names one is refused.
+    Refuse,
+    /// They pass, unguarded, where nothing is to be guarded: with `guard = "off"` or `"signal"` and no hold in force.
+    Pass,
 }
 
 /// How digits travel on a trunk besides in-band tones. All detectors run whatever stands here.
@@ -285,6 +340,8 @@ pub struct Trunk {
     pub media: Vec<Network>,
     /// Codecs offered and accepted, in order of preference.
     pub codecs: Vec<Codec>,
+    /// What happens to codecs that cannot be masked.
+    pub unmaskable: Unmaskable,
     /// Packet time asked for in milliseconds, 10–60.
     pub ptime_ms: u8,
     /// Whether media is encrypted.

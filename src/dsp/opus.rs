@@ -96,6 +96,8 @@ impl Decoder {
 pub struct Encoder {
     inner: Option<OpusEncoder>,
     bitrate: u32,
+    /// Samples of the frames so far; 0 before the first.
+    frame: usize,
 }
 
 impl Encoder {
@@ -109,7 +111,7 @@ impl Encoder {
             encoder.use_cbr = true;
             encoder
         });
-        Self { inner, bitrate }
+        Self { inner, bitrate, frame: 0 }
     }
 
     /// Bytes of every packet of `samples` at 16 kHz.
@@ -117,8 +119,15 @@ impl Encoder {
         self.bitrate as usize * samples / (RATE as usize * 8)
     }
 
-    /// Encodes one packet of 10, 20, 40 or 60 ms. Returns its length; 0 when it could not be made.
+    /// Encodes one packet of 10, 20, 40 or 60 ms. Returns its length; 0 when it could not be made. Another length than
+    /// before begins the stream anew, as far as the encoder knows; this is the one case that allocates.
     pub fn encode(&mut self, samples: &[i16], out: &mut [u8]) -> usize {
+        if self.frame != samples.len() {
+            if self.frame != 0 {
+                *self = Self::new(self.bitrate);
+            }
+            self.frame = samples.len();
+        }
         let size = self.size(samples.len());
         let (Some(room), Some(inner)) = (out.get_mut(..size), &mut self.inner) else { return 0 };
         let encoded = catch_unwind(AssertUnwindSafe(|| inner.encode_i16(samples, samples.len(), room)));
@@ -126,7 +135,7 @@ impl Encoder {
             Ok(Ok(length)) => length.min(size),
             Ok(Err(_)) => 0,
             Err(_) => {
-                *self = Self::new(self.bitrate);
+                *self = Self { frame: self.frame, ..Self::new(self.bitrate) };
                 0
             }
         }
@@ -180,6 +189,24 @@ mod tests {
                 heard.extend_from_slice(&samples[..2 * length]);
             }
             let level = dbm0(mean_square(&heard[8_000..])) - dbm0(5_000.0f32.powi(2) / 2.0);
+            assert!(level.abs() < 1.5, "{length}: {level:.1} dB");
+        }
+    }
+
+    #[test]
+    fn a_change_of_the_frame_length_is_heard_through() {
+        let (mut encoder, mut decoder) = (Encoder::new(BITRATE), Decoder::new());
+        let said = sine(1_000.0, 5_000.0, 16_000);
+        for length in [160, 80, 320, 160, 480, 80, 160] {
+            let mut heard = Vec::new();
+            for frame in said.chunks_exact(2 * length) {
+                let (mut packet, mut samples) = ([0; 400], [0; LONGEST]);
+                let size = encoder.encode(frame, &mut packet);
+                assert_eq!(size, 4 * length / 8, "{length}");
+                assert_eq!(decoder.decode(&packet[..size], &mut samples), 2 * length);
+                heard.extend_from_slice(&samples[..2 * length]);
+            }
+            let level = dbm0(mean_square(&heard[4_000..])) - dbm0(5_000.0f32.powi(2) / 2.0);
             assert!(level.abs() < 1.5, "{length}: {level:.1} dB");
         }
     }

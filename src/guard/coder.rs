@@ -28,6 +28,7 @@ pub(super) fn length(codec: Codec, payload: &[u8]) -> usize {
     match codec {
         Codec::Pcmu | Codec::Pcma | Codec::G722 => payload.len().min(LONGEST_HEARD),
         Codec::Opus => opus::duration(payload).unwrap_or(0),
+        Codec::Foreign(_) => 0,
     }
 }
 
@@ -145,6 +146,7 @@ impl Ear {
         self.length = match codec {
             Codec::Pcmu => fill(&mut self.low, payload, g711::ulaw_decode),
             Codec::Pcma => fill(&mut self.low, payload, g711::alaw_decode),
+            Codec::Foreign(_) => 0,
             Codec::G722 | Codec::Opus => {
                 let Some(wide) = &mut self.wide else {
                     self.length = 0;
@@ -295,7 +297,7 @@ impl Voice {
             (Codec::G722, Some(decoder)) => wide.g722.follow(decoder),
             (Codec::G722, None) => wide.g722 = g722::Encoder::new(),
             (Codec::Opus, _) => wide.opus = Some(opus::Encoder::new(wide.bitrate)),
-            (Codec::Pcmu | Codec::Pcma, _) => {}
+            (Codec::Pcmu | Codec::Pcma | Codec::Foreign(_), _) => {}
         }
     }
 
@@ -304,6 +306,7 @@ impl Voice {
         match codec {
             Codec::Pcmu => write(room, low, g711::ulaw_encode),
             Codec::Pcma => write(room, low, g711::alaw_encode),
+            Codec::Foreign(_) => 0,
             Codec::G722 | Codec::Opus => {
                 let Some(wide) = &mut self.wide else { return 0 };
                 wide.queued = 0;

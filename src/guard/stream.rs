@@ -26,6 +26,8 @@ pub struct Sink {
     pub ptime_ms: u8,
     /// The most bit/s of Opus the leg takes; 0: it did not say.
     pub opus_bitrate: u32,
+    /// Comfort noise (RFC 3389) payload type.
+    pub comfort_noise: Option<u8>,
     /// Whether anything may be sent now.
     pub open: bool,
 }
@@ -33,7 +35,7 @@ pub struct Sink {
 impl Sink {
     /// A leg that takes nothing yet.
     pub fn closed() -> Self {
-        Self { audio: ArrayVec::new(), event: None, ptime_ms: 20, opus_bitrate: 0, open: false }
+        Self { audio: ArrayVec::new(), event: None, ptime_ms: 20, opus_bitrate: 0, comfort_noise: None, open: false }
     }
 
     /// Samples in one packet that we generate.
@@ -43,6 +45,11 @@ impl Sink {
             return wished;
         }
         opus::FRAMES.into_iter().find(|frame| *frame <= wished).unwrap_or(wished)
+    }
+
+    /// The format of what is made here: the first that can be.
+    pub(super) fn own(&self) -> Option<(Codec, u8)> {
+        self.audio.iter().copied().find(|(codec, _)| codec.can_be_masked())
     }
 
     /// The payload type of `codec` on this leg.

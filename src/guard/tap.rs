@@ -204,7 +204,7 @@ impl Running {
         match codec {
             Codec::Pcmu => lay(&mut sent.payload().iter().map(|byte| g711::ulaw_decode(*byte))),
             Codec::Pcma => lay(&mut sent.payload().iter().map(|byte| g711::alaw_decode(*byte))),
-            Codec::G722 | Codec::Opus => lay(&mut sent.sound.iter().copied()),
+            Codec::G722 | Codec::Opus | Codec::Foreign(_) => lay(&mut sent.sound.iter().copied()),
         }
     }
 }

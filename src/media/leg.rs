@@ -18,6 +18,8 @@ use crate::rtp::rtcp::{self, CNAME_LEN, Cname, LastReport, Sending};
 use crate::rtp::sequence::{Source, Verdict};
 use crate::rtp::{MAX_DATAGRAM, View};
 
+/// Comfort noise in the static table of RFC 3551.
+const COMFORT_NOISE: u8 = 13;
 /// Mean interval of our reports (RFC 3550 section 6.2).
 const REPORT_EVERY: Duration = Duration::from_secs(5);
 /// A source silent for this long gives way to a new one without probation.
@@ -30,6 +32,7 @@ pub(super) enum Kind {
     /// Telephone-event at a clock rate in Hz.
     Event(u32),
     Redundant,
+    ComfortNoise,
     Unknown,
 }
 
@@ -141,6 +144,7 @@ impl LegSide {
             event: tx.event.map(|f| (f.payload_type, f.clock_rate)),
             ptime_ms: tx.ptime_ms,
             opus_bitrate: tx.opus_bitrate,
+            comfort_noise: tx.comfort_noise,
             open: self.media.send && self.rtp_to().is_some() && !tx.audio.is_empty(),
         }
     }
@@ -154,6 +158,8 @@ impl LegSide {
             Kind::Event(format.clock_rate)
         } else if rx.red == Some(payload_type) {
             Kind::Redundant
+        } else if rx.comfort_noise.unwrap_or(COMFORT_NOISE) == payload_type {
+            Kind::ComfortNoise
         } else {
             Kind::Unknown
         }
@@ -263,7 +269,7 @@ impl LegSide {
                 (self.ticks.take(timestamp), true)
             }
             Kind::Event(clock) if !self.ticks.is_in_step(clock) => (timestamp, false),
-            Kind::Event(_) | Kind::Redundant | Kind::Unknown => (self.ticks.at(timestamp), true),
+            Kind::Event(_) | Kind::Redundant | Kind::ComfortNoise | Kind::Unknown => (self.ticks.at(timestamp), true),
         };
         Arrival { generation: self.generation, number, timestamp, at, in_step, marker }
     }

@@ -231,8 +231,9 @@ impl Session {
         match kind {
             Kind::Audio(codec) => path.handle_audio(now, arrival, codec, payload, primary, &mut out),
             Kind::Event(clock) => path.handle_event(now, arrival, ssrc, clock, payload, primary, &mut out),
+            Kind::ComfortNoise if primary => path.handle_comfort_noise(now, arrival, payload, &mut out),
             Kind::Redundant | Kind::Unknown if primary => path.leave_out(arrival),
-            Kind::Redundant | Kind::Unknown => {}
+            Kind::Redundant | Kind::ComfortNoise | Kind::Unknown => {}
         }
     }
 

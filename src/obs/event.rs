@@ -258,6 +258,14 @@ pub enum EventKind {
         /// It answers.
         up: bool,
     },
+    /// A codec was agreed on with a leg that can be neither heard nor masked (`unmaskable = "pass"`): digits in the sound
+    /// pass unheard. While a mask hold is in force, the agent hears nothing instead.
+    Unmaskable {
+        /// Leg.
+        leg: Leg,
+        /// Encoding name, for instance `G729`.
+        codec: String,
+    },
     /// A leg was put on hold by SDP, or taken back.
     LegHeld {
         /// Leg whose peer asked.

@@ -329,6 +329,7 @@ impl Metrics {
             | EventKind::HoldRenewed { .. }
             | EventKind::CollectionProgress { .. }
             | EventKind::CallTransferred { .. }
+            | EventKind::Unmaskable { .. }
             | EventKind::LegHeld { .. } => {}
         }
     }

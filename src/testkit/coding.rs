@@ -71,7 +71,7 @@ impl Coder {
 
     /// How many steps its RTP timestamps make for one sample at 8 kHz.
     pub fn steps(codec: Codec) -> u32 {
-        codec.clock_rate() / 8_000
+        (codec.clock_rate() / 8_000).max(1)
     }
 }
 

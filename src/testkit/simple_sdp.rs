@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::config::Codec;
+use crate::config::{Codec, Foreign};
 
 /// Direction of a media line (RFC 3264 section 5.1), seen from who wrote it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +88,10 @@ impl Audio {
                 Codec::Pcma => "PCMA/8000",
                 Codec::G722 => "G722/8000",
                 Codec::Opus => "opus/48000/2",
+                Codec::Foreign(foreign) => {
+                    text += &format!("a=rtpmap:{pt} {}/{}\r\n", Codec::Foreign(*foreign).name(), codec.clock_rate());
+                    continue;
+                }
             };
             text += &format!("a=rtpmap:{pt} {name}\r\n");
         }
@@ -168,6 +172,10 @@ impl Audio {
             "pcma" => Codec::Pcma,
             "g722" => Codec::G722,
             "opus" => Codec::Opus,
+            "g729" => match Foreign::new("G729", rate, 1) {
+                Some(foreign) => Codec::Foreign(foreign),
+                None => return,
+            },
             _ => return,
         };
         if !self.codecs.iter().any(|(known, _)| *known == pt) {

@@ -11,7 +11,7 @@ use crate::base::secret::Digit;
 use crate::config::{
     ApiKey, Codec, Config, Control, DtmfForms, GuardMode, KekRef, Keys, Link, Listener, ListenerId, ListenerOptions,
     Log, LogLevel, MaskKind, Media, Methods, Network, Node, RecordingPolicy, Role, Route, Side, Srtp, SrtpKeying,
-    SrtpSuite, StarCodes, Storage, Transport, Trunk, TrunkId,
+    SrtpSuite, StarCodes, Storage, Transport, Trunk, TrunkId, Unmaskable,
 };
 
 /// A carrier trunk of a site; it has its own listener.
@@ -55,6 +55,8 @@ pub struct Site {
     pub pbx: SocketAddr,
     /// Codecs of the PBX trunk.
     pub pbx_codecs: Vec<Codec>,
+    /// What happens to codecs that cannot be masked, on both sides.
+    pub unmaskable: Unmaskable,
     /// Digit forms on both sides.
     pub dtmf: DtmfForms,
     /// Agent star codes.
@@ -94,6 +96,7 @@ impl Site {
             pbx_listener,
             pbx,
             pbx_codecs: vec![Codec::Pcmu, Codec::Pcma],
+            unmaskable: Unmaskable::Strip,
             dtmf: DtmfForms { events: true, info: true },
             star_codes: None,
             media: pbx_listener.ip(),
@@ -141,6 +144,7 @@ impl Site {
             sources: vec![everyone(remote)],
             media: vec![everyone(remote)],
             codecs: codecs.to_vec(),
+            unmaskable: self.unmaskable,
             ptime_ms: 20,
             srtp: Srtp::Off,
             srtp_keying: SrtpKeying::Sdes,

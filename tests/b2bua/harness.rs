@@ -70,6 +70,7 @@ fn trunk(name: &str, side: Side, listener: usize, remotes: &[Who], around: (&str
         sources: vec![network(around.0, around.1)],
         media: vec![network(around.0, around.1)],
         codecs: vec![Codec::Pcmu, Codec::Pcma],
+        unmaskable: Unmaskable::Strip,
         ptime_ms: 20,
         srtp: Srtp::Off,
         srtp_keying: SrtpKeying::Sdes,

@@ -7,6 +7,7 @@
 mod addresses;
 mod auto;
 mod changes;
+mod codecs;
 mod digits;
 mod faults;
 mod harness;

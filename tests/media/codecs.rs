@@ -213,3 +213,143 @@ fn a_leg_that_changes_its_codec_in_the_call_goes_on_being_heard() {
         assert!(packets.windows(2).all(|w| w[1].sequence == w[0].sequence.wrapping_add(1)));
     }
 }
+
+/// Packets of a source given one by one: payload type, samples it lasts, payload.
+struct Source {
+    sequence: u16,
+    timestamp: u32,
+}
+
+impl Source {
+    fn send(&mut self, sim: &mut Sim, payload_type: u8, samples: u32, payload: &[u8]) {
+        let mut packet = vec![0x80, payload_type];
+        packet.extend(self.sequence.to_be_bytes());
+        packet.extend(self.timestamp.to_be_bytes());
+        packet.extend(77u32.to_be_bytes());
+        packet.extend_from_slice(payload);
+        self.sequence = self.sequence.wrapping_add(1);
+        self.timestamp = self.timestamp.wrapping_add(samples);
+        sim.inject(Leg::Customer, peer_address(Leg::Customer), &packet);
+    }
+}
+
+#[test]
+fn comfort_noise_passes_where_it_was_agreed_on_and_never_while_guarded() {
+    for (guard, agreed, passes) in [
+        (Guard::Open, true, true),
+        (Guard::Listen, true, true),
+        (Guard::Listen, false, false),
+        (Guard::Masked(MaskKind::Silence), true, false),
+    ] {
+        let mut sim = Sim::new(plan(12, guard, [Codec::Pcmu; 2]));
+        sim.peers.iter_mut().for_each(|peer| peer.stop());
+        let mut media = negotiated(Leg::Agent, Codec::Pcmu, true, 20);
+        media.tx.comfort_noise = agreed.then_some(13);
+        sim.set_leg(Leg::Agent, media);
+        let mut source = Source { sequence: 5, timestamp: 900 };
+        for round in 0..4 {
+            for _ in 0..15 {
+                source.send(&mut sim, 0, 160, &[0x55; 160]);
+                sim.run(20);
+            }
+            // A pause of 300 ms, announced once.
+            source.send(&mut sim, 13, 2_400, &[70, round]);
+            sim.run(300);
+        }
+        let packets = sim.heard[1].packets();
+        assert_eq!(packets.iter().filter(|p| p.payload_type == 13).count(), if passes { 4 } else { 0 }, "{guard:?}");
+        assert_one_stream(&sim, Leg::Agent);
+        if let Guard::Masked(_) = guard {
+            assert!(packets.iter().all(|p| p.payload_type == 0 && p.payload.len() == 160));
+            assert!(packets.windows(2).all(|w| (w[1].at - w[0].at).as_millis() <= 21), "pauses are filled");
+        }
+    }
+}
+
+fn g729() -> Codec {
+    Codec::Foreign(tonewall::config::Foreign::new("G729", 8_000, 1).unwrap())
+}
+
+#[test]
+fn what_cannot_be_masked_passes_unguarded_only_and_comes_back_after_the_hold() {
+    for spare in [false, true] {
+        let mut sim = Sim::new(plan(13, Guard::Listen, [Codec::Pcmu; 2]));
+        sim.peers.iter_mut().for_each(|peer| peer.stop());
+        for leg in [Leg::Customer, Leg::Agent] {
+            let mut media = negotiated(leg, g729(), true, 20);
+            if spare {
+                media.tx.audio.push(tonewall::media::AudioFormat { payload_type: 0, codec: Codec::Pcmu });
+            }
+            sim.set_leg(leg, media);
+        }
+        let mut source = Source { sequence: 5, timestamp: 900 };
+        let mut packets = |sim: &mut Sim, count: u8| {
+            let before = sim.heard[1].packets().len();
+            for n in 0..count {
+                source.send(sim, 18, 160, &[n; 20]);
+                sim.run(20);
+            }
+            sim.heard[1].packets()[before..].to_vec()
+        };
+        let open = packets(&mut sim, 20);
+        assert!(open.len() == 20 && open.iter().all(|p| p.payload_type == 18 && p.payload.len() == 20));
+        sim.set_guard(Guard::Masked(MaskKind::Silence));
+        let held = packets(&mut sim, 50);
+        // Nothing at all, or, where the leg takes something that can be made, silence in that.
+        assert!(held.iter().all(|p| p.payload_type == 0), "spare {spare}");
+        assert_eq!(held.len() > 40, spare, "{}", held.len());
+        sim.set_guard(Guard::Listen);
+        packets(&mut sim, 30);
+        let again = packets(&mut sim, 20);
+        assert!(again.len() == 20 && again.iter().all(|p| p.payload_type == 18), "spare {spare}");
+    }
+}
+
+#[test]
+fn packet_times_of_any_length_and_changes_of_it_in_the_call_are_heard_and_guarded() {
+    for codec in [Codec::Pcmu, Codec::G722, Codec::Opus] {
+        for guard in [Guard::Listen, Guard::Masked(MaskKind::Silence)] {
+            let mut sim = Sim::new(plan(14, guard, [codec; 2]));
+            sim.peers[0].speak(room(14));
+            sim.run(1_000);
+            for ptime_ms in [10u8, 40, 30, 60, 20] {
+                if codec == Codec::Opus && ptime_ms == 30 {
+                    continue;
+                }
+                sim.plan.ptime_ms = ptime_ms;
+                sim.send_from(Leg::Customer, codec, true);
+                let mut random = <tonewall::base::Random as rand::SeedableRng>::seed_from_u64(u64::from(ptime_ms));
+                sim.peers[0].press(300, random_digits(&mut random, 3, Form::Tone, 80..=100, 80..=120));
+                sim.run(1_300);
+            }
+            assert_eq!(sim.collected(), keys_of(&keyed(&sim)), "{codec:?} {guard:?}");
+            assert_one_stream(&sim, Leg::Agent);
+            if let Guard::Masked(_) = guard {
+                let (_, heard) = sim.agent_ear();
+                assert!(decode(&heard).is_empty(), "{codec:?}");
+                let packets = sim.heard[1].packets();
+                assert!(packets.iter().all(|p| p.payload.len() == packets[0].payload.len()), "{codec:?}: one size");
+            }
+        }
+    }
+}
+
+#[test]
+fn wide_codecs_hide_keys_on_a_poor_line_too() {
+    let attacker = LeastSquares::new();
+    for codec in WIDE {
+        let mut score = Score::default();
+        for (n, loss) in [0.01, 0.05, 0.1].into_iter().enumerate() {
+            for jitter in [0, 20, 60] {
+                let seed = 9_700 + n as u64 * 10 + jitter;
+                let mut plan = plan(seed, Guard::Masked(MaskKind::Silence), [codec; 2]);
+                plan.network = crate::leak::line(loss, jitter as u32, 0.02);
+                let sim = keyed_call(plan, Form::Tone, 16, room(seed), 1.0);
+                score.add(attack(&sim, &keyed(&sim), &attacker));
+            }
+        }
+        let share = score.report(&format!("{codec:?}, poor line"));
+        assert_eq!(score.decoded, 0, "{codec:?}");
+        assert!(share <= 0.17, "{codec:?}");
+    }
+}

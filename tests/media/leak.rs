@@ -157,7 +157,7 @@ fn no_mask_form_or_law_leaks_and_each_key_is_collected_once() {
 }
 
 /// A line that loses, delays, repeats and reorders, as the network's seed says.
-fn line(loss: f64, jitter_ms: u32, reorder: f64) -> Conditions {
+pub fn line(loss: f64, jitter_ms: u32, reorder: f64) -> Conditions {
     Conditions { delay_ms: 5, jitter_ms, loss, burst: 1.0, duplicate: loss / 2.0, reorder }
 }
 

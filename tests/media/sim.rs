@@ -44,6 +44,7 @@ pub fn type_of(codec: Codec) -> u8 {
         Codec::Pcma => 8,
         Codec::G722 => 9,
         Codec::Opus => 111,
+        Codec::Foreign(_) => 18,
     }
 }
 

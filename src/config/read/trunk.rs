@@ -8,7 +8,7 @@ use super::tree::{Table, Value};
 use super::{link, methods, value};
 use crate::config::{
     Auto, Codec, DtmfForms, GuardMode, ListenerId, MaskKind, Methods, Network, Place, RecordingPolicy, Remote, Side,
-    Srtp, SrtpKeying, SrtpSuite, StarCodes, Trunk,
+    Srtp, SrtpKeying, SrtpSuite, StarCodes, Trunk, Unmaskable,
 };
 
 pub(super) const KEYS: &[&str] = &[
@@ -19,6 +19,7 @@ pub(super) const KEYS: &[&str] = &[
     "sources",
     "media",
     "codecs",
+    "unmaskable",
     "ptime_ms",
     "srtp",
     "srtp_keying",
@@ -72,6 +73,7 @@ pub(in crate::config) struct Draft<'a> {
     pub(in crate::config) remotes: Option<Vec<SocketAddr>>,
     pub(in crate::config) sources: Option<Vec<Network>>,
     pub(in crate::config) codecs: Option<Vec<Codec>>,
+    pub(in crate::config) unmaskable: Option<Unmaskable>,
     pub(in crate::config) guard: Option<GuardMode>,
     pub(in crate::config) recording: Option<RecordingPolicy>,
     pub(in crate::config) max_calls: Option<u32>,
@@ -147,6 +149,9 @@ pub(super) fn read<'a>(table: Table<'a>, directory: &Path) -> Draft<'a> {
         sources,
         media,
         codecs: or(&table, "codecs", vec![Codec::Pcmu, Codec::Pcma], |v| codecs(&v)),
+        unmaskable: or(&table, "unmaskable", Unmaskable::Strip, |v| {
+            v.one_of(&[("strip", Unmaskable::Strip), ("refuse", Unmaskable::Refuse), ("pass", Unmaskable::Pass)])
+        }),
         ptime_ms: or(&table, "ptime_ms", 20, |v| v.integer(10..=60).map(|ms| ms as u8)),
         srtp: or(&table, "srtp", Srtp::Off, |v| {
             v.one_of(&[("off", Srtp::Off), ("optional", Srtp::Optional), ("required", Srtp::Required)])
@@ -322,6 +327,7 @@ impl Draft<'_> {
             sources: self.sources.clone()?,
             media: self.media.clone()?,
             codecs: self.codecs.clone()?,
+            unmaskable: self.unmaskable?,
             ptime_ms: self.ptime_ms?,
             srtp: self.srtp?,
             srtp_keying: self.srtp_keying?,

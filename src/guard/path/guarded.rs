@@ -93,7 +93,7 @@ impl Path {
 
     /// Fixes when packets leave and what the first one holds: the samples up to one look-ahead before the newest that
     /// will then have come. What was sent before stands in it as noise.
-    fn start_clock(&mut self, now: Instant) {
+    pub(super) fn start_clock(&mut self, now: Instant) {
         let (frame, length) = (self.sink.frame(), self.timeline.length());
         let ahead = if length.min(frame as u64) <= SHORT { SHORT_LOOK_AHEAD } else { LOOK_AHEAD };
         self.line.set_look_ahead(ahead);
@@ -303,7 +303,8 @@ impl Path {
         let Mode::Guarded(Guarded { leaving: Some(since), .. }) = &self.mode else { return false };
         let waited = now.saturating_duration_since(*since);
         let clear = self.line.is_clear() && self.mask.calm() >= CALM && self.keyer.is_idle();
-        waited >= STAY && clear
+        // Of what cannot be heard nothing is on the line, and never will be.
+        waited >= STAY && (clear || (self.foreign && self.keyer.is_idle()))
     }
 
     pub(super) fn leave(&mut self, now: Instant) {

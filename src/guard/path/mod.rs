@@ -106,6 +106,8 @@ pub struct Path {
     voice: Voice,
     /// Somebody records what is sent.
     tapped: bool,
+    /// What came last could be neither heard nor masked.
+    foreign: bool,
     keyer: Keyer,
     /// When the next packet of the keyer is due while relaying.
     keyer_due: Option<Instant>,
@@ -149,6 +151,7 @@ impl Path {
             ear: Ear::new(),
             voice: Voice::new(),
             tapped: false,
+            foreign: false,
             keyer: Keyer::new(),
             keyer_due: None,
             tracker: Tracker::new(),
@@ -229,6 +232,12 @@ impl Path {
         primary: bool,
         out: &mut impl FnMut(Sent<'_>),
     ) {
+        if primary {
+            self.foreign = !codec.can_be_masked();
+        }
+        if self.foreign && primary {
+            return self.handle_foreign(now, arrival, codec, payload, out);
+        }
         if coder::length(codec, payload) == 0 {
             return self.leave_out(arrival);
         }
@@ -263,6 +272,41 @@ impl Path {
             (Mode::Relaying, true) => self.relay_event(now, arrival, clock, payload, out),
             (Mode::Guarded(_), _) => self.guard_event(now, arrival, clock, payload),
             (Mode::Relaying, false) => {}
+        }
+    }
+
+    /// Takes a packet of a codec that is known by name only: it passes or it does not.
+    fn handle_foreign(
+        &mut self,
+        now: Instant,
+        arrival: &Arrival,
+        codec: Codec,
+        payload: &[u8],
+        out: &mut impl FnMut(Sent<'_>),
+    ) {
+        self.ear.pass(arrival);
+        match &self.mode {
+            Mode::Relaying => self.relay_foreign(now, arrival, codec, payload, out),
+            Mode::Guarded(guarded) => {
+                // What the sink hears instead runs on our clock, as ever.
+                if guarded.clock.is_none() {
+                    self.start_clock(now);
+                }
+            }
+        }
+    }
+
+    /// Takes comfort noise of the source (RFC 3389): a pause in its audio, of which nothing goes on while guarded.
+    pub fn handle_comfort_noise(
+        &mut self,
+        now: Instant,
+        arrival: &Arrival,
+        payload: &[u8],
+        out: &mut impl FnMut(Sent<'_>),
+    ) {
+        self.ear.pass(arrival);
+        if let Mode::Relaying = self.mode {
+            self.relay_comfort_noise(now, arrival, payload, out);
         }
     }
 

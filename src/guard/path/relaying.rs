@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use super::{LONGEST, Mode, Order, Path};
 use crate::config::Codec;
-use crate::dsp::opus;
 use crate::dtmf::event::blocks;
 use crate::guard::coder::{self, Turn};
 use crate::guard::keyer::Slot;
@@ -79,18 +78,19 @@ impl Path {
         out: &mut impl FnMut(Sent<'_>),
     ) {
         self.voice.take_up(to, &self.ear);
-        let Self { ear, voice, relay, stream, .. } = self;
+        let Self { ear, voice, relay, stream, sink, .. } = self;
         if to != Codec::Opus {
             let Some(place) = relay.place(now, arrival, stream) else { return };
             let (low, high) = (ear.low(), ear.high());
             let fill = |room: &mut [u8]| voice.encode(to, low, high, room);
             return stream.send(now, place, payload_type, Some(to), low.len() as u32, low, fill, out);
         }
-        // Opus has frames of its own lengths: what does not fill one waits for the next packet.
+        // Opus has frames of its own lengths, and ours are all of one: what does not fill it waits for the next packet.
+        let frame = sink.frame();
         let waited = voice.queued();
         voice.queue(ear.low(), ear.high());
         let mut sent = None;
-        while let Some(frame) = opus::FRAMES.into_iter().find(|frame| *frame <= voice.queued()) {
+        while voice.queued() >= frame {
             let next = match sent {
                 Some(Place { sequence, timestamp, .. }) => Place { sequence: sequence + 1, timestamp, marker: false },
                 None => {
@@ -112,13 +112,59 @@ impl Path {
         }
     }
 
+    /// Sends on what can be neither heard nor masked, where the sink takes it.
+    pub(super) fn relay_foreign(
+        &mut self,
+        now: Instant,
+        arrival: &Arrival,
+        codec: Codec,
+        payload: &[u8],
+        out: &mut impl FnMut(Sent<'_>),
+    ) {
+        let format = self.sink.payload_type(codec).filter(|_| self.sink.open && self.keyer_due.is_none());
+        let Some(payload_type) = format else { return self.relay.leave_out(arrival) };
+        self.relay_bytes(now, arrival, payload_type, Some(codec), payload, out);
+    }
+
+    pub(super) fn relay_comfort_noise(
+        &mut self,
+        now: Instant,
+        arrival: &Arrival,
+        payload: &[u8],
+        out: &mut impl FnMut(Sent<'_>),
+    ) {
+        let format = self.sink.comfort_noise.filter(|_| self.sink.open && self.keyer_due.is_none());
+        let Some(payload_type) = format else { return self.relay.leave_out(arrival) };
+        self.relay_bytes(now, arrival, payload_type, None, payload, out);
+    }
+
+    /// Sends a payload on whose length in time nobody knows.
+    fn relay_bytes(
+        &mut self,
+        now: Instant,
+        arrival: &Arrival,
+        payload_type: u8,
+        codec: Option<Codec>,
+        payload: &[u8],
+        out: &mut impl FnMut(Sent<'_>),
+    ) {
+        let Some(place) = self.relay.place(now, arrival, &self.stream) else { return };
+        self.voice.rest();
+        let fill = |room: &mut [u8]| {
+            let length = payload.len().min(MAX_PAYLOAD);
+            room[..length].copy_from_slice(&payload[..length]);
+            length
+        };
+        self.stream.send(now, place, payload_type, codec, 0, &[], fill, out);
+    }
+
     /// Codec and payload type for audio that came as `codec`; `None` when nothing may be sent now.
     fn target(&self, codec: Codec) -> Option<(Codec, u8)> {
         if !self.sink.open || self.keyer_due.is_some() {
             return None;
         }
         let same = self.sink.payload_type(codec).map(|payload_type| (codec, payload_type));
-        same.or_else(|| self.sink.audio.first().copied())
+        same.or_else(|| self.sink.own())
     }
 
     pub(super) fn relay_event(
@@ -225,8 +271,8 @@ impl Path {
 
     /// The format of what we generate: the one in use, else the first the sink takes.
     pub(super) fn own_format(&self) -> Option<(Codec, u8)> {
-        let codec = self.codec.or(self.sink.audio.first().map(|(codec, _)| *codec))?;
-        Some((codec, self.sink.payload_type(codec)?))
+        let in_use = self.codec.and_then(|codec| Some((codec, self.sink.payload_type(codec)?)));
+        in_use.or_else(|| self.sink.own())
     }
 
     /// Sends one packet of ours: the keyer's, or `frame` with what is above it as it is.

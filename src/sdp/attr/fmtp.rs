@@ -37,14 +37,12 @@ pub struct OpusWish {
     pub max_playback_rate: u32,
     /// The most it takes on average, in bit/s; `None` when it did not say.
     pub max_bitrate: Option<u32>,
-    /// It makes use of forward error correction within the packets.
-    pub in_band_fec: bool,
 }
 
 impl Default for OpusWish {
     /// What a receiver that says nothing is taken to want.
     fn default() -> Self {
-        Self { max_playback_rate: 48_000, max_bitrate: None, in_band_fec: false }
+        Self { max_playback_rate: 48_000, max_bitrate: None }
     }
 }
 
@@ -59,7 +57,6 @@ impl OpusWish {
                     wish.max_playback_rate = number().filter(|hz| (8_000..=48_000).contains(hz)).unwrap_or(48_000);
                 }
                 "maxaveragebitrate" => wish.max_bitrate = number().filter(|bits| (6_000..=510_000).contains(bits)),
-                "useinbandfec" => wish.in_band_fec = number() == Some(1),
                 _ => {}
             }
         }
@@ -68,15 +65,11 @@ impl OpusWish {
 }
 
 /// The parameters as we declare them: always mono, constant in rate and without pauses, so that neither size nor spacing
-/// of what comes tells anything (RFC 6562).
+/// of what comes tells anything (RFC 6562), and without a copy of each packet in the next, which would outlive a mask.
 impl fmt::Display for OpusWish {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { max_playback_rate, max_bitrate, in_band_fec } = self;
-        write!(
-            f,
-            "maxplaybackrate={max_playback_rate};stereo=0;sprop-stereo=0;useinbandfec={}",
-            u8::from(*in_band_fec)
-        )?;
+        let Self { max_playback_rate, max_bitrate } = self;
+        write!(f, "maxplaybackrate={max_playback_rate};stereo=0;sprop-stereo=0;useinbandfec=0")?;
         if let Some(bits) = max_bitrate {
             write!(f, ";maxaveragebitrate={bits}")?;
         }
@@ -119,12 +112,9 @@ mod tests {
     }
     #[test]
     fn opus_wishes_read_and_print() {
-        let wish = OpusWish { max_playback_rate: 16_000, max_bitrate: Some(24_000), in_band_fec: true };
+        let wish = OpusWish { max_playback_rate: 16_000, max_bitrate: Some(24_000) };
         assert_eq!(OpusWish::parse(&wish.to_string()), wish);
-        assert_eq!(
-            OpusWish::parse("minptime=10;useinbandfec=1"),
-            OpusWish { in_band_fec: true, ..OpusWish::default() }
-        );
+        assert_eq!(OpusWish::parse("minptime=10;useinbandfec=1"), OpusWish::default());
         for nonsense in ["", ";;", "maxplaybackrate", "maxplaybackrate=x; maxaveragebitrate=-1", "maxplaybackrate=1"] {
             assert_eq!(OpusWish::parse(nonsense), OpusWish::default(), "{nonsense}");
         }

@@ -108,6 +108,7 @@ mod tests {
         let network = |(text, prefix): &(&str, u8)| Network { address: text.parse().expect("ip"), prefix: *prefix };
         Policy {
             codecs: smallvec![],
+            unmaskable: crate::config::Unmaskable::Strip,
             events: true,
             ptime_ms: 20,
             srtp: crate::config::Srtp::Off,

@@ -36,6 +36,8 @@ pub struct Receive {
     pub events: SmallVec<[Event; 2]>,
     /// RFC 2198 redundancy, named but not accepted.
     pub red: Option<u8>,
+    /// Comfort noise (RFC 3389).
+    pub comfort_noise: Option<u8>,
 }
 
 /// What we may send, by the payload types the peer declared.
@@ -49,6 +51,8 @@ pub struct Transmit {
     pub ptime_ms: u8,
     /// The most bit/s of Opus the peer takes; 0: it did not say.
     pub opus_bitrate: u32,
+    /// Comfort noise, if agreed.
+    pub comfort_noise: Option<u8>,
 }
 
 /// A leg's media as agreed: what the media room needs.

@@ -15,7 +15,7 @@ use rand::RngExt;
 use smallvec::SmallVec;
 
 use super::formats::{Audio, Event, Media, Receive, Transmit};
-use super::peer::{Peer, channels, encoding, fixed_type, read_section};
+use super::peer::{COMFORT_NOISE, Peer, fixed_type, read_section};
 use super::policy::Policy;
 use super::refusal::Refusal;
 use super::security::{self, DtlsMedia, OwnKeys, Printed, SrtpMedia};
@@ -46,6 +46,7 @@ enum Meaning {
     Audio(Codec),
     Event(u32),
     Red,
+    ComfortNoise,
 }
 
 /// What one of our descriptions says of the stream in use.
@@ -66,6 +67,9 @@ struct Declared {
     maxptime_ms: Option<u8>,
     /// What we ask of an Opus sender, where Opus is among the codecs.
     opus: OpusWish,
+    comfort_noise: Option<u8>,
+    /// What the other side says of codecs that cannot be masked.
+    parameters: Vec<(Codec, String)>,
     direction: Direction,
 }
 
@@ -117,6 +121,9 @@ impl LegSession {
     pub fn offer(&mut self, ask: Ask<'_>, policy: &Policy) -> Result<Session, Refusal> {
         let wanted = |codec: &Codec| ask.other.is_none_or(|peer| peer.audio.iter().any(|audio| audio.codec == *codec));
         let mut codecs: SmallVec<[Codec; 4]> = policy.codecs.iter().copied().filter(wanted).collect();
+        // What cannot be masked comes last, if it may come at all.
+        let others = ask.other.iter().flat_map(|peer| &peer.audio).map(|audio| audio.codec);
+        codecs.extend(others.filter(|codec| !codec.can_be_masked() && policy.allows(*codec)));
         if codecs.is_empty() {
             codecs = policy.codecs.iter().copied().collect();
         }
@@ -125,7 +132,7 @@ impl LegSession {
         for codec in codecs {
             let theirs = ask.other.and_then(|peer| peer.audio.iter().find(|audio| audio.codec == codec));
             let theirs = theirs.map(|audio| audio.payload_type).filter(|pt| *pt >= 96);
-            let wish = fixed_type(codec).or(theirs).or(Some(OPUS_TYPE));
+            let wish = fixed_type(codec).or(theirs).or((codec == Codec::Opus).then_some(OPUS_TYPE));
             let payload_type = self.number(Meaning::Audio(codec), wish, &taken);
             taken.push(payload_type);
             audio.push(Audio { payload_type, codec });
@@ -170,6 +177,8 @@ impl LegSession {
             ptime_ms: ask.other.and_then(|peer| peer.ptime_ms).unwrap_or(policy.ptime_ms),
             maxptime_ms: ask.other.and_then(|peer| peer.maxptime_ms),
             opus: wish_of(ask.other),
+            comfort_noise: ask.other.and_then(|peer| peer.comfort_noise).map(|_| COMFORT_NOISE),
+            parameters: ask.other.map(|peer| peer.parameters.clone()).unwrap_or_default(),
             direction: ask.other.map(|peer| peer.direction).unwrap_or_default(),
         };
         let session = self.print(&declared);
@@ -218,7 +227,8 @@ impl LegSession {
         self.remember_theirs(&peer, false);
         let answered = peer.direction.and(offer.direction.reversed());
         let event = if offer.events.is_empty() { None } else { best_event(&peer, &peer.audio) };
-        let media = self.agree(&peer, peer.audio.clone(), answered, event, (keys, dtls, policy));
+        let mut media = self.agree(&peer, peer.audio.clone(), answered, event, (keys, dtls, policy));
+        media.tx.comfort_noise = peer.comfort_noise.filter(|_| offer.comfort_noise.is_some());
         self.media = Some(media.clone());
         Ok((peer, media))
     }
@@ -244,7 +254,10 @@ impl LegSession {
         for codec in policy.codecs.iter().copied().filter(|codec| there(*codec)) {
             audio.extend(peer.audio.iter().copied().find(|audio| audio.codec == codec));
         }
-        if audio.is_empty() {
+        audio.extend(peer.audio.iter().copied().filter(|audio| {
+            !audio.codec.can_be_masked() && policy.allows(audio.codec) && other.is_some() && there(audio.codec)
+        }));
+        if audio.is_empty() && other.is_none_or(|other| other.audio.iter().any(|audio| audio.codec.can_be_masked())) {
             // Nothing in common: what comes is coded anew. One codec, so that nothing changes on the way.
             let ours = policy.codecs.iter().find_map(|codec| peer.audio.iter().find(|audio| audio.codec == *codec));
             audio.extend(ours.copied());
@@ -292,6 +305,8 @@ impl LegSession {
             ptime_ms: other.and_then(|other| other.ptime_ms).unwrap_or(policy.ptime_ms),
             maxptime_ms: other.and_then(|other| other.maxptime_ms),
             opus: wish_of(other),
+            comfort_noise: peer.comfort_noise.filter(|_| other.is_some_and(|other| other.comfort_noise.is_some())),
+            parameters: other.map(|other| other.parameters.clone()).unwrap_or_default(),
             direction: peer.direction.answered(wish),
         };
         self.offered = None;
@@ -300,7 +315,9 @@ impl LegSession {
         self.remember_theirs(peer, true);
         let session = self.print(&declared);
         let event = declared.events.first().copied();
-        let media = self.agree(peer, declared.audio, declared.direction.reversed(), event, (keys, dtls, policy));
+        let comfort_noise = declared.comfort_noise;
+        let mut media = self.agree(peer, declared.audio, declared.direction.reversed(), event, (keys, dtls, policy));
+        media.tx.comfort_noise = comfort_noise;
         self.media = Some(media.clone());
         Ok((session, media))
     }
@@ -321,6 +338,7 @@ impl LegSession {
                 Meaning::Event(clock_rate) => {
                     rx.events.push(Event { payload_type: *payload_type, clock_rate, keys: u16::MAX });
                 }
+                Meaning::ComfortNoise => rx.comfort_noise = Some(*payload_type),
                 Meaning::Red => rx.red = rx.red.or(Some(*payload_type)),
             }
         }
@@ -335,6 +353,7 @@ impl LegSession {
                 audio: sent,
                 event,
                 ptime_ms: peer.ptime_ms.unwrap_or(policy.ptime_ms).min(longest),
+                comfort_noise: None,
                 opus_bitrate: peer.opus.and_then(|wish| wish.max_bitrate).unwrap_or(0),
             },
             srtp,
@@ -370,6 +389,9 @@ impl LegSession {
         for event in &declared.events {
             self.remember(event.payload_type, Meaning::Event(event.clock_rate), true);
         }
+        if let Some(noise) = declared.comfort_noise {
+            self.remember(noise, Meaning::ComfortNoise, true);
+        }
     }
 
     /// Notes the peer's numbers. With `offerer`, they rule; in an answer, our own numbers do, and the peer's are only
@@ -383,6 +405,9 @@ impl LegSession {
         }
         if let Some(red) = peer.red {
             self.remember(red, Meaning::Red, offerer);
+        }
+        if let Some(noise) = peer.comfort_noise {
+            self.remember(noise, Meaning::ComfortNoise, offerer);
         }
     }
 
@@ -402,6 +427,7 @@ impl LegSession {
     fn line(&self, declared: &Declared) -> MediaLine {
         let protocol = declared.layout.get(declared.chosen).map_or(declared.protocol, |line| line.protocol.as_str());
         let types = declared.audio.iter().map(|audio| audio.payload_type);
+        let types = types.chain(declared.comfort_noise);
         let types = types.chain(declared.events.iter().map(|event| event.payload_type));
         MediaLine {
             kind: "audio".to_owned(),
@@ -449,14 +475,21 @@ impl LegSession {
         for Audio { payload_type, codec } in &declared.audio {
             let map = RtpMap {
                 payload_type: *payload_type,
-                encoding: encoding(*codec),
+                encoding: codec.name(),
                 clock_rate: codec.clock_rate(),
-                channels: channels(*codec),
+                channels: codec.channels(),
             };
             attribute(map.to_string());
+            if let Some((_, parameters)) = declared.parameters.iter().find(|(of, _)| of == codec) {
+                attribute(format!("fmtp:{payload_type} {parameters}"));
+            }
             if *codec == Codec::Opus {
                 attribute(format!("fmtp:{payload_type} {}", declared.opus));
             }
+        }
+        if let Some(payload_type) = declared.comfort_noise {
+            let map = RtpMap { payload_type, encoding: "CN", clock_rate: 8_000, channels: 1 };
+            attribute(map.to_string());
         }
         for Event { payload_type, clock_rate, .. } in &declared.events {
             let map = RtpMap {

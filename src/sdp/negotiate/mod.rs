@@ -3,9 +3,9 @@
 //!
 //! - The first `m=audio` whose transport the trunk allows and that is not refused is used; every other section is answered with port 0 in
 //!   its place, and our own later offers keep the count and order.
-//! - Codecs are what both legs' trunks and peers have in common, so nothing is ever transcoded. Toward a leg they
-//!   stand in the order of that leg's trunk; in an answer, the codec the other leg put first leads, so that both
-//!   directions speak the same one.
+//! - Codecs are what both legs' trunks and peers have in common; only where there is nothing, all that can be masked, and
+//!   the media room codes it anew. Toward a leg they stand in the order of that leg's trunk; in an answer, the codec the
+//!   other leg put first leads, so that both directions speak the same one. What cannot be masked is never coded anew.
 //! - Payload type numbers keep their meaning for the life of a leg (RFC 3264 section 8.3.2).
 //! - Every telephone-event and redundancy number a peer ever named is listed as receivable, accepted or not: an event
 //!   that is recognised can be kept from the other side, an unknown packet could not.

@@ -10,7 +10,7 @@ use super::formats::{Audio, Event};
 use super::policy::Policy;
 use super::refusal::Refusal;
 use super::security::{self, Offered};
-use crate::config::Codec;
+use crate::config::{Codec, Foreign, Unmaskable};
 use crate::sdp::attr::fmtp::{Fmtp, OpusWish};
 use crate::sdp::attr::rtcp::{self, Rtcp};
 use crate::sdp::attr::{maxptime, ptime, rtpmap::RtpMap};
@@ -25,12 +25,16 @@ pub struct Peer {
     pub rtcp: Option<SocketAddr>,
     /// Direction as the peer sees it; the 0.0.0.0 hold counts as not receiving (RFC 3264 section 8.4).
     pub direction: Direction,
-    /// Codecs that can be masked and that the trunk allows, in the peer's order. Never empty.
+    /// Codecs that the trunk allows, in the peer's order, those that cannot be masked last. Never empty.
     pub audio: SmallVec<[Audio; 4]>,
     /// Telephone-event numbers at every clock rate, in the peer's order.
     pub events: SmallVec<[Event; 2]>,
     /// RFC 2198 redundancy number.
     pub red: Option<u8>,
+    /// Comfort noise (RFC 3389) number, at 8 kHz.
+    pub comfort_noise: Option<u8>,
+    /// Parameters of the codecs that cannot be masked.
+    pub(super) parameters: Vec<(Codec, String)>,
     /// What its Opus receiver wants, if it has one.
     pub opus: Option<OpusWish>,
     /// Packet time asked for, in ms.
@@ -86,7 +90,14 @@ pub(super) fn read_section(session: &Session, index: usize, policy: &Policy) -> 
         return Err(refuse(304, "the audio stream is refused (port 0)"));
     }
     let security = security::read(session, section, policy)?;
-    let formats = read_formats(section, policy);
+    let mut formats = read_formats(section, policy);
+    if let Some(Audio { codec, .. }) = formats.foreign.first().filter(|_| policy.unmaskable == Unmaskable::Refuse) {
+        return Err(refuse(305, format!("{} cannot be masked and is refused here", codec.name())));
+    }
+    if policy.unmaskable == Unmaskable::Pass {
+        let foreign = std::mem::take(&mut formats.foreign);
+        formats.audio.extend(foreign);
+    }
     if formats.audio.is_empty() {
         return Err(refuse(305, formats.complaint(policy)));
     }
@@ -106,6 +117,8 @@ pub(super) fn read_section(session: &Session, index: usize, policy: &Policy) -> 
         audio: formats.audio,
         events: formats.events,
         red: formats.red,
+        comfort_noise: formats.comfort_noise,
+        parameters: formats.parameters,
         opus: formats.opus,
         ptime_ms: attribute("ptime", ptime::parse),
         maxptime_ms: attribute("maxptime", maxptime::parse),
@@ -165,18 +178,37 @@ struct Formats {
     events: SmallVec<[Event; 2]>,
     red: Option<u8>,
     opus: Option<OpusWish>,
+    comfort_noise: Option<u8>,
+    /// Those that cannot be masked, and their parameters.
+    foreign: SmallVec<[Audio; 2]>,
+    parameters: Vec<(Codec, String)>,
     /// Codecs that could be masked but that the trunk does not allow.
-    forbidden: Vec<&'static str>,
+    forbidden: Vec<Codec>,
 }
 
 impl Formats {
+    fn take_foreign(&mut self, section: &Section, pt: u8, map: Option<&RtpMap<'_>>) {
+        let Some(codec) = foreign(pt, map).filter(|codec| !self.foreign.iter().any(|known| known.codec == *codec))
+        else {
+            return;
+        };
+        let said = section.attributes("fmtp").filter_map(Fmtp::parse).find(|fmtp| fmtp.payload_type == pt);
+        match said.map(|said| harmless(said.parameters)) {
+            None => {}
+            Some(Some(parameters)) => self.parameters.push((codec, parameters)),
+            // Without them it would be another format.
+            Some(None) => return,
+        }
+        self.foreign.push(Audio { payload_type: pt, codec });
+    }
+
     fn complaint(&self, policy: &Policy) -> String {
-        let allowed: Vec<_> = policy.codecs.iter().map(|codec| encoding(*codec)).collect();
-        let allowed = allowed.join(", ");
+        let names = |codecs: &[Codec]| codecs.iter().map(Codec::name).collect::<Vec<_>>().join(", ");
+        let allowed = names(&policy.codecs);
         if self.forbidden.is_empty() {
             format!("no offered codec can be masked; accepted here: {allowed}")
         } else {
-            format!("{} is not allowed on this trunk; accepted here: {allowed}", self.forbidden.join(", "))
+            format!("{} is not allowed on this trunk; accepted here: {allowed}", names(&self.forbidden))
         }
     }
 }
@@ -188,7 +220,7 @@ fn read_formats(section: &Section, policy: &Policy) -> Formats {
         let map = maps.iter().find(|map| map.payload_type == pt);
         if let Some(codec) = codec_of(pt, map) {
             if !policy.codecs.contains(&codec) {
-                formats.forbidden.push(encoding(codec));
+                formats.forbidden.push(codec);
             } else if !formats.audio.iter().any(|known| known.payload_type == pt) {
                 formats.audio.push(Audio { payload_type: pt, codec });
                 if codec == Codec::Opus && formats.opus.is_none() {
@@ -205,11 +237,23 @@ fn read_formats(section: &Section, policy: &Policy) -> Formats {
                 }
             } else if map.encoding.eq_ignore_ascii_case("red") {
                 formats.red = formats.red.or(Some(pt));
+            } else if map.encoding.eq_ignore_ascii_case("CN") {
+                let usual = map.clock_rate == 8_000 && map.channels == 1;
+                formats.comfort_noise = formats.comfort_noise.or(usual.then_some(pt));
+            } else {
+                formats.take_foreign(section, pt, Some(map));
             }
+        } else if pt == COMFORT_NOISE {
+            formats.comfort_noise = formats.comfort_noise.or(Some(pt));
+        } else {
+            formats.take_foreign(section, pt, None);
         }
     }
     formats
 }
+
+/// Comfort noise in the static table of RFC 3551.
+pub(super) const COMFORT_NOISE: u8 = 13;
 
 /// The codec of a payload type: by its map, or by the static table of RFC 3551 when there is none.
 fn codec_of(pt: u8, map: Option<&RtpMap<'_>>) -> Option<Codec> {
@@ -217,37 +261,38 @@ fn codec_of(pt: u8, map: Option<&RtpMap<'_>>) -> Option<Codec> {
     match map {
         Some(map) => ALL.into_iter().find(|codec| {
             // Opus is declared with two channels whatever it carries; some forget to.
-            let channels = map.channels == 1 || map.channels == channels(*codec);
-            map.encoding.eq_ignore_ascii_case(encoding(*codec)) && map.clock_rate == codec.clock_rate() && channels
+            let channels = map.channels == 1 || map.channels == codec.channels();
+            map.encoding.eq_ignore_ascii_case(codec.name()) && map.clock_rate == codec.clock_rate() && channels
         }),
         None => ALL.into_iter().find(|codec| fixed_type(*codec) == Some(pt)),
     }
 }
 
 /// The payload type of the static table of RFC 3551.
-pub(super) const fn fixed_type(codec: Codec) -> Option<u8> {
+pub(super) fn fixed_type(codec: Codec) -> Option<u8> {
     match codec {
         Codec::Pcmu => Some(0),
         Codec::Pcma => Some(8),
         Codec::G722 => Some(9),
         Codec::Opus => None,
+        Codec::Foreign(_) => FIXED.iter().find(|(_, name)| *name == codec.name()).map(|(pt, _)| *pt),
     }
 }
 
-/// Channels as they are declared.
-pub(super) const fn channels(codec: Codec) -> u32 {
-    match codec {
-        Codec::Pcmu | Codec::Pcma | Codec::G722 => 1,
-        Codec::Opus => 2,
-    }
+/// Codecs of the static table that cannot be masked, all of one channel at 8 kHz.
+const FIXED: [(u8, &str); 5] = [(3, "GSM"), (4, "G723"), (7, "LPC"), (15, "G728"), (18, "G729")];
+
+/// A codec that is known by name only.
+fn foreign(pt: u8, map: Option<&RtpMap<'_>>) -> Option<Codec> {
+    let foreign = match map {
+        Some(map) => Foreign::new(map.encoding, map.clock_rate, map.channels)?,
+        None => Foreign::new(FIXED.iter().find(|(fixed, _)| *fixed == pt)?.1, 8_000, 1)?,
+    };
+    Some(Codec::Foreign(foreign))
 }
 
-/// The encoding name of RFC 3551 or RFC 7587.
-pub(super) const fn encoding(codec: Codec) -> &'static str {
-    match codec {
-        Codec::Pcmu => "PCMU",
-        Codec::Pcma => "PCMA",
-        Codec::G722 => "G722",
-        Codec::Opus => "opus",
-    }
+/// Parameters that may be told to the other side: printable, and no more than anybody needs.
+fn harmless(parameters: &str) -> Option<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || " =;:,.-+/_%*".contains(c);
+    (parameters.len() <= 200 && parameters.chars().all(plain)).then(|| parameters.to_owned())
 }

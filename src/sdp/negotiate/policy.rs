@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use smallvec::SmallVec;
 
-use crate::config::{Codec, Config, Network, Srtp, SrtpKeying, SrtpSuite, TrunkId};
+use crate::config::{Codec, Config, Network, Srtp, SrtpKeying, SrtpSuite, TrunkId, Unmaskable};
 use crate::sdp::attr::fingerprint::Fingerprint;
 
 /// What is offered to and accepted from the peers of one trunk.
@@ -12,6 +12,8 @@ use crate::sdp::attr::fingerprint::Fingerprint;
 pub struct Policy {
     /// Codecs in order of preference.
     pub codecs: SmallVec<[Codec; 2]>,
+    /// What happens to codecs that cannot be masked.
+    pub unmaskable: Unmaskable,
     /// Offer and accept telephone-event.
     pub events: bool,
     /// Packet time asked for when the other leg asks for none, in ms.
@@ -49,6 +51,7 @@ impl Policy {
         let trunk = &config.trunks[trunk.0];
         Self {
             codecs: SmallVec::from_slice(&trunk.codecs),
+            unmaskable: trunk.unmaskable,
             events: trunk.dtmf.events,
             ptime_ms: trunk.ptime_ms,
             srtp: trunk.srtp,
@@ -60,6 +63,22 @@ impl Policy {
             networks: trunk.media.clone(),
             own: Own::new(config),
         }
+    }
+}
+
+impl Policy {
+    /// The same where the mask is in force or may come at any moment: nothing passes that cannot be masked.
+    pub fn guarded(&self) -> Self {
+        let unmaskable = match self.unmaskable {
+            Unmaskable::Pass => Unmaskable::Strip,
+            other => other,
+        };
+        Self { unmaskable, ..self.clone() }
+    }
+
+    /// Whether a codec may be agreed on.
+    pub(super) fn allows(&self, codec: Codec) -> bool {
+        if codec.can_be_masked() { self.codecs.contains(&codec) } else { self.unmaskable == Unmaskable::Pass }
     }
 }
 

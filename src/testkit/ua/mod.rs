@@ -377,6 +377,7 @@ fn payload_type(codec: Codec) -> u8 {
         Codec::Pcma => 8,
         Codec::G722 => 9,
         Codec::Opus => 111,
+        Codec::Foreign(_) => 18,
     }
 }
 
