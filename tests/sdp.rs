@@ -76,7 +76,7 @@ fn a_call_is_negotiated_on_both_legs() {
     let mut pair = Pair::new();
     let (peer, offer) = pair.offer(CUSTOMER).expect("offer");
     let offered = text(&offer);
-    assert!(offered.contains("m=audio 20002 RTP/AVP 0 8 96\r\n"), "{offered}");
+    assert!(offered.contains("m=audio 20002 RTP/AVP 0 8 13 96\r\n"), "{offered}");
     assert!(offered.contains("a=fmtp:96 0-15\r\n") && !offered.contains("198.51.100"), "{offered}");
     let (agent, answer, customer) = pair.answer(&peer, AGENT).expect("answer");
     assert!(text(&answer).contains("m=audio 20000 RTP/AVP 8 96\r\n"), "{}", text(&answer));
