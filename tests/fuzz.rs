@@ -70,4 +70,4 @@ macro_rules! targets {
     };
 }
 
-targets!(sip stream sdp rtp rtcp event red info multipart engine);
+targets!(sip stream sdp rtp rtcp srtp event red info multipart engine);

@@ -1,6 +1,8 @@
 //! What nobody here wrote reads what we seal, and we read what it seals: libre's SRTP (under baresip), every suite, RTP
 //! and RTCP, over the wrap of the sequence number.
 
+#![allow(unsafe_code)] // The counting allocator.
+
 use std::io::Write;
 
 use rand::{Rng, RngExt, SeedableRng};
@@ -116,4 +118,55 @@ fn reports_pass_both_ways_too() {
             assert_eq!(sealed[..length], plain);
         }
     }
+}
+
+/// Counts what the calling thread allocates.
+struct Counting;
+
+thread_local! {
+    static ALLOCATED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+// SAFETY: everything is passed on to the system's allocator; counting touches a plain thread-local cell only.
+unsafe impl std::alloc::GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: std::alloc::Layout) -> *mut u8 {
+        let _ = ALLOCATED.try_with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promise is passed on.
+        unsafe { std::alloc::System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: std::alloc::Layout) {
+        // SAFETY: the caller's promise is passed on.
+        unsafe { std::alloc::System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+#[test]
+fn no_packet_is_sealed_opened_or_rejected_with_an_allocation() {
+    for suite in SrtpSuite::ALL {
+        let mut random = Random::seed_from_u64(suite as u64);
+        let (ours, other) = (key(&mut random, suite), key(&mut random, suite));
+        let mut sender = Sender::new(suite, &ours).expect("keys");
+        let mut receiver = Receiver::new(suite, &ours).expect("keys");
+        let mut stranger = Receiver::new(suite, &other).expect("keys");
+        let (mut room, mut report) = ([0; 200], [0; 100]);
+        let mut plain = [0x80; 172];
+        plain[1] = 0;
+        let before = ALLOCATED.with(std::cell::Cell::get);
+        for n in 0..500u16 {
+            plain[2..4].copy_from_slice(&n.to_be_bytes());
+            let length = sender.seal_rtp(&plain, &mut room).expect("sealed").len();
+            assert!(stranger.open_rtp(&mut room[..length]).is_err());
+            assert_eq!(receiver.open_rtp(&mut room[..length]), Ok(172));
+            let length = sender.seal_rtcp(&plain[..28], &mut report).expect("sealed").len();
+            assert_eq!(receiver.open_rtcp(&mut report[..length]), Ok(28));
+        }
+        assert_eq!(ALLOCATED.with(std::cell::Cell::get) - before, 0, "{suite:?}");
+    }
+    let grown = ALLOCATED.with(std::cell::Cell::get);
+    drop(std::hint::black_box(Box::new(1)));
+    assert_eq!(ALLOCATED.with(std::cell::Cell::get), grown + 1, "the counter counts");
 }

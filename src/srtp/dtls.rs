@@ -7,7 +7,8 @@
 //!           hello, certificates, finished            fingerprint good
 //!  Shaking ─────────────────────────────► certificate seen ─────► Done, keys given once
 //!    ▲  │ error, or no end in STALL            │ bad
-//!    └──┘ at most RESTARTS times ────────► Failed ◄┘
+//!    ├──┘ at most RESTARTS times ────────► Failed ◄┘
+//!    └─────────────────────── the peer says hello again ── Done
 //! ```
 
 use std::fmt;
@@ -127,6 +128,13 @@ impl Handshake {
 
     /// Takes a datagram of the signalled peer.
     pub fn handle_packet(&mut self, now: Instant, bytes: &[u8]) {
+        // A peer that says hello again has lost what we agreed on. The keys given stay in force until it has proved itself
+        // anew, so a forged hello takes nothing away.
+        let again = self.role == Role::Passive && matches!(self.state, State::Done(_)) && is_hello(bytes);
+        if again && self.restarts < RESTARTS {
+            self.restarts += 1;
+            self.begin_anew(now);
+        }
         let done = match &mut self.state {
             State::Shaking(dtls) | State::Done(dtls) => {
                 dtls.handle_timeout(now).and_then(|()| dtls.handle_packet(bytes))
@@ -205,16 +213,21 @@ impl Handshake {
 
     /// An error ends a handshake of the library's, not ours; after the keys it ends nothing.
     fn stumble(&mut self, now: Instant) {
-        (self.due, self.stalls) = (None, None);
-        self.state = match self.state {
+        match self.state {
             State::Shaking(_) if self.restarts < RESTARTS => {
-                self.stalls = (self.role == Role::Active).then(|| now + STALL);
                 self.restarts += 1;
-                (self.certified, self.keys) = (false, None);
-                begin(now, &self.identity, self.role)
+                self.begin_anew(now);
             }
-            State::Shaking(_) | State::Done(_) | State::Failed => State::Failed,
-        };
+            State::Shaking(_) | State::Done(_) | State::Failed => {
+                (self.state, self.due, self.stalls) = (State::Failed, None, None);
+            }
+        }
+    }
+
+    fn begin_anew(&mut self, now: Instant) {
+        (self.certified, self.keys, self.due) = (false, None, None);
+        self.stalls = (self.role == Role::Active).then(|| now + STALL);
+        self.state = begin(now, &self.identity, self.role);
     }
 }
 
@@ -225,6 +238,11 @@ fn begin(now: Instant, identity: &Identity, role: Role) -> State {
         Ok(()) => State::Shaking(Box::new(dtls)),
         Err(_) => State::Failed,
     }
+}
+
+/// Whether a datagram begins a handshake: an unencrypted record with a ClientHello.
+fn is_hello(bytes: &[u8]) -> bool {
+    matches!(bytes, [22, _, _, 0, 0, _, _, _, _, _, _, _, _, 1, ..])
 }
 
 /// The client's key, the server's, the client's salt, the server's (RFC 5764 section 4.2).

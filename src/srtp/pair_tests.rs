@@ -162,6 +162,18 @@ fn a_rekey_loses_no_packet_on_its_way_and_the_former_key_ends() {
 }
 
 #[test]
+fn a_key_that_comes_back_takes_nothing_twice() {
+    let mut sender = Sender::new(CM, &key(CM, 3)).expect("keys");
+    let mut receiver = Receiver::new(CM, &key(CM, 3)).expect("keys");
+    let sealed = seal(&mut sender, &packet(1, 7, 1)).expect("sealed");
+    open(&mut receiver, &sealed).expect("opened");
+    receiver.rekey(CM, &key(CM, 9)).expect("keys");
+    assert_eq!(open(&mut receiver, &sealed), Err(Rejected::Replayed), "under the former key");
+    receiver.rekey(CM, &key(CM, 3)).expect("keys");
+    assert_eq!(open(&mut receiver, &sealed), Err(Rejected::Replayed), "under the key of now again");
+}
+
+#[test]
 fn reports_are_sealed_opened_and_taken_once() {
     for suite in SrtpSuite::ALL {
         let mut sender = Sender::new(suite, &key(suite, 3)).expect("keys");

@@ -140,8 +140,13 @@ impl Receiver {
     /// of the suite's length.
     pub fn rekey(&mut self, suite: SrtpSuite, master: &MediaKey) -> Option<()> {
         if self.keyed.suite != suite || self.keyed.master != *master {
-            let former = std::mem::replace(&mut self.keyed, Keyed::new(suite, master)?);
-            self.former = Some(Box::new(former));
+            // A key that comes back goes on where it was: what came under it once is still known.
+            let back = self.former.take_if(|former| former.suite == suite && former.master == *master);
+            let next = match back {
+                Some(back) => *back,
+                None => Keyed::new(suite, master)?,
+            };
+            self.former = Some(Box::new(std::mem::replace(&mut self.keyed, next)));
             self.settled = 0;
         }
         Some(())

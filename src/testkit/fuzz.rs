@@ -9,22 +9,25 @@ use rand::{RngExt, SeedableRng};
 
 use super::site::Site;
 use crate::base::Random;
+use crate::base::key::MediaKey;
 use crate::call::Engine;
-use crate::config::{ListenerId, Transport, TrunkId};
+use crate::config::{ListenerId, Srtp, SrtpKeying, SrtpSuite, Transport, TrunkId};
 use crate::dtmf::{event, info};
 use crate::rtp::{View, red, rtcp};
 use crate::sdp::{Ask, LegSession, Own, Policy, Session, read_peer};
 use crate::sip::msg::header::ContentType;
 use crate::sip::msg::{self, Frame, FrameError, Framer, Message};
 use crate::sip::{Endpoint, EndpointConfig, Flow, multipart};
+use crate::srtp::Receiver;
 
 /// Name and body of every target.
-pub const TARGETS: [(&str, fn(&[u8])); 10] = [
+pub const TARGETS: [(&str, fn(&[u8])); 11] = [
     ("sip", sip),
     ("stream", stream),
     ("sdp", sdp),
     ("rtp", rtp),
     ("rtcp", rtcp_compound),
+    ("srtp", srtp_packet),
     ("event", telephone_event),
     ("red", redundancy),
     ("info", info_body),
@@ -130,16 +133,30 @@ pub fn sdp(bytes: &[u8]) {
     let Ok(again) = Session::parse(&printed) else { panic!("what we print cannot be read") };
     assert_eq!(again.to_bytes(), printed, "printing is not stable");
     let config = site().config();
-    let policy = Policy { own: Own::default(), ..Policy::new(&config, TrunkId(0)) };
-    let Ok(peer) = read_peer(&session, &policy) else { return };
+    for (srtp, keying) in [
+        (Srtp::Off, SrtpKeying::Sdes),
+        (Srtp::Optional, SrtpKeying::Sdes),
+        (Srtp::Required, SrtpKeying::Sdes),
+        (Srtp::Optional, SrtpKeying::Dtls),
+    ] {
+        let fingerprint = Some([7; 32]);
+        let suites = SrtpSuite::ALL.into_iter().collect();
+        let own = Own::default();
+        let policy = Policy { own, srtp, keying, fingerprint, suites, ..Policy::new(&config, TrunkId(0)) };
+        negotiate(&session, &policy);
+    }
+}
+
+fn negotiate(session: &Session, policy: &Policy) {
+    let Ok(peer) = read_peer(session, policy) else { return };
     let mut random = Random::seed_from_u64(1);
     let mut leg = LegSession::new(&mut random, address("10.0.0.1:30000"));
-    if let Ok((answer, _)) = leg.answer(&peer, None, true, &policy) {
+    if let Ok((answer, _)) = leg.answer(&peer, None, true, policy) {
         only_ours(&answer);
         assert_eq!(answer.sections().len(), session.sections().len(), "an answer has the offer's sections");
     }
     let mut other = LegSession::new(&mut random, address("10.0.0.1:30002"));
-    if let Ok(offer) = other.offer(Ask { other: Some(&peer), keep_events: true }, &policy) {
+    if let Ok(offer) = other.offer(Ask { other: Some(&peer), keep_events: true }, policy) {
         only_ours(&offer);
     }
 }
@@ -169,6 +186,25 @@ pub fn rtcp_compound(bytes: &[u8]) {
         assert!(rtcp::parse(&bytes[..bytes.len() - 1]).is_err());
     }
     let _ = rtcp::is_rtcp(bytes);
+}
+
+/// An encrypted packet: what has no good tag is left as it came, and what has one is opened once.
+pub fn srtp_packet(bytes: &[u8]) {
+    for suite in SrtpSuite::ALL {
+        let key = MediaKey::drawn(suite.key_len() + suite.salt_len(), |bytes| bytes.fill(7));
+        let Some(mut receiver) = Receiver::new(suite, &key) else { return };
+        for rtcp in [false, true] {
+            let mut room = bytes.to_vec();
+            let mut open = |room: &mut [u8]| if rtcp { receiver.open_rtcp(room) } else { receiver.open_rtp(room) };
+            match open(&mut room) {
+                Ok(length) => {
+                    assert!(length < bytes.len());
+                    assert!(open(&mut bytes.to_vec()).is_err(), "taken twice");
+                }
+                Err(_) => assert_eq!(room, bytes, "{suite:?}"),
+            }
+        }
+    }
 }
 
 /// Telephone-event payloads: at most one press per report, and none when the same packet comes again.
