@@ -30,7 +30,7 @@ impl<T> Masked<T> {
     }
 }
 
-impl<'a> Masked<&'a [u8]> {
+impl Masked<&[u8]> {
     /// The same RTP packet sealed for the wire: what is masked stays masked under its encryption. `None` when `sender`
     /// will not seal it; it must not be sent then.
     pub fn sealed<'r>(self, sender: &mut srtp::Sender, room: &'r mut [u8]) -> Option<Masked<&'r [u8]>> {

@@ -362,7 +362,7 @@ fn rtcp_shares_the_port_where_it_was_agreed() {
         sim.inject(Leg::Customer, peer_address(Leg::Customer), &report);
         sim.run(10_000);
         assert!(sim.rtcp[0].is_empty(), "nothing comes from the RTCP port");
-        assert!(sim.muxed[0].len() >= 1, "reports come from the RTP port");
+        assert!(!sim.muxed[0].is_empty(), "reports come from the RTP port");
         assert!(sim.muxed[0].iter().all(|report| rtcp::parse(report).is_ok()));
         assert!(!sim.rtcp[1].is_empty(), "the other leg keeps its own port");
         let sent = sim.peers[0].sent_payload_bytes();

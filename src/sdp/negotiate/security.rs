@@ -11,7 +11,6 @@
 //! With `srtp_keying = "dtls"` a fingerprint stands for the keys, and `UDP/TLS/RTP/SAVP` for `RTP/SAVP`.
 
 use rand::{Rng, SeedableRng};
-use smallvec::SmallVec;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::policy::Policy;
@@ -25,7 +24,7 @@ use crate::sdp::attr::setup::Setup;
 use crate::sdp::{MediaLine, Section, Session};
 
 /// Keys that are usable, in the peer's order.
-pub(super) type Keys = SmallVec<[Crypto; 2]>;
+pub(super) type Keys = Vec<Crypto>;
 
 /// What a peer's section offers; neither: plain media.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
