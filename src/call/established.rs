@@ -65,7 +65,7 @@ pub(super) struct Late {
     /// The INVITE that the 2xx answered; its ACK will carry the answer.
     pub(super) client: ClientId,
     /// The offer.
-    pub(super) offer: Peer,
+    pub(super) offer: Box<Peer>,
 }
 
 /// Where the joint negotiation of both legs is.

@@ -162,7 +162,7 @@ impl Established {
             },
             (None, Ok(Some(offer))) => match self.pass_late_offer(core, s, asking.from, &offer) {
                 Ok((ours, offer)) => {
-                    let late = Late { client: asking.client, offer };
+                    let late = Late { client: asking.client, offer: Box::new(offer) };
                     self.answer_change(now, core, s, &asking, (&ours, Some(late)));
                     Verdict::Stay
                 }

@@ -400,7 +400,7 @@ impl SettingUp {
         let client = self.attempt.client;
         let callee = fork.side(callee_leg);
         let late = if late {
-            callee.peer.clone().map(|offer| Late { client, offer })
+            callee.peer.clone().map(|offer| Late { client, offer: Box::new(offer) })
         } else {
             s.ack(now, client, &callee.dialog.clone(), callee.dest, None);
             None
