@@ -4,175 +4,25 @@
 #![allow(clippy::disallowed_methods)] // Tests may wait and open sockets.
 
 mod common;
+#[path = "baresip/phone.rs"]
+mod phone;
 #[path = "baresip/srtp.rs"]
 mod srtp;
 
-use std::f64::consts::TAU;
-use std::fs::File;
-use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::time::Duration;
 
-use common::{Plan, Running, free_port, installed, skip};
+use common::{Plan, Running, installed, skip};
+use phone::{Baresip, MODULES, PATIENCE, port, sounds, tone};
 use tonewall::rt::peers::Exchange;
 use tonewall::testkit::keys::{Form, typed};
 use tonewall::testkit::leak::Attackers;
 use tonewall::testkit::rtp_peer::Sound;
 use tonewall::testkit::ua::{Answer, Profile, UserAgent};
 
-const PATIENCE: Duration = Duration::from_secs(20);
-/// Peak of the sines; well under that of keyed tones.
-const LOUD: f64 = 2_000.0;
-const MODULES: &str = "/usr/lib/baresip/modules";
-
-/// A headless baresip that speaks a sine and writes what it hears into a WAV file.
-struct Baresip {
-    child: Child,
-    dir: tempfile::TempDir,
-    control: u16,
-    port: u16,
-}
-
-impl Baresip {
-    fn start(port: u16, says_hz: f64, answers: bool) -> Baresip {
-        Self::start_with(port, says_hz, answers, "")
-    }
-
-    /// With a media encryption of baresip's, of the module of that name.
-    fn start_with(port: u16, says_hz: f64, answers: bool, encryption: &str) -> Baresip {
-        let dir = tempfile::tempdir().expect("a directory");
-        let control = free_port();
-        let at = dir.path();
-        sine(&at.join("says.wav"), says_hz);
-        std::fs::create_dir(at.join("heard")).expect("a directory");
-        let config = format!(
-            "sip_listen 127.0.0.1:{port}\nnet_interface 127.0.0.1\naudio_source aufile,{says}\n\
-             audio_player aubridge,nil\naudio_alert aubridge,nil\nausrc_srate 8000\nauplay_srate 8000\n\
-             rtp_ports 32100-32700\nmodule_path {MODULES}\nmodule uuid.so\nmodule g711.so\nmodule sndfile.so\n\
-             {module}module aubridge.so\nmodule aufile.so\nmodule_tmp account.so\nmodule_app menu.so\nmodule ctrl_tcp.so\n\
-             ctrl_tcp_listen 127.0.0.1:{control}\nsnd_path {heard}\n",
-            module = match encryption {
-                "" => "",
-                "dtls_srtp" => "module dtls_srtp.so\n",
-                _ => "module srtp.so\n",
-            },
-            says = at.join("says.wav").display(),
-            heard = at.join("heard").display()
-        );
-        std::fs::write(at.join("config"), config).expect("the configuration");
-        let answer = if answers { "auto" } else { "manual" };
-        let account = format!(
-            "<sip:phone@127.0.0.1:{port}>;regint=0;answermode={answer};audio_codecs=pcmu/8000/1;dtmfmode=rtpevent{encryption}\n",
-            encryption = if encryption.is_empty() { String::new() } else { format!(";mediaenc={encryption}") }
-        );
-        std::fs::write(at.join("accounts"), account).expect("the account");
-        std::fs::write(at.join("contacts"), "").expect("the contacts");
-        let log = File::create(at.join("log")).expect("the log");
-        let child = Command::new("baresip")
-            .args(["-4", "-f"])
-            .arg(at)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("the log"))
-            .stderr(log)
-            .spawn()
-            .expect("baresip starts");
-        let baresip = Baresip { child, dir, control, port };
-        baresip.said("baresip is ready");
-        baresip
-    }
-
-    /// Waits until it has printed `text`.
-    fn said(&self, text: &str) {
-        let until = Instant::now() + PATIENCE;
-        while !self.log().contains(text) {
-            assert!(Instant::now() < until, "baresip never says {text:?}: {}", self.log());
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    fn log(&self) -> String {
-        let bytes = std::fs::read(self.dir.path().join("log")).unwrap_or_default();
-        String::from_utf8_lossy(&bytes).into_owned()
-    }
-
-    /// A command over its TCP control port (JSON in netstrings).
-    fn command(&self, command: &str, params: &str) {
-        let json = serde_json::json!({ "command": command, "params": params, "token": "t" }).to_string();
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.control)).expect("its control port");
-        stream.write_all(format!("{}:{json},", json.len()).as_bytes()).expect("a command");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-
-    /// Presses and releases keys.
-    fn key(&self, keys: &str) {
-        for key in keys.chars() {
-            self.command("sndcode", &key.to_string());
-            std::thread::sleep(Duration::from_millis(100));
-            self.command("sndcode", "\u{4}");
-            std::thread::sleep(Duration::from_millis(80));
-        }
-    }
-
-    /// What it heard, once it has ended.
-    fn heard(mut self) -> Vec<i16> {
-        self.command("quit", "");
-        let until = Instant::now() + Duration::from_secs(5);
-        while self.child.try_wait().expect("its state").is_none() && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let dumps: Vec<PathBuf> = std::fs::read_dir(self.dir.path().join("heard"))
-            .expect("the directory")
-            .filter_map(|e| e.ok().map(|e| e.path()))
-            .filter(|p| p.to_string_lossy().ends_with("-dec.wav"))
-            .collect();
-        assert_eq!(dumps.len(), 1, "one dump: {}", self.log());
-        hound::WavReader::open(&dumps[0]).expect("a WAV file").samples().map_while(Result::ok).collect()
-    }
-}
-
-impl Drop for Baresip {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn sine(path: &Path, hz: f64) {
-    let spec = hound::WavSpec {
-        channels: 1,
-        sample_rate: 8_000,
-        bits_per_sample: 16,
-        sample_format: hound::SampleFormat::Int,
-    };
-    let mut writer = hound::WavWriter::create(path, spec).expect("a WAV file");
-    for n in 0..8_000 * 60 {
-        writer.write_sample(tone(hz, n)).expect("a sample");
-    }
-    writer.finalize().expect("a WAV file");
-}
-
-fn tone(hz: f64, n: usize) -> i16 {
-    (LOUD * (TAU * hz * n as f64 / 8_000.0).sin()) as i16
-}
-
 fn endless(hz: f64) -> Sound {
     Box::new((0..).map(move |n| tone(hz, n)))
-}
-
-/// Whether `hz` makes up most of the second half of `heard`.
-fn sounds(heard: &[i16], hz: f64) -> bool {
-    let part = &heard[heard.len() / 2..];
-    let (mut re, mut im, mut all) = (0.0, 0.0, 0.0);
-    for (n, sample) in part.iter().enumerate() {
-        let (x, w) = (f64::from(*sample), TAU * hz * n as f64 / 8_000.0);
-        re += x * w.cos();
-        im += x * w.sin();
-        all += x * x;
-    }
-    // Phase breaks (jitter buffer, masked stretches) take their share.
-    !part.is_empty() && (re * re + im * im) * 2.0 / part.len() as f64 > 0.2 * all && all > 0.0
 }
 
 fn ready(test: &str) -> bool {
@@ -181,16 +31,6 @@ fn ready(test: &str) -> bool {
         skip(test, "baresip is not installed (Debian: apt-get install baresip-core)");
     }
     ready
-}
-
-/// baresip takes the port after its own as well, for TLS.
-fn port() -> u16 {
-    loop {
-        let port = free_port();
-        if std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port + 1)).is_ok() {
-            return port;
-        }
-    }
 }
 
 fn runtime() -> tokio::runtime::Runtime {

@@ -3,15 +3,16 @@
 #![allow(clippy::disallowed_methods)] // Tests may start threads, wait and open sockets.
 
 mod common;
+#[path = "common/sipp.rs"]
+mod process;
 
-use std::fs::File;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use common::{Plan, Running, installed, say, skip};
+use process::Sipp;
 use tonewall::rt::peers::{Exchange, Phone};
 use tonewall::testkit::rtp_peer::hiss;
 use tonewall::testkit::ua::{Answer, Profile, UserAgent};
@@ -20,75 +21,6 @@ use tonewall::testkit::ua::{Answer, Profile, UserAgent};
 static MACHINE: RwLock<()> = RwLock::new(());
 
 const LIMIT: Duration = Duration::from_secs(60);
-
-/// One SIPp process.
-struct Sipp {
-    child: Child,
-    name: String,
-    dir: PathBuf,
-}
-
-impl Sipp {
-    fn start(dir: &Path, scenario: &str, at: SocketAddr, target: Option<SocketAddr>, more: &[&str]) -> Sipp {
-        let name = scenario.to_owned();
-        let file = |suffix: &str| dir.join(format!("{scenario}.{suffix}"));
-        let mut command = Command::new("sipp");
-        if let Some(target) = target {
-            command.arg(target.to_string());
-        }
-        let out = File::create(file("out")).expect("an output file");
-        command
-            .args(["-sf", &format!("{}/tests/sipp/{scenario}.xml", env!("CARGO_MANIFEST_DIR"))])
-            .args(["-i", &at.ip().to_string(), "-p", &at.port().to_string(), "-s", "5551000"])
-            .args(["-nostdin", "-skip_rlimit", "-trace_err", "-error_file"])
-            .arg(file("errors"))
-            .args(["-trace_stat", "-fd", "1", "-stf"])
-            .arg(file("csv"))
-            .args(["-timeout", "50", "-timeout_error"])
-            .args(more)
-            .current_dir(dir)
-            .stdin(Stdio::null())
-            .stdout(out.try_clone().expect("an output file"))
-            .stderr(out);
-        Sipp { child: command.spawn().expect("sipp starts"), name, dir: dir.to_owned() }
-    }
-
-    /// Waits for its end; panics with its own words unless every call went as the scenario says.
-    fn succeeds(mut self) {
-        let until = Instant::now() + LIMIT;
-        loop {
-            if let Some(status) = self.child.try_wait().expect("its state") {
-                assert!(status.success(), "SIPp {} ended with {status}:\n{}", self.name, self.words());
-                return;
-            }
-            assert!(Instant::now() < until, "SIPp {} does not end:\n{}", self.name, self.words());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    fn words(&self) -> String {
-        let read = |suffix| std::fs::read_to_string(self.dir.join(format!("{}.{suffix}", self.name)));
-        let errors = read("errors").unwrap_or_default();
-        errors.chars().take(4_000).collect()
-    }
-
-    /// A cumulative figure of its last statistics line.
-    fn figure(dir: &Path, scenario: &str, column: &str) -> String {
-        let text = std::fs::read_to_string(dir.join(format!("{scenario}.csv"))).unwrap_or_default();
-        let mut lines = text.lines();
-        let heads: Vec<&str> = lines.next().unwrap_or_default().split(';').collect();
-        let last: Vec<&str> = lines.last().unwrap_or_default().split(';').collect();
-        let at = heads.iter().position(|h| *h == column);
-        at.and_then(|at| last.get(at)).map_or_else(|| format!("no {column}"), |v| (*v).to_owned())
-    }
-}
-
-impl Drop for Sipp {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 fn ready(test: &str) -> bool {
     let ready = installed("sipp");

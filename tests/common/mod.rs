@@ -55,6 +55,12 @@ pub fn media_ports(size: u16) -> (u16, u16) {
 #[derive(Clone)]
 pub struct Plan {
     pub transport: &'static str,
+    /// The PBX side's, where it differs.
+    pub pbx_transport: Option<&'static str>,
+    /// Further lines of the carrier's and the PBX's listener.
+    pub listeners: [String; 2],
+    /// Files written beside the configuration, by name.
+    pub files: Vec<(&'static str, String)>,
     pub carrier: SocketAddr,
     /// Where the carrier's media may be.
     pub carrier_media: &'static str,
@@ -77,6 +83,9 @@ impl Plan {
     pub fn new() -> Self {
         Self {
             transport: "udp",
+            pbx_transport: None,
+            listeners: [String::new(), String::new()],
+            files: Vec::new(),
             carrier: free_address(),
             carrier_media: "127.0.0.1/32",
             pbx: free_address(),
@@ -120,6 +129,10 @@ impl Running {
         std::fs::write(&config, text(plan, dir.path(), carrier_side, pbx_side, control)).expect("the configuration");
         std::fs::write(dir.path().join("kek.hex"), KEK).expect("the key file");
         restrict(&dir.path().join("kek.hex"));
+        for (name, text) in &plan.files {
+            std::fs::write(dir.path().join(name), text).expect("a file");
+            restrict(&dir.path().join(name));
+        }
         let log = File::create(dir.path().join("log")).expect("the log");
         let child = Command::new(env!("CARGO_BIN_EXE_tonewall"))
             .arg("run")
@@ -141,7 +154,7 @@ impl Running {
                 panic!("tonewall run ended with {status}: {}", self.log());
             }
             let up = match transport {
-                "tcp" => std::net::TcpStream::connect(self.carrier_side).is_ok(),
+                "tcp" | "tls" => std::net::TcpStream::connect(self.carrier_side).is_ok(),
                 _ => answers_options(self.carrier_side),
             };
             if up {
@@ -222,16 +235,20 @@ fn text(plan: &Plan, dir: &Path, carrier: SocketAddr, pbx: SocketAddr, control: 
     let Plan { transport, guard, mask, recording, prefix, .. } = plan;
     let second = plan.second_pbx.map_or_else(String::new, |at| second_pbx(at, free_address()));
     let (first, last) = media_ports(plan.ports);
+    let pbx_transport = plan.pbx_transport.unwrap_or(transport);
+    let [carrier_listener, pbx_listener] = &plan.listeners;
     let mut text = format!(
         r#"[[listener]]
 name = "carrier-side"
 transport = "{transport}"
 address = "{carrier}"
+{carrier_listener}
 
 [[listener]]
 name = "pbx-side"
-transport = "{transport}"
+transport = "{pbx_transport}"
 address = "{pbx}"
+{pbx_listener}
 
 [media]
 address = "127.0.0.1"

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
     date_time_ymd,
 };
 use rustls::pki_types::pem::PemObject;
@@ -41,6 +41,7 @@ impl<'a> Wish<'a> {
 impl Authority {
     pub fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        params.distinguished_name.push(DnType::CommonName, "an authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
         Self { issuer: CertifiedIssuer::self_signed(params, key).expect("an authority") }
@@ -53,6 +54,8 @@ impl Authority {
     pub fn sign(&self, wish: Wish<'_>) -> Signed {
         let names: Vec<String> = wish.names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("names");
+        // OpenSSL takes what names itself as its issuer for self-signed.
+        params.distinguished_name.push(DnType::CommonName, "a peer");
         for uri in wish.uris {
             params.subject_alt_names.push(SanType::URI((*uri).try_into().expect("a URI")));
         }

@@ -1,0 +1,100 @@
+//! The interoperability matrix: each feature with each kind of peer that has it, through a real `tonewall run` process,
+//! printed as a table. Columns are who calls: SIPp by itself, SIPp behind kamailio as the carrier's proxy, baresip, and
+//! linphone; SIPp's calls are answered by SIPp, the others' by baresip. A dash is a feature the peer does not have, with
+//! the reason under the table; what is not installed is said loudly. One failing cell fails the run.
+//!
+//! `cargo test --test interop [-- word…]` runs the rows whose name has one of the words.
+#![allow(clippy::disallowed_methods, clippy::print_stdout)] // A program of its own: it starts processes and waits.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod kamailio;
+mod linphone;
+#[path = "../baresip/phone.rs"]
+#[allow(dead_code)] // Shared with tests that need more of it.
+mod phone;
+#[path = "../net/pki.rs"]
+#[allow(dead_code)] // Shared with tests that need more of it.
+mod pki;
+#[path = "../common/sipp.rs"]
+#[allow(dead_code)]
+mod process;
+mod softphones;
+mod tables;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use tables::{Cell, ROWS, Row};
+
+/// The columns, and what each needs.
+pub const PEERS: [(&str, &[&str]); 4] = [
+    ("SIPp", &["sipp"]),
+    ("kamailio", &["kamailio", "sipp"]),
+    ("baresip", &["baresip"]),
+    ("linphone", &["linphonec", "baresip"]),
+];
+
+fn run(row: &Row, column: usize) -> Result<&'static str, String> {
+    let (peer, needs) = PEERS[column];
+    let run = match row.cells[column] {
+        Cell::No(_) => return Ok("-"),
+        Cell::Run(run) => run,
+    };
+    if let Some(missing) = needs.iter().find(|tool| !common::installed(tool)) {
+        common::skip(&format!("{} with {peer}", row.name), &format!("{missing} is not installed"));
+        return Ok("not here");
+    }
+    let began = Instant::now();
+    let outcome = catch_unwind(AssertUnwindSafe(run));
+    let took = began.elapsed().as_secs_f32();
+    match outcome {
+        Ok(()) => {
+            println!("  {:<34} {peer:<9} ok, {took:.1} s", row.name);
+            Ok("ok")
+        }
+        Err(panic) => {
+            let why = panic.downcast_ref::<String>().cloned();
+            let why = why.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default();
+            println!("  {:<34} {peer:<9} FAILED, {took:.1} s: {why}", row.name);
+            Err(why)
+        }
+    }
+}
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let wanted = |row: &&Row| words.is_empty() || words.iter().any(|word| row.name.contains(word.as_str()));
+    let mut table = Vec::new();
+    let mut failed = 0;
+    for row in ROWS.iter().filter(wanted) {
+        let cells: Vec<&str> = (0..PEERS.len())
+            .map(|column| {
+                run(row, column).unwrap_or_else(|_| {
+                    failed += 1;
+                    "FAILED"
+                })
+            })
+            .collect();
+        table.push((row, cells));
+    }
+    println!("\n{:<34} {}", "", PEERS.map(|(peer, _)| format!("{peer:<10}")).concat());
+    for (row, cells) in &table {
+        println!("{:<34} {}", row.name, cells.iter().map(|cell| format!("{cell:<10}")).collect::<String>());
+    }
+    println!();
+    for (row, _) in &table {
+        for (column, cell) in row.cells.iter().enumerate() {
+            if let Cell::No(why) = cell {
+                println!("- {} with {}: {why}", row.name, PEERS[column].0);
+            }
+        }
+    }
+    let ran = table.iter().flat_map(|(_, cells)| cells).filter(|cell| **cell == "ok").count();
+    // The closing line of the test runner, which this program is instead of.
+    let verdict = if failed == 0 { "ok" } else { "FAILED" };
+    println!("\ntest result: {verdict}. {ran} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out");
+    if failed > 0 {
+        std::process::exit(101);
+    }
+}
