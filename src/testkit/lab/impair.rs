@@ -1,8 +1,10 @@
 //! What a telephone line does to sound: noise, other voices, hum, dial tone, DC, clipping, echo, codings in tandem. A
 //! linear line goes in with a seed; the line as it would arrive comes out. What happens to packets is [`super::network`].
 
+use super::resample::resample;
 use crate::dsp::level::{clamp, mean_square, rms, sine_peak};
 use crate::dsp::noise::Noise;
+use crate::dsp::{g722, opus};
 use crate::testkit::speech::Talker;
 use crate::testkit::tones::{Law, Line};
 
@@ -50,8 +52,52 @@ pub enum Impairment {
         /// How much weaker, dB.
         loss_db: f32,
     },
+    /// There and back through a wideband coder.
+    Coder(Coder),
     /// One coding after another, each behind a loss of 1 dB, so that no step repeats the one before.
     Tandem(Vec<Law>),
+}
+
+/// A coder of 16 kHz sound, which a gateway puts between two narrowband legs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coder {
+    /// G.722 at 64 kbit/s.
+    G722,
+    /// Opus in packets of 20 ms, bit/s.
+    Opus(u32),
+}
+
+impl Coder {
+    /// Sends 8 kHz samples through the coder and back; what comes later than it went in stays late.
+    pub fn through(self, samples: &mut [i16]) {
+        let wide = resample(samples, 0.5);
+        let mut out = Vec::with_capacity(wide.len());
+        let mut bytes = [0u8; 1_500];
+        let mut decoded = [0i16; 5_760];
+        let (mut coder, mut back) = (g722::Encoder::new(), g722::Decoder::new());
+        let mut opus = if let Coder::Opus(bitrate) = self {
+            Some((opus::Encoder::new(bitrate), opus::Decoder::new()))
+        } else {
+            None
+        };
+        for packet in wide.chunks(320) {
+            let mut whole = [0i16; 320];
+            whole[..packet.len()].copy_from_slice(packet);
+            let heard = match &mut opus {
+                None => {
+                    let length = coder.encode(&whole, &mut bytes);
+                    back.decode(&bytes[..length], &mut decoded)
+                }
+                Some((coder, back)) => {
+                    let length = coder.encode(&whole, &mut bytes);
+                    back.decode(&bytes[..length], &mut decoded)
+                }
+            };
+            out.extend_from_slice(&decoded[..heard.min(320)]);
+        }
+        let narrow = resample(&out, 2.0);
+        samples.iter_mut().zip(narrow.into_iter().chain(std::iter::repeat(0))).for_each(|(s, n)| *s = n);
+    }
 }
 
 impl Impairment {
@@ -65,6 +111,8 @@ impl Impairment {
             Impairment::Dc { part } => format!("DC {:+.0} % of full scale", 100.0 * part),
             Impairment::Clip { by_db } => format!("clipped by {by_db} dB"),
             Impairment::Echo { delay_ms, loss_db } => format!("echo after {delay_ms} ms, {loss_db} dB weaker"),
+            Impairment::Coder(Coder::G722) => "G.722 and back".to_owned(),
+            Impairment::Coder(Coder::Opus(bitrate)) => format!("Opus {} kbit/s and back", bitrate / 1_000),
             Impairment::Tandem(laws) => {
                 let name = |law: &Law| match law {
                     Law::Linear => "linear",
@@ -115,6 +163,7 @@ impl Impairment {
                 let before = samples.clone();
                 add(samples, |n| n.checked_sub(delay).map_or(0.0, |n| f32::from(before[n]) * gain));
             }
+            Impairment::Coder(coder) => coder.through(samples),
             Impairment::Tandem(laws) => {
                 for law in laws {
                     let gain = 10f32.powf(-1.0 / 20.0);
@@ -175,6 +224,17 @@ mod tests {
         let added: Vec<i16> = after.samples.iter().zip(&before.samples).map(|(a, b)| a.wrapping_sub(*b)).collect();
         let level = dbm0(mean_square(&added)) - dbm0(before.tone_power());
         assert!((-16.0..=-9.5).contains(&level), "{level}");
+    }
+
+    #[test]
+    fn a_wideband_coder_gives_the_line_back_about_as_it_was() {
+        for coder in [Coder::G722, Coder::Opus(24_000)] {
+            let (before, mut after) = (plain(), plain());
+            coder.through(&mut after.samples);
+            assert_eq!(after.samples.len(), before.samples.len());
+            let change = dbm0(mean_square(&after.samples)) - dbm0(mean_square(&before.samples));
+            assert!(change.abs() < 1.5, "{coder:?}: {change} dB");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::super::lab::{HEADS, Lab, cells};
-use crate::testkit::lab::impair::Impairment;
+use crate::testkit::lab::impair::{Coder, Impairment};
 use crate::testkit::lab::network::{Loss, Network};
 use crate::testkit::lab::stimuli::{Stimulus, d1};
 use crate::testkit::lab::{Cell, Table};
@@ -34,6 +34,10 @@ pub fn measure(lab: &mut Lab) -> io::Result<()> {
     );
     rows.push(through(Impairment::Tandem(vec![Law::Mu, Law::A, Law::Mu])));
     rows.push(through(Impairment::Tandem(vec![Law::Mu, Law::A, Law::Mu, Law::A, Law::Mu, Law::A, Law::Mu, Law::A])));
+    rows.extend([Coder::G722, Coder::Opus(32_000), Coder::Opus(16_000)].map(|coder| through(Impairment::Coder(coder))));
+    let wide =
+        vec![Impairment::Coder(Coder::G722), Impairment::Tandem(vec![Law::A]), Impairment::Coder(Coder::Opus(32_000))];
+    rows.push(("tandem µ → G.722 → A → Opus 32 kbit/s → µ".to_owned(), Stimulus::plain(plan.clone()).through(wide)));
     let random = |percent: f32| Network::losing(Loss::Random(percent / 100.0));
     rows.push(by("loss 1 %, random", random(1.0)));
     rows.push(by("loss 5 %, random", random(5.0)));
