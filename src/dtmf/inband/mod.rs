@@ -23,7 +23,8 @@
 //! needs no key and no tolerance: **anything made of one low-group and one high-group tone is a suspect**, since what is
 //! merely out of tolerance for us may still be a digit to somebody's receiver. Which key it is, and whether it is within
 //! tolerance, is the second stage's business (`confirm`): a fit over 25 ms whose frequencies are exact, from the turn
-//! of phase between its halves.
+//! of phase between its halves. Where one such fit is not enough, because a voice sounds under the tone or part of it was
+//! lost, several are weighed (`evidence`).
 //!
 //! Before all this a band-pass (`bandpass`, 600–1,900 Hz) takes away what lies outside the groups: most of a voice's
 //! strength, hum, dial tone and 70 % of white noise.
