@@ -311,6 +311,53 @@ const SLIPS: &[Slip] = &[
     ),
     small("guard = \"always\"", "refer = \"yes\"", &["20: trunk[0].refer: \"yes\" is not known here"]),
     small("guard = \"always\"", "replaces = \"yes\"", &["20: trunk[0].replaces: is a string; true or false"]),
+    small("guard = \"always\"", "redirect = \"yes\"", &["20: trunk[0].redirect: \"yes\" is not known here"]),
+    small(
+        "guard = \"always\"",
+        "pass_info = [\"text/plain\", \"application/DTMF-relay\"]",
+        &["20: trunk[0].pass_info[1]: \"application/DTMF-relay\" may carry keys or media"],
+    ),
+    small(
+        "guard = \"always\"",
+        "pass_message = [\"text\"]",
+        &["20: trunk[0].pass_message[0]: \"text\" is no content type"],
+    ),
+    small(
+        "guard = \"always\"",
+        "[[trunk.header]]\ndo = \"set\"\nname = \"Via\"\nvalue = \"x\"",
+        &["22: trunk[0].header[0].name: \"Via\" is written by Tonewall on each leg"],
+    ),
+    small(
+        "guard = \"always\"",
+        "[[trunk.header]]\ndo = \"set\"\nname = \"X-A\"",
+        &["20: trunk[0].header[0].value: is missing"],
+    ),
+    small(
+        "guard = \"always\"",
+        "[[trunk.header]]\ndo = \"remove\"\nname = \"X-A\"\nvalue = \"x\"",
+        &["23: trunk[0].header[0].value: is not read with do = \"remove\""],
+    ),
+    small(
+        "guard = \"always\"",
+        "[[trunk.header]]\ndo = \"copy\"\nname = \"X-A\"\nfrom = \"Authorization\"",
+        &["23: trunk[0].header[0].from: \"Authorization\" is a secret of the caller's"],
+    ),
+    small(
+        "guard = \"always\"",
+        "[[trunk.header]]\ndo = \"rewrite\"\nname = \"X-A\"\nmatch = \"a(\"\nvalue = \"x\"",
+        &["23: trunk[0].header[0].match: is no pattern: unclosed group"],
+    ),
+    small(
+        "guard = \"always\"",
+        "[[trunk.header]]\ndo = \"copy\"\nname = \"X-A\"\nfrom = \"X-B\"\nmatch = \"a\"",
+        &["24: trunk[0].header[0].match: stands without value"],
+    ),
+    small(
+        "from = \"carrier\"\n",
+        "from = \"carrier\"\nmatch = \"0(?<n>.*)\"\nnumber = \"+49${m}\"\n",
+        &["30: route[0].match: \"+49${m}\" names a capture that the pattern does not have: \"m\""],
+    ),
+    small("from = \"carrier\"\n", "from = \"carrier\"\nstrip = 99\n", &["30: route[0].strip: 99 is not from 0 to 32"]),
     small("guard = \"always\"", "call_header = \"X Ref\"", &["20: trunk[0].call_header: is no header name"]),
     small("from = \"carrier\"\n", "from = \"carrier\"\nprefix = \"+1 800\"\n", &["30: route[0].prefix: is no prefix"]),
     // What does not fit together.

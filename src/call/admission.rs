@@ -130,6 +130,8 @@ pub(super) fn admit(
         return Err(Refused::busy("Too Many Calls A Second"));
     }
     let targets = trunks::targets(now, s, trunk, &facts.user)?;
+    let numbers = super::routing::numbers(&config, trunk, &facts.user, &facts.from);
+    (facts.user, facts.from) = numbers.ok_or(Refused::new(484))?;
     let Some(first) = targets.first().map(|target| target.trunk) else { return Err(Refused::new(404)) };
     if facts.reference.is_none() {
         facts.reference = Facts::of(request, called_trunk(first)).and_then(|facts| facts.reference);
@@ -143,7 +145,8 @@ pub(super) fn admit(
     let caller_leg = core.caller_leg;
     let tag = core.new_tag(s, caller_leg);
     let sdp = core.leg_session(s, caller_leg);
-    let caller = Caller { server: id, request: request.clone(), dest: flow.back(), tag, sdp, offer, reliable };
+    let caller =
+        Caller { server: id, request: request.clone(), dest: flow.back(), tag, sdp, offer, reliable, redirects: 0 };
     let phase = SettingUp::begin(now, &mut core, s, caller, targets);
     debug_assert!(matches!(phase, Phase::SettingUp(_) | Phase::Over));
     Ok(Call { core, phase })

@@ -191,6 +191,14 @@ impl Call {
         }
     }
 
+    /// An INFO or MESSAGE passed on got its final answer, or none.
+    pub(super) fn handle_relayed(&mut self, now: Instant, s: &mut Shared, answer: (ClientId, u16)) {
+        if let Phase::Established(up) = &mut self.phase {
+            let verdict = up.handle_relayed(now, s, answer);
+            self.obey(now, s, verdict, false);
+        }
+    }
+
     /// A REFER passed on got its final answer, or none.
     pub(super) fn handle_referred(&mut self, now: Instant, s: &mut Shared, status: u16) {
         if let Phase::Established(up) = &mut self.phase {

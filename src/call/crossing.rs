@@ -9,7 +9,7 @@ use rand::RngExt;
 
 use crate::base::Random;
 use crate::base::ids::Leg;
-use crate::config::{Config, Listener, Transport, Trunk, TrunkId};
+use crate::config::{Config, Listener, Refer, Transport, Trunk, TrunkId};
 use crate::sip::msg::header::{NameAddr, Reason, address};
 use crate::sip::msg::uri::Host;
 use crate::sip::msg::{HeaderName, Headers, Uri};
@@ -64,19 +64,29 @@ const LONGEST_NAME: usize = 128;
 pub(super) struct Facts {
     pub(super) caller: String,
     pub(super) called: String,
-    /// The number routes match.
+    /// The number called: as routes match it, then as the route makes it.
     pub(super) user: String,
+    /// The number that calls, likewise.
+    pub(super) from: String,
     pub(super) reference: Option<String>,
 }
 
 impl Facts {
     /// Reads them; `None` when the Request-URI has no user.
     pub(super) fn of(invite: &Request, call_header: Option<&str>) -> Option<Facts> {
-        let user = invite.uri().user()?.to_owned();
-        let caller = invite.from().ok().and_then(|from| from.uri.user().map(str::to_owned)).unwrap_or_default();
+        let user = number(&invite.uri())?;
+        let caller = invite.from().ok().and_then(|from| number(&from.uri)).unwrap_or_default();
         let reference = call_header.and_then(|name| invite.headers.get_named(name));
         let reference = reference.map(|value| shown(&String::from_utf8_lossy(value)));
-        Some(Facts { caller: shown(&caller), called: shown(&user), user, reference })
+        Some(Facts { caller: shown(&caller), called: shown(&user), user, from: caller, reference })
+    }
+}
+
+/// The user part of a URI; of a `tel:` URI the number without its visual separators (RFC 3966 section 5.1.1).
+pub(super) fn number(uri: &Uri<'_>) -> Option<String> {
+    match uri {
+        Uri::Tel(tel) => Some(tel.number.chars().filter(|c| !matches!(c, '-' | '.' | '(' | ')')).collect()),
+        uri => uri.user().map(str::to_owned),
     }
 }
 
@@ -90,15 +100,27 @@ pub(super) fn shown(text: &str) -> String {
 pub(super) struct Way<'a> {
     pub(super) listener: &'a Listener,
     pub(super) remote: SocketAddr,
+    /// Numbers are written as `tel:` URIs.
+    pub(super) tel: bool,
 }
 
 /// The INVITE toward the other leg: fresh Call-ID, tag and Contact; caller and called number, Max-Forwards less one and
 /// the passed headers from `theirs`. Without Via, which the endpoint adds.
 pub(super) fn invite(random: &mut Random, theirs: &Request, facts: &Facts, way: Way<'_>, pass: &[String]) -> Request {
-    let uri = |user: &str, at: SocketAddr| uri(way.listener, user, at);
-    let target = format!("{}{}", uri(&facts.user, way.remote), transport_parameter(way.listener));
+    let is_number =
+        |user: &str| !user.is_empty() && user.strip_prefix('+').unwrap_or(user).bytes().all(|b| b.is_ascii_digit());
+    let uri = |user: &str, at: SocketAddr| match way.tel && is_number(user) {
+        true if user.starts_with('+') => format!("tel:{user}"),
+        // A local number is one of ours (RFC 3966 section 5.1.5).
+        true => format!("tel:{user};phone-context={}", Host::Ip(way.listener.advertise.ip())),
+        false => uri(way.listener, user, at),
+    };
+    let target = match uri(&facts.user, way.remote) {
+        tel if tel.starts_with("tel:") => tel,
+        target => format!("{target}{}", transport_parameter(way.listener)),
+    };
     let from = theirs.from().ok();
-    let user = from.and_then(|from| from.uri.user()).unwrap_or_default();
+    let user = facts.from.as_str();
     let display = from.and_then(|from| from.display_name());
     let from = address(display.as_deref(), &uri(user, way.listener.advertise), Some(&token(random)));
     let mut ours = Request::new(Method::Invite, &target);
@@ -157,6 +179,26 @@ pub(super) fn max_forwards(request: &Request) -> u8 {
     request.max_forwards().unwrap_or(70)
 }
 
+/// Passes on the headers of an answer that its trunk lists.
+pub(super) fn pass_answer(theirs: &Response, ours: &mut Response, pass: &[String], listener: &Listener) {
+    for name in pass {
+        pass_header(&theirs.headers, &mut ours.headers, name, listener.advertise);
+    }
+}
+
+/// Says in a message that makes a dialog what its peer may do beyond the usual.
+pub(super) fn announce(headers: &mut Headers, trunk: &Trunk) {
+    if trunk.methods.refer != Refer::Refuse {
+        headers.push_token(HeaderName::Allow, "REFER, NOTIFY");
+    }
+    if !trunk.methods.pass_message.is_empty() {
+        headers.push_token(HeaderName::Allow, "MESSAGE");
+    }
+    if trunk.methods.replaces {
+        headers.push_token(HeaderName::Supported, "replaces");
+    }
+}
+
 /// Passes the headers `name` on. Identities keep name and user, and get our host: their host is an address of the
 /// other side.
 fn pass_header(from: &Headers, to: &mut Headers, name: &str, ours: SocketAddr) {
@@ -175,6 +217,18 @@ fn pass_header(from: &Headers, to: &mut Headers, name: &str, ours: SocketAddr) {
                 }
             }
         }
+        Some(known @ (HeaderName::Diversion | HeaderName::HistoryInfo)) => {
+            for item in from.items(known).filter_map(|item| NameAddr::parse(item).ok()) {
+                let Some(user) = number(&item.uri) else { continue };
+                let mut value = address(None, &format!("sip:{user}@{}", Host::Ip(ours.ip())), None);
+                for name in ["reason", "counter", "limit", "privacy", "screen", "index", "rc", "mp", "np"] {
+                    if let Some(text) = item.params.text(name).filter(|text| is_plain(text)) {
+                        let _ = write!(value, ";{name}={text}");
+                    }
+                }
+                to.push(known, value);
+            }
+        }
         Some(_) | None => {
             for value in from.get_all_named(name) {
                 // A value with a control character cannot be parsed into a header; should one be, it stays behind.
@@ -182,6 +236,11 @@ fn pass_header(from: &Headers, to: &mut Headers, name: &str, ours: SocketAddr) {
             }
         }
     }
+}
+
+/// A parameter's value that needs no quotes and names no address.
+fn is_plain(text: &str) -> bool {
+    text.len() <= 32 && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
 }
 
 /// A Reason header's protocol and cause, rewritten (RFC 3326).

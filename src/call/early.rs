@@ -189,11 +189,16 @@ impl Fork {
         if let Some(rseq) = rseq.filter(|rseq| self.late != Some(*rseq)) {
             self.prack(x, rseq, None);
         }
-        self.tell(x, (status, rseq.is_some()), ours);
+        self.tell(x, (status, rseq.is_some(), response), ours);
     }
 
     /// Passes a provisional response on: reliably where the caller wants that, or has it and it matters.
-    fn tell(&mut self, x: &mut Scene<'_>, (status, came_reliably): (u16, bool), ours: Option<Session>) {
+    fn tell(
+        &mut self,
+        x: &mut Scene<'_>,
+        (status, came_reliably, theirs): (u16, bool, &Response),
+        ours: Option<Session>,
+    ) {
         let body = ours.map(|ours| Bytes::from(ours.to_bytes()));
         if x.caller.offer.is_some() && body.is_some() {
             self.answer.clone_from(&body);
@@ -210,6 +215,8 @@ impl Fork {
         };
         let listener = x.s.listener(x.core.trunk(x.core.caller_leg));
         let mut ringing = crossing::response(&x.caller.request, status, &self.caller_tag, listener);
+        let pass = &x.s.config.trunks[x.core.trunk(x.core.caller_leg.other()).0].pass_headers;
+        crossing::pass_answer(theirs, &mut ringing, pass, listener);
         if let Some(body) = body {
             if reliably {
                 self.told = Some(body.clone());

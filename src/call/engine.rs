@@ -472,6 +472,9 @@ impl Engine {
             Some(Asked::Refresh(call, leg)) => {
                 self.with_call(call, |call, s| call.handle_refreshed(now, s, leg, response));
             }
+            Some(Asked::Relay(call)) => {
+                self.with_call(call, |call, s| call.handle_relayed(now, s, (id, response.status)));
+            }
             Some(Asked::Refer(call)) => {
                 self.with_call(call, |call, s| call.handle_referred(now, s, response.status));
             }
@@ -496,6 +499,10 @@ impl Engine {
             (None, Some(Asked::Change(call))) => Some(call),
             (None, Some(Asked::Refresh(call, leg))) => {
                 self.with_call(call, |call, s| call.handle_refreshed(now, s, leg, &Response::new(status, "")));
+                None
+            }
+            (None, Some(Asked::Relay(call))) => {
+                self.with_call(call, |call, s| call.handle_relayed(now, s, (id, status)));
                 None
             }
             (None, Some(Asked::Refer(call))) => {

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use super::call::Verdict;
 use super::core::Core;
 use super::refused::Refused;
+use super::relay::Relay;
 use super::remains::Farewell;
 use super::shared::{Asked, Shared};
 use super::transfer::{Passed, Transfer};
@@ -123,6 +124,8 @@ pub(super) struct Established {
     pub(super) transfer: Option<Box<Transfer>>,
     /// A REFER passed on to the other leg.
     pub(super) passed: Option<Box<Passed>>,
+    /// Requests passed on that wait for their answer.
+    pub(super) relays: Vec<Relay>,
     /// A leg that is still to be told of its new other end, and when to try.
     pub(super) owed: Option<(Leg, Instant)>,
     /// When both peers are asked whether they still live; `None` while media tells.
@@ -134,7 +137,17 @@ const PROBE_EVERY: Duration = Duration::from_secs(60);
 
 impl Established {
     pub(super) fn new(since: Instant, legs: [Side; 2], exchange: Exchange) -> Self {
-        Self { legs, since, exchange, unacknowledged: None, transfer: None, passed: None, owed: None, probe_at: None }
+        Self {
+            legs,
+            since,
+            exchange,
+            unacknowledged: None,
+            transfer: None,
+            passed: None,
+            relays: Vec::new(),
+            owed: None,
+            probe_at: None,
+        }
     }
 
     pub(super) fn side(&mut self, leg: Leg) -> &mut Side {
@@ -182,6 +195,11 @@ impl Established {
             }
             Method::Notify => {
                 if let Err(why) = self.handle_notify(now, core, s, (leg, id, &request)) {
+                    s.refuse(now, id, &request, &why);
+                }
+            }
+            Method::Message => {
+                if let Err(why) = self.relay(now, core, s, (leg, id, &request)) {
                     s.refuse(now, id, &request, &why);
                 }
             }
@@ -283,6 +301,7 @@ impl Established {
     ) {
         let mut waits_for_ack = None;
         let left = self.drop_transfer(now, s);
+        self.drop_relays(now, s);
         match std::mem::replace(&mut self.exchange, Exchange::Quiet) {
             Exchange::Quiet => {}
             Exchange::Renewing(renewing) => s.abandon(now, renewing.client, None),

@@ -51,7 +51,11 @@ impl Established {
             Err(InfoError::NotAKey) => s.respond(now, id, Response::for_request(request, 200, "")),
             Err(InfoError::NoKey) => s.refuse(now, id, request, &Refused::because(400, "No Key In DTMF Body")),
             Err(InfoError::OtherType) if signalled => s.respond(now, id, Response::for_request(request, 200, "")),
-            Err(InfoError::OtherType) => s.refuse(now, id, request, &Refused::body_type(TYPES)),
+            Err(InfoError::OtherType) => {
+                if let Err(why) = self.relay(now, core, s, (leg, id, request)) {
+                    s.refuse(now, id, request, &why);
+                }
+            }
         }
     }
 

@@ -3,7 +3,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::config::{Config, Trunk, TrunkId};
+use crate::config::{Config, Route, Trunk, TrunkId};
+use crate::sip::msg::Uri;
 use crate::sip::{Dest, Flow};
 
 /// One place to try for a call.
@@ -79,13 +80,29 @@ fn same_place(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() == b.port() && a.ip().to_canonical() == b.ip().to_canonical()
 }
 
-/// The trunks a call to `user` that came in on `from` may go to, in the order to be tried: those of the first route that
-/// matches.
-pub(super) fn trunks<'a>(config: &'a Config, from: TrunkId, user: &str) -> Result<&'a [TrunkId], NoRoute> {
+/// The first route for a call to `user` that came in on `from`.
+fn find<'a>(config: &'a Config, from: TrunkId, user: &str) -> Result<&'a Route, NoRoute> {
     let mut routes = config.routes.iter().filter(|route| route.from == from).peekable();
     if routes.peek().is_none() {
         return Err(NoRoute::TrunkMayNot);
     }
-    let route = routes.find(|route| user.starts_with(&route.prefix)).ok_or(NoRoute::NoPrefix)?;
-    Ok(&route.to)
+    let takes = |route: &&Route| user.starts_with(&route.prefix) && route.numbers.takes(user);
+    routes.find(takes).ok_or(NoRoute::NoPrefix)
+}
+
+/// The called and the calling number as the route of a call wants them; `None` where that makes no number.
+pub(super) fn numbers(config: &Config, from: TrunkId, called: &str, caller: &str) -> Option<(String, String)> {
+    let numbers = &find(config, from, called).ok()?.numbers;
+    let (called, caller) = (numbers.called(called), numbers.caller(caller));
+    let fit = |user: &str| {
+        let uri = format!("sip:{user}@x");
+        Uri::parse(uri.as_bytes()).is_ok_and(|uri| uri.user() == Some(user))
+    };
+    (fit(&called) && (caller.is_empty() || fit(&caller))).then_some((called, caller))
+}
+
+/// The trunks a call to `user` that came in on `from` may go to, in the order to be tried: those of the first route that
+/// matches.
+pub(super) fn trunks<'a>(config: &'a Config, from: TrunkId, user: &str) -> Result<&'a [TrunkId], NoRoute> {
+    find(config, from, user).map(|route| route.to.as_slice())
 }

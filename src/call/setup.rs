@@ -28,10 +28,11 @@ use super::trunks::Met;
 use super::{bodies, crossing};
 use crate::base::ids::Leg;
 use crate::base::time::soonest;
-use crate::config::Extension;
+use crate::config::{Extension, Redirect};
 use crate::obs::event::{EndCause, EventKind};
 use crate::sdp::negotiate::{Ask, LegSession, Peer};
 use crate::sip::msg::HeaderName;
+use crate::sip::msg::header::NameAddr;
 use crate::sip::session_timer::SessionTimer;
 use crate::sip::{ClientId, Dest, Request, Response, ServerId, reliable};
 
@@ -40,6 +41,12 @@ pub(super) const SETUP_DEADLINE: Duration = Duration::from_secs(185);
 
 /// The most early dialogs of one target told apart; further forks are heard only when they answer.
 const MAX_FORKS: usize = 8;
+
+/// How often a call follows a redirection.
+const MOST_REDIRECTS: u8 = 5;
+
+/// How many numbers of a redirection are looked at.
+const MOST_CONTACTS: usize = 8;
 
 /// How often a target is asked again for what it refused.
 const MOST_AGAIN: u8 = 3;
@@ -56,6 +63,8 @@ pub(super) struct Caller {
     pub(super) offer: Option<Peer>,
     /// Whether provisional responses to it are reliable: never, where it matters, always.
     pub(super) reliable: Extension,
+    /// How often the call was redirected.
+    pub(super) redirects: u8,
 }
 
 /// The target being asked.
@@ -137,7 +146,8 @@ impl SettingUp {
         let config = s.config.clone();
         let listener_id = config.trunks[target.trunk.0].listener;
         let listener = &config.listeners[listener_id.0];
-        let way = crossing::Way { listener, remote: target.remote };
+        let way =
+            crossing::Way { listener, remote: target.remote, tel: config.trunks[target.trunk.0].methods.tel_uris };
         let pass = &config.trunks[core.trunk(core.caller_leg).0].pass_headers;
         let mut invite = crossing::invite(&mut s.random, &caller.request, &core.facts, way, pass);
         // A late offer made reliably could not be answered by a caller who has no PRACK.
@@ -157,7 +167,8 @@ impl SettingUp {
         }
         let timer = SessionTimer::new(&config.trunks[target.trunk.0].methods);
         timer.write_request(&mut invite.headers);
-        super::transfer::announce(&mut invite.headers, &config.trunks[target.trunk.0]);
+        crossing::announce(&mut invite.headers, &config.trunks[target.trunk.0]);
+        super::rules::apply(&config.trunks[target.trunk.0].methods.headers, &caller.request, &mut invite);
         if let Some(body) = body {
             invite.set_body(bodies::SDP, body);
         }
@@ -216,6 +227,7 @@ impl SettingUp {
             }
             408 | 503 => self.try_next(now, core, s, response.status),
             500 | 502 | 504 if !self.rest.is_empty() => self.try_next(now, core, s, response.status),
+            300..=399 => self.handle_redirect(now, core, s, response),
             status => {
                 let across = Refused::new(crossing::status_across(status));
                 let across = match crossing::reason_of(&response.headers) {
@@ -225,6 +237,39 @@ impl SettingUp {
                 self.refuse(now, core, s, &across, EndCause::Rejected)
             }
         }
+    }
+
+    /// The target names another number: its trunk says whether that is called, told the caller, or neither.
+    fn handle_redirect(mut self, now: Instant, core: &mut Core, s: &mut Shared, response: &Response) -> Phase {
+        let config = s.config.clone();
+        let from = core.trunk(core.caller_leg);
+        let policy = config.trunks[core.trunk(core.caller_leg.other()).0].methods.redirect;
+        let contacts = response.headers.items(HeaderName::Contact).take(MOST_CONTACTS);
+        let mut named = contacts.filter_map(|contact| crossing::number(&NameAddr::parse(contact).ok()?.uri));
+        match policy {
+            Redirect::Follow if self.caller.redirects < MOST_REDIRECTS => {
+                let way = |user: String| {
+                    let targets = super::trunks::targets(now, s, from, &user).ok()?;
+                    let numbers = super::routing::numbers(&config, from, &user, &core.facts.caller)?;
+                    Some((targets, numbers))
+                };
+                if let Some((targets, (user, _))) = named.find_map(way) {
+                    core.facts.user = user;
+                    self.caller.redirects += 1;
+                    self.rest = targets.into();
+                    return self.try_next(now, core, s, 480);
+                }
+            }
+            Redirect::Pass => {
+                if let Some(user) = named.next() {
+                    let contact = format!("<{}>", crossing::uri(s.listener(from), &user, s.listener(from).advertise));
+                    let moved = Refused::new(302).with(HeaderName::Contact, contact);
+                    return self.refuse(now, core, s, &moved, EndCause::Rejected);
+                }
+            }
+            Redirect::Follow | Redirect::Refuse => {}
+        }
+        self.refuse(now, core, s, &Refused::new(480), EndCause::Rejected)
     }
 
     /// Asks the same target once more, by the INVITE as it stands now: of the same call, with the next CSeq.
@@ -396,7 +441,9 @@ impl SettingUp {
         }
         fork.side(caller_leg).dialog.invite_answered(200);
         fork.side(caller_leg).timer.write_answer(now, &self.caller.request, &mut ok.headers);
-        super::transfer::announce(&mut ok.headers, &s.config.trunks[core.trunk(caller_leg).0]);
+        crossing::announce(&mut ok.headers, &s.config.trunks[core.trunk(caller_leg).0]);
+        let pass = &s.config.trunks[core.trunk(callee_leg).0].pass_headers;
+        crossing::pass_answer(response, &mut ok, pass, s.listener(core.trunk(caller_leg)));
         let client = self.attempt.client;
         let callee = fork.side(callee_leg);
         let late = if late {

@@ -45,6 +45,8 @@ pub(super) enum Asked {
     Change(CallId),
     /// An UPDATE that refreshes a leg's session timer.
     Refresh(CallId, Leg),
+    /// An INFO or MESSAGE passed on.
+    Relay(CallId),
     /// A REFER passed on.
     Refer(CallId),
     /// Anything else whose timeout or 481 tells that the dialog is gone: an INFO passed on, an OPTIONS.

@@ -33,7 +33,7 @@ use crate::obs::event::{EndCause, EventKind};
 use crate::sdp::Direction;
 use crate::sdp::negotiate::{Ask, LegSession, Peer};
 use crate::sip::msg::header::{NameAddr, Replaces, address};
-use crate::sip::msg::{HeaderName, Headers, status};
+use crate::sip::msg::{HeaderName, status};
 use crate::sip::session_timer::SessionTimer;
 use crate::sip::{ClientId, Dest, Dialog, Method, Request, Response, ServerId};
 
@@ -118,7 +118,9 @@ impl Established {
         let other = if leg == core.caller_leg { &core.facts.called } else { &core.facts.caller };
         like.headers.push(HeaderName::From, address(None, &format!("sip:{other}@transfer"), None));
         like.headers.push(HeaderName::MaxForwards, crossing::max_forwards(request).to_string());
-        let facts = Facts { user: wanted.user, ..core.facts.clone() };
+        let numbers = super::routing::numbers(&config, core.trunk(leg.other()), &wanted.user, other);
+        let (user, from) = numbers.ok_or(Refused::new(484))?;
+        let facts = Facts { user, from, ..core.facts.clone() };
         if rest.is_empty() {
             return Err(Refused::busy("No Way There"));
         }
@@ -183,9 +185,16 @@ impl Established {
         let other = self.legs[leg.other().index()].peer.as_ref().map(talking);
         let ask = Ask { other: other.as_ref(), keep_events: core.keep_events(s, leg) };
         let body = sdp.offer(ask, core.policy_of(s, target.trunk)).ok()?.to_bytes();
-        let mut invite = crossing::invite(&mut s.random, like, facts, Way { listener, remote: target.remote }, &[]);
+        let mut invite = crossing::invite(
+            &mut s.random,
+            like,
+            facts,
+            Way { listener, remote: target.remote, tel: trunk.methods.tel_uris },
+            &[],
+        );
         let timer = SessionTimer::new(&trunk.methods);
         timer.write_request(&mut invite.headers);
+        super::rules::apply(&trunk.methods.headers, like, &mut invite);
         if let Some(replaces) = replaces {
             invite.headers.push_token(HeaderName::Supported, "replaces");
             invite.headers.push(HeaderName::Replaces, replaces);
@@ -446,16 +455,6 @@ impl Established {
     }
 }
 
-/// Says in a message that makes a dialog that its peer may transfer.
-pub(super) fn announce(headers: &mut Headers, trunk: &Trunk) {
-    if trunk.methods.refer != Refer::Refuse {
-        headers.push_token(HeaderName::Allow, "REFER, NOTIFY");
-    }
-    if trunk.methods.replaces {
-        headers.push_token(HeaderName::Supported, "replaces");
-    }
-}
-
 /// Where a REFER leads: one Refer-To whose URI has a user, an INVITE, and Replaces only where the trunk has it.
 fn read_refer(request: &Request, trunk: &Trunk) -> Result<Wanted, Refused> {
     let mut targets = request.headers.items(HeaderName::ReferTo);
@@ -463,7 +462,7 @@ fn read_refer(request: &Request, trunk: &Trunk) -> Result<Wanted, Refused> {
         return Err(Refused::because(400, "One Refer-To Is Wanted"));
     };
     let target = NameAddr::parse(target).map_err(|_| Refused::because(400, "Malformed Refer-To"))?;
-    let user = target.uri.user().ok_or(Refused::new(484))?.to_owned();
+    let user = crossing::number(&target.uri).ok_or(Refused::new(484))?;
     if target.uri.param("method").is_some_and(|method| !method.eq_ignore_ascii_case("INVITE")) {
         return Err(Refused::because(403, "Only INVITE"));
     }

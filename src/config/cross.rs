@@ -262,7 +262,8 @@ fn routes(drafts: &Drafts<'_>, listeners: &[Option<ListenerId>]) -> Option<Vec<R
         }
         one_media_place(drafts, listeners, &to, route);
         shadowed(&drafts.routes[..index], route);
-        routes.push(from.zip(route.prefix.clone()).map(|(from, prefix)| Route { from: TrunkId(from), prefix, to }));
+        let read = from.zip(route.prefix.clone()).zip(route.numbers.clone());
+        routes.push(read.map(|((from, prefix), numbers)| Route { from: TrunkId(from), prefix, to, numbers }));
     }
     if !drafts.routes.is_empty() && names_known {
         unrouted(drafts);
@@ -307,6 +308,7 @@ fn shadowed(before: &[route::Draft<'_>], route: &route::Draft<'_>) {
     let takes_all = |earlier: &&route::Draft<'_>| {
         earlier.from.is_some()
             && earlier.from == route.from
+            && !earlier.table.has("match")
             && earlier.prefix.as_ref().is_some_and(|earlier| prefix.starts_with(earlier.as_str()))
     };
     if let Some(earlier) = before.iter().find(takes_all) {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::HeaderRule;
 use serde::{Deserialize, Serialize};
 
 /// Whether an extension is used.
@@ -28,6 +29,18 @@ pub enum Refer {
     Pass,
 }
 
+/// What becomes of a 3xx of a trunk's peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Redirect {
+    /// The caller gets 480.
+    Refuse,
+    /// The number it names is called, through our routes.
+    Follow,
+    /// The caller is told the number, at our address.
+    Pass,
+}
+
 /// How a trunk's peer is spoken to beyond RFC 3261.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Methods {
@@ -43,6 +56,16 @@ pub struct Methods {
     pub refer: Refer,
     /// An INVITE or a REFER may name a dialog to be replaced (RFC 3891).
     pub replaces: bool,
+    /// What becomes of a 3xx.
+    pub redirect: Redirect,
+    /// Numbers go out as `tel:` URIs.
+    pub tel_uris: bool,
+    /// Content types of INFO within a call that are passed on.
+    pub pass_info: Vec<String>,
+    /// Content types of MESSAGE within a call that are passed on.
+    pub pass_message: Vec<String>,
+    /// What is done to headers of INVITEs that go out.
+    pub headers: Vec<HeaderRule>,
 }
 
 impl Default for Methods {
@@ -54,6 +77,11 @@ impl Default for Methods {
             session_min: Duration::from_secs(90),
             refer: Refer::Refuse,
             replaces: false,
+            redirect: Redirect::Refuse,
+            tel_uris: false,
+            pass_info: Vec::new(),
+            pass_message: Vec::new(),
+            headers: Vec::new(),
         }
     }
 }

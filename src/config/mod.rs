@@ -10,13 +10,15 @@ mod load;
 mod methods;
 mod net;
 mod read;
+mod rules;
 mod srtp;
 mod types;
 
 pub use fault::{Fault, Faults};
 pub use load::{Checked, Places, SecretSource, Surroundings};
-pub use methods::{Extension, Methods, Refer};
+pub use methods::{Extension, Methods, Redirect, Refer};
 pub use net::{Bounds, CertificateFiles, Link, ListenerOptions, MediaPlace, Place, Probe, Remote, TrunkTls};
 pub use read::SCHEMA;
+pub use rules::{HeaderAction, HeaderRule, Numbers, Rewrite};
 pub use srtp::{Srtp, SrtpKeying, SrtpSuite};
 pub use types::*;

@@ -8,7 +8,7 @@ use arrayvec::ArrayString;
 use serde::{Deserialize, Serialize};
 
 use super::srtp::{Srtp, SrtpKeying, SrtpSuite};
-use super::{Bounds, Link, ListenerOptions, MediaPlace, Methods};
+use super::{Bounds, Link, ListenerOptions, MediaPlace, Methods, Numbers};
 use crate::base::secret::Digit;
 
 /// The whole configuration of a node.
@@ -408,6 +408,8 @@ pub struct Route {
     pub prefix: String,
     /// Trunks tried in order.
     pub to: Vec<TrunkId>,
+    /// What becomes of the numbers.
+    pub numbers: Numbers,
 }
 
 /// `[control]`: the HTTP API.

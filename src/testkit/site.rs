@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::base::secret::Digit;
 use crate::config::{
     ApiKey, Codec, Config, Control, DtmfForms, GuardMode, KekRef, Keys, Link, Listener, ListenerId, ListenerOptions,
-    Log, LogLevel, MaskKind, Media, Methods, Network, Node, RecordingPolicy, Role, Route, Side, Srtp, SrtpKeying,
+    Log, LogLevel, MaskKind, Media, Methods, Network, Node, Numbers, RecordingPolicy, Role, Route, Side, Srtp, SrtpKeying,
     SrtpSuite, StarCodes, Storage, Transport, Trunk, TrunkId, Unmaskable,
 };
 
@@ -173,12 +173,12 @@ impl Site {
             let common = trunk(&carrier.name, Side::Carrier, at, carrier.remote, &carrier.codecs);
             let (guard, mask, recording) = (carrier.guard, carrier.mask, carrier.recording);
             trunks.push(Trunk { guard, mask, recording, ..common });
-            routes.push(Route { from: TrunkId(at), prefix: String::new(), to: vec![pbx] });
+            routes.push(Route { from: TrunkId(at), prefix: String::new(), to: vec![pbx], numbers: Numbers::default() });
         }
         listeners.push(listener("pbx", self.pbx_listener));
         let common = trunk("pbx", Side::Pbx, self.carriers.len(), self.pbx, &self.pbx_codecs);
         trunks.push(Trunk { star_codes: self.star_codes.clone(), ..common });
-        routes.push(Route { from: pbx, prefix: String::new(), to: vec![TrunkId(0)] });
+        routes.push(Route { from: pbx, prefix: String::new(), to: vec![TrunkId(0)], numbers: Numbers::default() });
         Config {
             node: Node { name: "tonewall".to_owned(), max_calls: self.max_calls },
             listeners,

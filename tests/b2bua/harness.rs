@@ -102,7 +102,12 @@ pub fn config() -> Config {
         advertise: OURS[at].parse().expect("address"),
         options: ListenerOptions::default(),
     };
-    let route = |from, to| Route { from: TrunkId(from), prefix: String::new(), to: vec![TrunkId(to)] };
+    let route = |from, to| Route {
+        from: TrunkId(from),
+        prefix: String::new(),
+        to: vec![TrunkId(to)],
+        numbers: Numbers::default(),
+    };
     Config {
         node: Node { name: "test-node".into(), max_calls: 1_000 },
         listeners: vec![listener(0), listener(1)],

@@ -11,6 +11,7 @@ mod codecs;
 mod digits;
 mod faults;
 mod harness;
+mod headers;
 mod hiding;
 mod refusals;
 mod reliable;

@@ -145,7 +145,12 @@ fn the_first_route_whose_prefix_matches_is_taken() {
         let mut standby = config.trunks[1].clone();
         standby.remotes = vec![Who::Standby.at()];
         config.trunks.push(standby);
-        let special = Route { from: TrunkId(0), prefix: "100".into(), to: vec![TrunkId(2)] };
+        let special = Route {
+            from: TrunkId(0),
+            prefix: "100".into(),
+            to: vec![TrunkId(2)],
+            numbers: tonewall::config::Numbers::default(),
+        };
         config.routes.insert(0, special);
     });
     let request = invite(&mut w);

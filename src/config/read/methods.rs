@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::tree::Table;
 use super::trunk::or;
-use crate::config::{Extension, Methods, Refer};
+use super::{rules, value};
+use crate::config::{Extension, Methods, Redirect, Refer};
 
 /// What the trunk says; `None` when any of it is wrong.
 pub(super) fn read(table: &Table<'_>) -> Option<Methods> {
@@ -34,6 +35,7 @@ pub(super) fn read(table: &Table<'_>) -> Option<Methods> {
             table.fault(key, "is not read with session_timer = \"off\"");
         }
     }
+    let types = |key: &str| or(table, key, Vec::new(), |v| v.each(|item| item.parsed(value::content_type)));
     Some(Methods {
         reliable: extension("reliable", usual.reliable)?,
         session_timer: session_timer?,
@@ -42,6 +44,13 @@ pub(super) fn read(table: &Table<'_>) -> Option<Methods> {
         refer: or(table, "refer", usual.refer, |v| {
             v.one_of(&[("refuse", Refer::Refuse), ("terminate", Refer::Terminate), ("pass", Refer::Pass)])
         })?,
+        redirect: or(table, "redirect", usual.redirect, |v| {
+            v.one_of(&[("refuse", Redirect::Refuse), ("follow", Redirect::Follow), ("pass", Redirect::Pass)])
+        })?,
+        tel_uris: or(table, "tel_uris", usual.tel_uris, |v| v.boolean())?,
+        pass_info: types("pass_info")?,
+        pass_message: types("pass_message")?,
+        headers: rules::headers(table)?,
         replaces: or(table, "replaces", usual.replaces, |v| v.boolean())?,
     })
 }

@@ -9,6 +9,7 @@ pub(super) mod listener;
 pub(super) mod media;
 mod methods;
 pub(super) mod route;
+mod rules;
 pub(super) mod tree;
 pub(super) mod trunk;
 pub(super) mod value;
@@ -29,6 +30,7 @@ pub const SCHEMA: &[(&str, &[&str])] = &[
     ("media", media::KEYS),
     ("trunk[]", trunk::KEYS),
     ("trunk[].star_codes", trunk::STAR_KEYS),
+    ("trunk[].header[]", rules::HEADER_KEYS),
     ("route[]", route::KEYS),
     ("control", control::KEYS),
     ("control.key[]", control::API_KEYS),

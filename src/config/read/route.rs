@@ -1,9 +1,11 @@
 //! `[[route]]`.
 
 use super::tree::{Table, Value};
-use super::value;
+use super::{rules, value};
+use crate::config::Numbers;
 
-pub(super) const KEYS: &[&str] = &["from", "prefix", "to"];
+pub(super) const KEYS: &[&str] =
+    &["from", "prefix", "to", "match", "number", "strip", "add", "caller_match", "caller_number"];
 
 /// A route as read, by trunk names; `None` where the file is wrong.
 pub(in crate::config) struct Draft<'a> {
@@ -11,6 +13,7 @@ pub(in crate::config) struct Draft<'a> {
     pub(in crate::config) from: Option<&'a str>,
     pub(in crate::config) prefix: Option<String>,
     pub(in crate::config) to: Vec<(Value<'a>, &'a str)>,
+    pub(in crate::config) numbers: Option<Numbers>,
 }
 
 pub(super) fn read(table: Table<'_>) -> Draft<'_> {
@@ -28,5 +31,5 @@ pub(super) fn read(table: Table<'_>) -> Draft<'_> {
         list.wrong("is empty; at least one trunk is wanted");
     }
     let to = items.into_iter().filter_map(|item| item.string().map(|name| (item.clone(), name))).collect();
-    Draft { table, from, prefix, to }
+    Draft { numbers: rules::numbers(&table), table, from, prefix, to }
 }

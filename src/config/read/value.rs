@@ -220,6 +220,22 @@ pub(super) fn passed_header(text: &str) -> Result<String, String> {
     Ok(name)
 }
 
+/// The content type of a body passed on as it is. What Tonewall reads itself is none: keys and session descriptions are
+/// never passed on.
+pub(super) fn content_type(text: &str) -> Result<String, String> {
+    let fine = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "-.+_".contains(c));
+    let lower = text.to_ascii_lowercase();
+    match lower.split_once('/') {
+        Some((kind, subtype)) if fine(kind) && fine(subtype) && text.len() <= 64 => {}
+        _ => return Err(format!("{text:?} is no content type, such as \"text/plain\"")),
+    }
+    let own = lower.starts_with("multipart/") || lower.starts_with("application/dtmf") || lower == "application/sdp";
+    if own || lower.contains("telephone-event") || lower.contains("dtmf") {
+        return Err(format!("{text:?} may carry keys or media, which Tonewall reads itself; it cannot be passed on"));
+    }
+    Ok(lower)
+}
+
 /// A prefix of the called number or user part.
 pub(super) fn prefix(text: &str) -> Result<String, String> {
     let fine = |c: char| c.is_ascii_alphanumeric() || "+*#-_.".contains(c);
