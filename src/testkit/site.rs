@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 use crate::base::secret::Digit;
 use crate::config::{
     ApiKey, Codec, Config, Control, DtmfForms, GuardMode, KekRef, Keys, Link, Listener, ListenerId, ListenerOptions,
-    Log, LogLevel, MaskKind, Media, Methods, Network, Node, Numbers, RecordingPolicy, Role, Route, Side, Srtp, SrtpKeying,
-    SrtpSuite, StarCodes, Storage, Transport, Trunk, TrunkId, Unmaskable,
+    Log, LogLevel, MaskKind, Media, Methods, Network, Node, Numbers, RecordingPolicy, Role, Route, Side, Srtp,
+    SrtpKeying, SrtpSuite, StarCodes, Storage, Transport, Trunk, TrunkId, Unmaskable,
 };
 
 /// A carrier trunk of a site; it has its own listener.
