@@ -276,7 +276,9 @@ fn what_is_no_card_goes_on_to_the_pbx_at_the_rates_that_are_documented() {
             let short = kind.0.starts_with("menu") || ["PIN 4", "PIN 5", "PIN 6", "date DDMMYY"].contains(&kind.0);
             if short {
                 assert_eq!((withheld, held), (0.0, 0.0), "{}", kind.0);
-                let most = if leading == LEADING_MOST || hash || (leading > 0 && kind.0 == "menu, 1 key") {
+                // With `#`, what is as long as a card's first group waits longer.
+                let group = hash && ["PIN 4", "PIN 6", "date DDMMYY"].contains(&kind.0);
+                let most = if leading == LEADING_MOST || (hash && !group) || (leading > 0 && kind.0 == "menu, 1 key") {
                     1_200
                 } else {
                     4_000
@@ -292,6 +294,100 @@ fn what_is_no_card_goes_on_to_the_pbx_at_the_rates_that_are_documented() {
         }
         eprintln!("{table}");
     }
+}
+
+/// Cards keyed with `#` after each printed group, which to most callers ends an entry.
+#[test]
+fn a_card_keyed_with_a_hash_after_each_group_is_held_by_whoever_keys_it() {
+    let (count, start) = (per_brand(), Instant::now());
+    let mut table =
+        format!("cards keyed with # after each group: digits released, of {count} (most of one)\n{:18}", "");
+    let habits = || Habit::ALL.into_iter().filter(|habit| *habit != Habit::Corrects);
+    for habit in habits() {
+        let _ = write!(table, "{:>13}", format!("{habit:?}"));
+    }
+    let mut leaks = Vec::new();
+    for (index, brand) in BRANDS.iter().enumerate() {
+        if brand.3 == [4, 3] || brand.2 == 12 {
+            // Not printed so any more, or no longer than three groups.
+            continue;
+        }
+        let _ = write!(table, "\n{:18}", brand.0);
+        for habit in habits() {
+            let mut random = Random::seed_from_u64(0xA0_71 + index as u64);
+            let mut classifier = Classifier::new(Settings::default());
+            let (mut out, mut most, mut unheld) = (0, 0, 0);
+            for _ in 0..count {
+                let number = card(&mut random, brand);
+                let mut keys = Vec::new();
+                let (mut rest, mut groups) = (number.as_str(), brand.3.iter().copied().chain(std::iter::repeat(4)));
+                // A caller who is called away is so once, before one of the groups.
+                let mut away = habit == Habit::CalledAway;
+                while !rest.is_empty() {
+                    let (group, more) = rest.split_at(groups.next().unwrap_or(4).min(rest.len()));
+                    rest = more;
+                    let usual = if habit == Habit::CalledAway { Habit::Normal } else { habit };
+                    let mut said = Caller::new(usual, &mut random).number(group, &[group.len()]).then('#').keys();
+                    if let Some(first) = said.first_mut().filter(|_| !keys.is_empty()) {
+                        first.after_ms = if away && random.random_bool(0.5) {
+                            away = false;
+                            random.random_range(4_000..40_000)
+                        } else {
+                            random.random_range(500..3_500)
+                        };
+                    }
+                    keys.extend(said);
+                }
+                let outcome = run(&mut classifier, start, &keys);
+                out += usize::from(outcome.right > 0);
+                most = most.max(outcome.right);
+                unheld += usize::from(!outcome.taken);
+            }
+            let cell = if out == 0 { "0".to_owned() } else { format!("{out} ({most})") };
+            let _ = write!(table, "{cell:>13}");
+            let bound = if habit == Habit::CalledAway { LEADING_MOST } else { 0 };
+            if most > bound || unheld > 0 {
+                leaks.push(format!("{} keyed by {habit:?}: {most} digits, {unheld} without holds", brand.0));
+            }
+        }
+    }
+    eprintln!("{table}");
+    assert!(leaks.is_empty(), "{leaks:#?}");
+}
+
+/// What `long_quiet` buys and costs.
+#[test]
+fn a_long_quiet_time_lets_most_numbers_without_hash_go_and_costs_first_digits_of_callers_called_away() {
+    let (count, start) = (per_brand().max(5_000), Instant::now());
+    let mut table = String::from("never released without # (%), by long_quiet (never, 8 s)\n");
+    let without = Settings::default();
+    let with = Settings { long_quiet: Duration::from_secs(8), ..without };
+    for kind in KINDS.iter().filter(|kind| kind.0.starts_with("member") || kind.0.starts_with("phone")) {
+        let (before, after) = (rates(without, kind, false, count), rates(with, kind, false, count));
+        let _ =
+            writeln!(table, "{:18}{:>8.2}{:>8.2}  p50 {:>6} ms", kind.0, before.withheld, after.withheld, after.p50);
+        assert!(after.withheld <= before.withheld && (after.held - before.held).abs() < f64::EPSILON, "{}", kind.0);
+        if ["member 7", "member 9", "member 10", "member 11", "phone, NANP 10"].contains(&kind.0) {
+            // What is left paused where a card that begins at another pause of theirs has a gap.
+            assert!(after.withheld < before.withheld / 4.0, "{} {}", kind.0, after.withheld);
+        }
+    }
+    let _ = writeln!(table, "cards with a digit released (%), and most digits of one");
+    for habit in Habit::ALL {
+        let mut random = Random::seed_from_u64(8);
+        let mut classifier = Classifier::new(with);
+        let (mut out, mut most) = (0, 0);
+        for _ in 0..count {
+            let keys = payment(&mut random, habit, &BRANDS[0]);
+            let outcome = run(&mut classifier, start, &keys);
+            out += usize::from(outcome.right > 0);
+            most = most.max(outcome.right);
+        }
+        let share = 100.0 * out as f64 / count as f64;
+        let _ = writeln!(table, "{:18}{share:>8.2}{most:>8}", format!("{habit:?}"));
+        assert!(most == 0 || (habit == Habit::CalledAway && most <= 11), "{habit:?} {most}");
+    }
+    eprintln!("{table}");
 }
 
 /// What the longer quiet time buys: leaks of first digits by the callers who pause most.

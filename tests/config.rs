@@ -51,11 +51,13 @@ fn guard_auto_has_its_patience_from_the_file_or_by_default() {
         let trunk = good("small.toml", &text).trunks[0].clone();
         assert_eq!(trunk.guard, GuardMode::Auto);
         let ms = |time: Duration| time.as_millis();
-        (ms(trunk.auto.quiet), ms(trunk.auto.number_quiet), trunk.auto.leading, trunk.auto.payment.as_secs())
+        let auto = trunk.auto;
+        (ms(auto.quiet), ms(auto.number_quiet), auto.leading, ms(auto.long_quiet), auto.payment.as_secs())
     };
-    assert_eq!(auto(""), (1_200, 4_000, 0, 60));
-    let all = "auto_quiet_ms = 1000\nauto_number_quiet_ms = 5000\nauto_release_leading = 1\nauto_payment_s = 90";
-    assert_eq!(auto(all), (1_000, 5_000, 1, 90));
+    assert_eq!(auto(""), (1_200, 4_000, 0, 0, 60));
+    let all = "auto_quiet_ms = 1000\nauto_number_quiet_ms = 5000\nauto_release_leading = 1\nauto_long_quiet_ms = 9000\n\
+               auto_payment_s = 90";
+    assert_eq!(auto(all), (1_000, 5_000, 1, 9_000, 90));
 }
 
 #[test]
@@ -192,6 +194,11 @@ const SLIPS: &[Slip] = &[
         "guard = \"always\"",
         "guard = \"auto\"\nauto_quiet_ms = 5000",
         &["21: trunk[0].auto_quiet_ms: a number would wait less (4000 ms)"],
+    ),
+    small(
+        "guard = \"always\"",
+        "guard = \"auto\"\nauto_long_quiet_ms = 3000",
+        &["21: trunk[0].auto_long_quiet_ms: what may be a card would wait less (3000 ms) than what is none (4000 ms)"],
     ),
     small(
         "guard = \"always\"",

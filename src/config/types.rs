@@ -161,6 +161,9 @@ pub struct Auto {
     pub number_quiet: Duration,
     /// How many first digits of a card may be released after `quiet` already, 0–6.
     pub leading: usize,
+    /// Quiet time after which a number that could still become a card is released all the same, where no printed group
+    /// of a card ends with it; zero: never.
+    pub long_quiet: Duration,
     /// Quiet time after which a payment is over; at least a minute.
     pub payment: Duration,
 }
@@ -171,6 +174,7 @@ impl Default for Auto {
             quiet: Duration::from_millis(1_200),
             number_quiet: Duration::from_secs(4),
             leading: 0,
+            long_quiet: Duration::ZERO,
             payment: Duration::from_secs(60),
         }
     }

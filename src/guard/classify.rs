@@ -27,9 +27,12 @@
 //! |---|---|
 //! | one key that begins no card; up to `leading` keys of anything | `quiet`, at once if it ends with `#` |
 //! | is no card, ends with `#` | nothing |
-//! | may be a card, 1–6 keys, ends with `#` | `quiet` |
+//! | may be a card, 1–6 keys but not a printed group's, ends with `#` | `quiet` |
+//! | may be a card, a printed group's keys, ends with `#` | `number_quiet` |
 //! | is no card; or may be one, 1–6 keys | `number_quiet` |
 //! | may be a card, 7–11 keys, ends with `#` (no brand is that short) | `number_quiet` |
+//! | may be the next printed group of a card whose first group ended with `#` too | never: wiped after [`MEMORY`] |
+//! | may be a card, 7–11 keys, and no printed group ends there | `long_quiet`, if there is one; else never |
 //! | may be a card, 7–11 keys | never: wiped after [`MEMORY`] |
 //! | may be a card, 12 keys; or 13 keys of any kind | never: the holds are taken |
 //!
@@ -41,16 +44,25 @@
 //! that an answering machine would bear. What was released is therefore remembered for [`MEMORY`], and a run that
 //! continues it is judged together with it: of 4–4–4–4 at most the first group is out, and never more than
 //! [`LEADING_MOST`] digits. One or two keys long before a number are a menu choice: with it they are a card only if
-//! the Luhn sum of a whole card says so, else nobody could key a number after choosing 4. What ended with `#` is
-//! forgotten.
+//! the Luhn sum of a whole card says so, or a number that pauses where a printed group of both together would end: else
+//! nobody could key a number after choosing 4.
+//!
+//! **`#` after each group.** What ended with `#` is a whole entry to most callers and a group of the card to some. These
+//! give themselves away by the groups: a card is read as it is printed, 4–4–4–4, 4–6–5, 4–6–4 or 6–13, and another entry
+//! seldom fits the brand's next group. So a first entry of 4 or 6 keys waits for `number_quiet` in spite of its `#`, and
+//! what fits behind it within [`MEMORY`] is never released. The second of two PINs that look like this is lost.
+//!
+//! **Called away in the middle of a group** is the one thing that no rule but counting sees, so a number of 7–11 keys
+//! that may begin a card stays back. Who sets `long_quiet` has those released that do not pause where a card is printed
+//! with a gap (phone numbers, mostly), and accepts that such a caller's first digits, up to eleven, are out.
 //!
 //! **Payment.** After a card its expiry and security code follow. They look like nothing, so every key is swallowed
 //! until nothing has been keyed for `payment`, or somebody ends it. `payment` is at least [`MEMORY`]: what is no whole
 //! card yet may be continued as late as anything else.
 //!
-//! What this cannot do: tell a security code that is keyed alone, a 12-digit card with a wrong first key, or a number
-//! of 7–12 digits without `#` that begins like a card. The first two need a collection or a hold; the last is lost,
-//! and that is the safe side. `tests/classify.rs` prints how often each happens.
+//! What this cannot do: tell a security code that is keyed alone, a 12-digit card with a wrong first key, or (without
+//! `long_quiet`) a number of 7–12 digits without `#` that begins like a card. The first two need a collection or a hold;
+//! the last is lost, and that is the safe side. `tests/classify.rs` prints how often each happens.
 
 mod brands;
 mod replay;
@@ -143,6 +155,14 @@ struct Suspicion {
     card: usize,
     /// Digits keyed without a pause of `number_quiet`.
     row: usize,
+    /// Digits of a card that may be under way in groups that end with `#`, two at least.
+    grouped: usize,
+    /// Whether the first group of such a card may just have ended.
+    first_group: bool,
+    /// Whether menu choices and what came after them would together be more first digits of a card than may get out.
+    long: bool,
+    /// Whether a pause now is one between two printed groups of a card that may be under way, menu choices included.
+    gap: bool,
 }
 
 /// The classifier of one call.
@@ -162,6 +182,8 @@ pub struct Classifier {
     menu: bool,
     /// How many of the first keys are menu choices before a number.
     choices: usize,
+    /// How many of the first keys are entries that ended with `#` and may be a card's first groups.
+    groups: usize,
     /// When the last key was pressed.
     last: Option<Instant>,
     /// The longest a key took from the finger to here; so much longer is waited for the next one.
@@ -184,6 +206,7 @@ impl Classifier {
             memory: Duration::ZERO,
             menu: false,
             choices: 0,
+            groups: 0,
             last: None,
             lag: Duration::ZERO,
         }
@@ -217,7 +240,7 @@ impl Classifier {
         let suspicion = self.suspicion;
         match self.state {
             State::Payment => {}
-            State::Watching if suspicion.card >= LIKELY || suspicion.row >= LONG => {
+            State::Watching if suspicion.card.max(suspicion.grouped) >= LIKELY || suspicion.row >= LONG => {
                 self.state = State::Payment;
                 actions.push(Action::Take);
             }
@@ -280,6 +303,7 @@ impl Classifier {
         self.remembered = 0;
         self.menu = false;
         self.choices = 0;
+        self.groups = 0;
     }
 
     /// Appends a key, and tells menu choices from the number that follows them.
@@ -317,11 +341,19 @@ impl Classifier {
     fn suspect(&self) -> Suspicion {
         let keys = self.keys.expose();
         let mut digits = [0u8; MAX_DIGITS];
-        let (mut count, mut row) = (0, 0);
+        let (mut count, mut row, mut grouped) = (0, 0, 0);
         let mut starts: SmallVec<[(usize, bool); 8]> = SmallVec::new();
+        let mut groups: SmallVec<[usize; 16]> = SmallVec::new();
         let mut fresh = true;
         for (place, (key, gap)) in keys.iter().zip(self.gaps_ms).enumerate() {
+            if place == self.groups {
+                (row, grouped) = (0, count);
+            }
             if !key.is_ascii_digit() {
+                if !fresh && *key != b'#' {
+                    // Cleared, or something else: groups begin anew.
+                    groups.clear();
+                }
                 fresh = true;
                 continue;
             }
@@ -330,6 +362,10 @@ impl Classifier {
             if fresh || gap >= self.settings.quiet || after_choice {
                 starts.push((count, place < self.choices));
             }
+            match groups.last_mut() {
+                Some(group) if !fresh => *group += 1,
+                _ => groups.push(1),
+            }
             row = if gap >= self.settings.number_quiet { 1 } else { row + 1 };
             fresh = false;
             digits[count] = *key;
@@ -337,10 +373,26 @@ impl Classifier {
         }
         let mut suspicion = Suspicion { row, ..Suspicion::default() };
         for (start, choice) in starts {
+            // Entries of before count by their groups only.
             let digits = &digits[start..count];
-            let proven = brands::is_card(digits);
-            if proven || (!choice && brands::may_become_card(digits)) {
+            if digits.is_empty() || (start < grouped && self.groups > 0) {
+                continue;
+            }
+            let begins = brands::may_become_card(digits);
+            suspicion.long |= begins && choice && digits.len() > LEADING_MOST;
+            suspicion.gap |= begins && digits.len() > LEADING_MOST && brands::ends_a_group(digits);
+            if brands::is_card(digits) || (!choice && begins) {
                 suspicion.card = suspicion.card.max(digits.len());
+            }
+        }
+        let ended = self.ended();
+        for first in 0..groups.len() {
+            let from = count - groups[first..].iter().sum::<usize>();
+            if brands::may_be_read_from_a_card(&digits[from..count], &groups[first..], ended) {
+                suspicion.first_group |= groups.len() - first == 1;
+                if groups.len() - first > 1 {
+                    suspicion.grouped = suspicion.grouped.max(count - from);
+                }
             }
         }
         zeroize::Zeroize::zeroize(&mut digits);
@@ -349,13 +401,21 @@ impl Classifier {
 
     /// How long after the last key the withheld keys are decided on, and whether they may then go.
     fn patience(&self) -> (Duration, bool) {
-        let Settings { quiet, number_quiet, leading, .. } = self.settings;
+        let Settings { quiet, number_quiet, leading, long_quiet, .. } = self.settings;
         let short = self.withheld() <= leading.max(1);
-        match (self.suspicion.card, self.ended()) {
+        let Suspicion { card, grouped, first_group, long, gap, .. } = self.suspicion;
+        let leading = if long { 0 } else { leading };
+        match (card, self.ended()) {
+            // The next group of a card whose groups end with `#`.
+            _ if grouped > LEADING_MOST => (MEMORY, false),
+            // Behind menu choices that may have been a card's first keys.
+            (_, false) if gap && self.choices > 0 => (MEMORY, false),
             (card, true) if card <= leading => (Duration::ZERO, true),
             (card, false) if card <= leading && short => (quiet, true),
+            (1..=LEADING_MOST, true) if first_group || grouped > 0 => (number_quiet, true),
             (1..=LEADING_MOST, true) => (quiet, true),
             (0..=LEADING_MOST, false) | (_, true) => (number_quiet, true),
+            (_, false) if !gap && long_quiet > Duration::ZERO => (long_quiet.max(number_quiet), true),
             (_, false) => (MEMORY, false),
         }
     }
@@ -398,11 +458,15 @@ impl Classifier {
         let short = self.withheld() <= MENU;
         let menu = short && (self.remembered == 0 || self.menu);
         actions.push(Action::Release(self.take(self.remembered)));
-        if self.ended() {
+        let group = self.suspicion.first_group || self.suspicion.grouped > 0;
+        if self.ended() && !group {
             self.forget();
             return;
         }
-        self.memory = if self.suspicion.card > 0 { MEMORY } else { self.settings.number_quiet };
+        if self.ended() {
+            self.groups = self.keys.len();
+        }
+        self.memory = if self.suspicion.card > 0 || self.ended() { MEMORY } else { self.settings.number_quiet };
         self.remembered = self.keys.len();
         self.menu = menu;
     }

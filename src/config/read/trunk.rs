@@ -31,6 +31,7 @@ pub(super) const KEYS: &[&str] = &[
     "auto_quiet_ms",
     "auto_number_quiet_ms",
     "auto_release_leading",
+    "auto_long_quiet_ms",
     "auto_payment_s",
     "mask",
     "hold_default_s",
@@ -63,7 +64,8 @@ pub(super) const KEYS: &[&str] = &[
     "tls_key",
 ];
 /// Keys that mean something with `guard = "auto"` only.
-const AUTO_KEYS: [&str; 4] = ["auto_quiet_ms", "auto_number_quiet_ms", "auto_release_leading", "auto_payment_s"];
+const AUTO_KEYS: [&str; 5] =
+    ["auto_quiet_ms", "auto_number_quiet_ms", "auto_release_leading", "auto_long_quiet_ms", "auto_payment_s"];
 /// Codecs by their names in SDP.
 const CODECS: [(&str, Codec); 4] =
     [("PCMU", Codec::Pcmu), ("PCMA", Codec::Pcma), ("G722", Codec::G722), ("opus", Codec::Opus)];
@@ -208,6 +210,7 @@ fn auto(table: &Table<'_>) -> Option<Auto> {
         |key: &str, default: Duration, range| or(table, key, default, |v| v.integer(range).map(Duration::from_millis));
     let quiet = ms("auto_quiet_ms", usual.quiet, 200..=10_000);
     let number_quiet = ms("auto_number_quiet_ms", usual.number_quiet, 200..=30_000);
+    let long_quiet = ms("auto_long_quiet_ms", usual.long_quiet, 0..=60_000);
     let leading = or(table, "auto_release_leading", usual.leading, |v| v.integer(0..=6).map(|keys| keys as usize));
     let payment = or(table, "auto_payment_s", usual.payment, |v| v.integer(60..=600).map(Duration::from_secs));
     if let (Some(quiet), Some(number_quiet)) = (quiet, number_quiet)
@@ -217,7 +220,23 @@ fn auto(table: &Table<'_>) -> Option<Auto> {
         let (quiet, card) = (quiet.as_millis(), number_quiet.as_millis());
         table.fault(key, format!("a number would wait less ({card} ms) than a menu choice ({quiet} ms)"));
     }
-    Some(Auto { quiet: quiet?, number_quiet: number_quiet?, leading: leading?, payment: payment? })
+    if let (Some(number_quiet), Some(long_quiet)) = (number_quiet, long_quiet)
+        && !long_quiet.is_zero()
+        && long_quiet < number_quiet
+    {
+        let (long, number) = (long_quiet.as_millis(), number_quiet.as_millis());
+        table.fault(
+            "auto_long_quiet_ms",
+            format!("what may be a card would wait less ({long} ms) than what is none ({number} ms)"),
+        );
+    }
+    Some(Auto {
+        quiet: quiet?,
+        number_quiet: number_quiet?,
+        leading: leading?,
+        long_quiet: long_quiet?,
+        payment: payment?,
+    })
 }
 
 /// The remotes, each with its place in the list.

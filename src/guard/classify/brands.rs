@@ -54,6 +54,43 @@ pub(super) fn is_card(digits: &[u8]) -> bool {
         && luhn(digits)
 }
 
+/// How the numbers of a range are printed.
+fn printed(range: &Range) -> &'static [&'static [usize]] {
+    match range {
+        (.., 15, 15) => &[&[4, 6, 5]],
+        (.., 14, _) => &[&[4, 6, 4], &[4, 4, 4, 4, 3]],
+        (620_000, ..) => &[&[4, 4, 4, 4, 3], &[6, 13]],
+        _ => &[&[4, 4, 4, 4, 3]],
+    }
+}
+
+/// The ways in which a number that begins with `digits` may be printed.
+fn prints(digits: &[u8]) -> impl Iterator<Item = &'static [usize]> {
+    let ranges = RANGES.iter().filter(move |range| digits.len() <= range.3 && begins(digits, range));
+    ranges.flat_map(|range| printed(range).iter().copied())
+}
+
+/// Whether `digits` (ASCII), keyed in groups of these lengths, may be a card read group by group as it is printed; the
+/// last group may still be unfinished unless `whole`.
+pub(super) fn may_be_read_from_a_card(digits: &[u8], groups: &[usize], whole: bool) -> bool {
+    let Some((last, before)) = groups.split_last() else { return false };
+    prints(digits).any(|print| {
+        let closed = before.iter().zip(print).all(|(a, b)| a == b) && before.len() < print.len();
+        closed && print.get(before.len()).is_some_and(|room| if whole { last == room } else { last <= room })
+    })
+}
+
+/// Whether a pause after `digits` (ASCII) is one between two printed groups of a card.
+pub(super) fn ends_a_group(digits: &[u8]) -> bool {
+    prints(digits).any(|print| {
+        let mut end = 0;
+        print.iter().any(|group| {
+            end += group;
+            end == digits.len()
+        })
+    })
+}
+
 /// The Luhn check (ISO/IEC 7812-1 annex B).
 fn luhn(digits: &[u8]) -> bool {
     let value = |(place, key): (usize, &u8)| match (place % 2, u32::from(key - b'0')) {
@@ -100,6 +137,32 @@ mod tests {
         for digits in ["2", "3", "22", "27", "2720", "309", "9", "97"] {
             assert!(may_become_card(digits.as_bytes()), "{digits}");
         }
+    }
+
+    #[test]
+    fn cards_are_read_in_the_groups_they_are_printed_in() {
+        for (digits, groups, whole) in [
+            ("4242", &[4][..], true),
+            ("42424242", &[4, 4], true),
+            ("424242424", &[4, 4, 1], false),
+            ("3782822463", &[4, 6], true),
+            ("3056930009", &[4, 6], true),
+            ("6205500000", &[6, 4], false),
+        ] {
+            assert!(may_be_read_from_a_card(digits.as_bytes(), groups, whole), "{groups:?}");
+        }
+        for (digits, groups, whole) in [
+            ("42424", &[5][..], true),
+            ("42425551234", &[4, 7], true),
+            ("4242424242", &[4, 6], true),
+            ("424242424", &[4, 4, 1], true),
+            ("7777", &[4], true),
+            ("1234", &[4], false),
+        ] {
+            assert!(!may_be_read_from_a_card(digits.as_bytes(), groups, whole), "{groups:?}");
+        }
+        assert!(ends_a_group(b"42424242") && ends_a_group(b"3782822463") && ends_a_group(b"4242"));
+        assert!(!ends_a_group(b"424242424") && !ends_a_group(b"5555555555") && !ends_a_group(b"12345678"));
     }
 
     #[test]
