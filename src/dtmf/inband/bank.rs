@@ -168,15 +168,22 @@ struct Correlations {
 
 impl Correlations {
     /// Cosine's and sine's of a lane.
+    #[inline(always)]
     fn of(&self, lane: usize) -> [f32; 2] {
         [f32::from_bits(self.cosine[lane]), f32::from_bits(self.sine[lane])]
     }
+
+    /// The strength of each group's strongest.
+    #[inline(always)]
+    fn strongest(&self) -> (f32, f32) {
+        let of = |lanes: &[u32]| f32::from_bits(largest(lanes));
+        (of(&self.strength[..LOW]), of(&self.strength[LOW..]))
+    }
 }
 
-/// Part `n` of `words`, `N` long. Lengths are multiples of every width.
+/// Part `n` of `words`, `N` long.
 #[inline(always)]
 fn part<const N: usize>(words: &[u32], n: usize) -> &[u32; N] {
-    const { assert!(LANES.is_multiple_of(AT_ONCE * N)) };
     &words.as_chunks::<N>().0[n]
 }
 
@@ -189,6 +196,7 @@ fn part_mut<const N: usize>(words: &mut [u32], n: usize) -> &mut [u32; N] {
 
 #[inline(always)]
 fn correlate<V: Lanes<N>, const N: usize>(t: &Tables, window: &[f32; WINDOW]) -> Correlations {
+    const { assert!(LANES.is_multiple_of(AT_ONCE * N)) };
     let mut out = Correlations { cosine: [0; LANES], sine: [0; LANES], strength: [0; LANES] };
     let (mut evens, mut odds) = ([0.0; HALF], [0.0; HALF]);
     for n in 0..HALF {
@@ -213,24 +221,44 @@ fn correlate<V: Lanes<N>, const N: usize>(t: &Tables, window: &[f32; WINDOW]) ->
     out
 }
 
-/// The largest of `values`, which are not negative.
+/// The largest of `values`. Floats that are not negative are in the order of their bits.
 #[inline(always)]
-fn largest<const M: usize>(values: &[u32]) -> f32 {
-    // Floats that are not negative are in the order of their bits.
-    let mut most = [0u32; M];
-    for chunk in values.as_chunks::<M>().0 {
-        for n in 0..M {
+fn largest(values: &[u32]) -> u32 {
+    let mut most = [0u32; 16];
+    for chunk in values.as_chunks::<16>().0 {
+        for n in 0..16 {
             most[n] = most[n].max(chunk[n]);
         }
     }
-    f32::from_bits(most.into_iter().max().unwrap_or(0))
+    for n in 0..8 {
+        most[n] = most[n].max(most[n + 8]);
+    }
+    for n in 0..4 {
+        most[n] = most[n].max(most[n + 4]);
+    }
+    most[0].max(most[2]).max(most[1].max(most[3]))
 }
 
-/// Where the largest of `values` stands first, and it.
+/// 31, 30 … 0.
+const DOWN: [u32; 32] = {
+    let mut down = [0; 32];
+    let mut n = 0;
+    while n < 32 {
+        down[n] = 31 - n as u32;
+        n += 1;
+    }
+    down
+};
+
+/// Where the largest of at most 32 `values` stands: compared without their last five bits, which hold the place.
 #[inline(always)]
-fn place_of_largest(values: &[u32]) -> (usize, f32) {
-    let most = largest::<8>(values);
-    (values.iter().position(|value| *value == most.to_bits()).unwrap_or(0), most)
+fn place_of_largest<const M: usize>(values: &[u32; M]) -> usize {
+    const { assert!(M <= 32) };
+    let mut marked = [0u32; M];
+    for n in 0..M {
+        marked[n] = values[n] & !31 | DOWN[n];
+    }
+    31 - (largest(&marked) & 31) as usize
 }
 
 /// What each frequency of one group explains together with one of the other, whose correlations are `cosine` and `sine`;
@@ -258,7 +286,8 @@ fn best<V: Lanes<N>, const N: usize, const M: usize>(
         // What rounding leaves below nothing is nothing.
         (even + odd).max(V::all(0.0)).store(out);
     }
-    place_of_largest(&values)
+    let place = place_of_largest(&values);
+    (place, f32::from_bits(values[place]))
 }
 
 /// Fits a window of energy `total`: the low and high frequency that explain at least `bar` of it.
@@ -270,7 +299,7 @@ fn fit<V: Lanes<N>, const N: usize>(
     bar: f32,
 ) -> Option<(usize, usize)> {
     let all = correlate::<V, N>(t, window);
-    let (low_strength, high_strength) = (largest::<16>(&all.strength[..LOW]), largest::<16>(&all.strength[LOW..]));
+    let (low_strength, high_strength) = all.strongest();
     // What each group's best explains alone bounds what both can.
     if (low_strength + high_strength) * (2.0 / WINDOW as f32) * t.overlap < bar * total {
         return None;
@@ -279,17 +308,22 @@ fn fit<V: Lanes<N>, const N: usize>(
     let (mut low, mut high, mut explained) = (0, 0, 0.0);
     let mut low_is_fixed = low_strength >= high_strength;
     if low_is_fixed {
-        low = place_of_largest(&all.strength[..LOW]).0;
+        low = place_of_largest::<LOW>(part(&all.strength, 0));
     } else {
-        high = place_of_largest(&all.strength[LOW..]).0;
+        high = place_of_largest::<HIGH_LANES>(part(&all.strength[LOW..], 0));
     }
-    for _ in 0..3 {
+    for search in 0..3 {
+        let before = (low, high);
         if low_is_fixed {
             let (cosines, sines) = (&all.cosine[LOW..], &all.sine[LOW..]);
             (high, explained) = best::<V, N, HIGH_LANES>(&t.highs[low], cosines, sines, all.of(low), false);
         } else {
             let (cosines, sines) = (&all.cosine[..LOW], &all.sine[..LOW]);
             (low, explained) = best::<V, N, LOW>(&t.lows[high], cosines, sines, all.of(LOW + high), true);
+        }
+        if search == 1 && before == (low, high) {
+            // The third search would find what the first one did.
+            break;
         }
         low_is_fixed = !low_is_fixed;
     }

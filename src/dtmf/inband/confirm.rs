@@ -5,7 +5,7 @@
 
 use super::Point;
 use super::bandpass::{gain, omega};
-use super::bank::{Look, gram};
+use super::bank::Look;
 use super::front::RECENT;
 use crate::dsp::tone::{COLUMNS, ROWS};
 
@@ -121,26 +121,65 @@ impl Folded {
     }
 }
 
-/// The first step of a wave from a half's centre, and the turn (sine, cosine) from step to step.
+/// Sine and cosine of an angle: a turn.
+type Turn = (f64, f64);
+
+fn add((s, c): Turn, (s1, c1): Turn) -> Turn {
+    (s * c1 + c * s1, c * c1 - s * s1)
+}
+
+fn less((s, c): Turn, (s1, c1): Turn) -> Turn {
+    (s * c1 - c * s1, c * c1 + s * s1)
+}
+
+/// A wave of one frequency, all by turns: sines and cosines by the library are what a fit would spend its time on.
 struct Wave {
+    /// The first step from a half's centre.
     cosine: [f64; STEP],
     sine: [f64; STEP],
-    turn: (f64, f64),
+    /// From step to step.
+    turn: Turn,
+    /// Of half a sample, one sample, half a half.
+    short: Turn,
+    one: Turn,
+    long: Turn,
 }
 
 impl Wave {
-    fn new(omega: f64) -> Self {
-        let add = |(s, c): (f64, f64), (s1, c1): (f64, f64)| (s * c1 + c * s1, c * c1 - s * s1);
-        let mut at = (omega / 2.0).sin_cos();
-        let one = add(at, at);
-        let mut wave = Self { cosine: [0.0; STEP], sine: [0.0; STEP], turn: (0.0, 1.0) };
+    /// For halves of `half` samples, an even number.
+    fn new(half: usize, omega: f64) -> Self {
+        let short = (omega / 2.0).sin_cos();
+        let one = add(short, short);
+        let mut wave =
+            Self { cosine: [0.0; STEP], sine: [0.0; STEP], turn: (0.0, 1.0), short, one, long: (0.0, 1.0) };
+        let mut at = short;
         for n in 0..STEP {
             (wave.sine[n], wave.cosine[n]) = at;
             at = add(at, one);
             wave.turn = add(wave.turn, one);
         }
+        let (mut power, mut left) = (one, half / 2);
+        while left > 0 {
+            if left % 2 == 1 {
+                wave.long = add(wave.long, power);
+            }
+            power = add(power, power);
+            left /= 2;
+        }
         wave
     }
+}
+
+/// The even and the odd part of `G` for a half: `bank::gram` by turns.
+fn gram(half: usize, row: &Wave, column: &Wave) -> [(f64, f64, f64); 2] {
+    let own = |wave: &Wave| add(wave.long, wave.long).0 / wave.one.0;
+    let minus = less(row.long, column.long).0 / less(row.short, column.short).0;
+    let plus = add(row.long, column.long).0 / add(row.short, column.short).0;
+    let n = half as f64;
+    [
+        ((n + own(row)) / 2.0, (minus + plus) / 2.0, (n + own(column)) / 2.0),
+        ((n - own(row)) / 2.0, (minus - plus) / 2.0, (n - own(column)) / 2.0),
+    ]
 }
 
 /// Fits one half; `even` and `odd` are the parts of `G`.
@@ -159,13 +198,12 @@ fn fit(half: &Folded, row: &Wave, column: &Wave, [even, odd]: [(f64, f64, f64); 
     }
 }
 
-/// The turn of phase from the first half's centre to the second's beyond what `omega` makes, in radians per sample.
-fn correction(half: usize, first: (f64, f64), second: (f64, f64), omega: f64) -> f64 {
+/// The turn of phase from the first half's centre to the second's beyond what the wave makes, in radians per sample.
+fn correction(half: usize, first: (f64, f64), second: (f64, f64), wave: &Wave) -> f64 {
     // a·cos ωt + b·sin ωt is the real part of (a − jb)·e^{jωt}.
-    let phase = |(a, b): (f64, f64)| (-b).atan2(a);
-    let turned = phase(second) - phase(first) - omega * half as f64;
-    let wrapped = turned - std::f64::consts::TAU * (turned / std::f64::consts::TAU).round();
-    wrapped / half as f64
+    let turned = less((-second.1, second.0), (-first.1, first.0));
+    let (sine, cosine) = less(turned, add(wave.long, wave.long));
+    sine.atan2(cosine) / half as f64
 }
 
 /// The key in `samples`, oldest first, if there is one within tolerance: all they hold is fitted, up to [`RECENT`].
@@ -179,11 +217,12 @@ pub(super) fn examine(samples: &[f32], look: &Look) -> Option<Found> {
     let (mut row, mut column) = (omega(f64::from(look.hz.0)), omega(f64::from(look.hz.1)));
     let mut fits = None;
     for _ in 0..3 {
-        let (waves, parts) = ((Wave::new(row), Wave::new(column)), gram(half, row, column));
-        let first = fit(&first_half, &waves.0, &waves.1, parts);
-        let second = fit(&second_half, &waves.0, &waves.1, parts);
-        let turn = |a, b, omega| correction(half, a, b, omega);
-        let (dr, dc) = (turn(first.row, second.row, row), turn(first.column, second.column, column));
+        let (row_wave, column_wave) = (Wave::new(half, row), Wave::new(half, column));
+        let parts = gram(half, &row_wave, &column_wave);
+        let first = fit(&first_half, &row_wave, &column_wave, parts);
+        let second = fit(&second_half, &row_wave, &column_wave, parts);
+        let turn = |a, b, wave| correction(half, a, b, wave);
+        let (dr, dc) = (turn(first.row, second.row, &row_wave), turn(first.column, second.column, &column_wave));
         fits = Some((first, second));
         if dr.abs().max(dc.abs()) < omega(1.0) {
             break;

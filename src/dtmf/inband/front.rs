@@ -2,7 +2,7 @@
 //! wait for their block to be whole, the noise floor.
 
 use super::screen::{HISTORY, MOST, Row};
-use super::{BLOCK, Point, WINDOW, bandpass};
+use super::{BLOCK, Point, WINDOW, WINDOW_GATE, bandpass};
 
 /// Filtered samples kept for the second stage.
 pub(super) const RECENT: usize = 200;
@@ -18,6 +18,8 @@ pub(super) struct Front {
     memory: [f32; bandpass::MEMORY],
     waiting: [i16; BLOCK],
     count: usize,
+    /// Whether the last turn was over the gate.
+    loud: bool,
     floor: Floor,
 }
 
@@ -29,6 +31,7 @@ impl Front {
             memory: [0.0; bandpass::MEMORY],
             waiting: [0; BLOCK],
             count: 0,
+            loud: false,
             floor: Floor::new(),
         }
     }
@@ -63,6 +66,7 @@ impl Front {
         let whole = (self.count + samples.len()) / BLOCK * BLOCK;
         let parts = (&self.waiting[..self.count], &samples[..whole - self.count]);
         let noise = self.floor.ceiling(whole / BLOCK);
+        row.loud = self.loud;
         row.fill(parts, &self.samples[self.at - HISTORY..self.at], &self.memory, point.bars(), noise);
     }
 
@@ -71,16 +75,24 @@ impl Front {
         row.filtered(0, &mut self.samples[self.at..]);
     }
 
-    /// Takes a row with nothing to look at all at once; `false` when it has to be taken hop by hop. Only the samples that
-    /// the next row's windows reach back to are kept of it: the second stage looks at none before the first window that
-    /// was looked at.
-    pub(super) fn pass(&mut self, row: &Row) -> bool {
-        let passed = self.floor.pass(row.range().0, row.blocks);
-        if passed {
-            let first = (row.blocks * BLOCK).saturating_sub(HISTORY);
-            row.filtered(first, &mut self.samples[self.at + first..]);
+    /// Takes a row with nothing to look at, all at once; `false` when it has to be taken hop by hop. Of its samples only
+    /// those are kept that the windows of the next row reach back to, in the place of the same of the row before: the
+    /// second stage asks for none from before the first window that was looked at.
+    pub(super) fn pass(&mut self, samples: &[i16], row: &Row) -> bool {
+        if !self.floor.pass(row.range().0, row.blocks) {
+            return false;
         }
-        passed
+        let taken = row.blocks * BLOCK;
+        let history = &mut self.samples[self.at - HISTORY..self.at];
+        match taken.checked_sub(HISTORY) {
+            Some(first) => row.filtered(first, history),
+            None => {
+                history.copy_within(taken.., 0);
+                row.filtered(0, &mut history[HISTORY - taken..]);
+            }
+        }
+        self.end(samples, row);
+        true
     }
 
     /// Takes the total of one hop; the line's noise in as long a window.
@@ -107,7 +119,7 @@ impl Front {
         self.samples.get(self.at - RECENT..self.at).unwrap_or(&[])
     }
 
-    /// Ends a turn that took `samples`.
+    /// Ends a turn that took `samples` hop by hop.
     pub(super) fn finish(&mut self, samples: &[i16], row: &Row) {
         let taken = row.blocks * BLOCK;
         self.at += taken;
@@ -115,8 +127,13 @@ impl Front {
             self.samples.copy_within(self.at - RECENT..self.at, 0);
             self.at = RECENT;
         }
+        self.end(samples, row);
+    }
+
+    fn end(&mut self, samples: &[i16], row: &Row) {
         self.memory = row.memory();
-        let used = taken - self.count;
+        self.loud = row.range().1 >= WINDOW_GATE;
+        let used = row.blocks * BLOCK - self.count;
         self.count = 0;
         self.wait(&samples[used..]);
     }

@@ -295,9 +295,7 @@ impl Detector {
         let before = self.position - self.front.waiting() as u64;
         let end = self.position + samples.len() as u64;
         let idle = self.open.is_none() && self.candidate.is_none() && self.pressed.is_none();
-        if idle && row.hops()[0] == 0 && self.front.pass(row) {
-            self.front.finish(samples, row);
-        } else {
+        if !(idle && row.hops()[0] == 0 && self.front.pass(samples, row)) {
             self.front.begin(row);
             for hop in 0..row.blocks {
                 self.position = before + ((hop + 1) * BLOCK) as u64;

@@ -61,6 +61,8 @@ pub(super) struct Row {
     totals: [u32; TOTALS],
     /// Blocks to be taken, at most [`MOST`].
     pub(super) blocks: usize,
+    /// Whether the line was over the gate last.
+    pub(super) loud: bool,
 }
 
 impl Row {
@@ -72,6 +74,7 @@ impl Row {
             filtered: [0; MOST * BLOCK],
             totals: [0; TOTALS],
             blocks: 0,
+            loud: false,
         }
     }
 

@@ -7,8 +7,8 @@ use super::lanes::Width;
 use super::screen::{MOST, Rooms, Row, WIDEST, some};
 use super::{BLOCK, Detector, Point, Verdict};
 
-/// Lines in one turn.
-pub(super) const LINES: usize = WIDEST;
+/// Lines in one turn: several registers' worth, so that those that are alike go together.
+pub(super) const LINES: usize = 4 * WIDEST;
 
 /// Room for the lines of one turn, and the instruction set it runs on.
 pub struct Together {
@@ -95,17 +95,21 @@ impl Together {
         let mut waiting: [usize; LINES] = std::array::from_fn(|n| n);
         let mut waiting = &mut waiting[..self.count];
         while let Some(first) = waiting.first() {
-            // Those of one length together.
-            let blocks = self.rows[*first].blocks;
-            let mut alike = 0;
+            // Those of one length together, and the quiet ones together: they need no strengths.
+            let alike = |row: &Row| (row.blocks, row.loud);
+            let kind = alike(&self.rows[*first]);
+            let mut count = 0;
             for n in 0..waiting.len() {
-                if self.rows[waiting[n]].blocks == blocks {
-                    waiting.swap(n, alike);
-                    alike += 1;
+                if alike(&self.rows[waiting[n]]) == kind {
+                    waiting.swap(n, count);
+                    count += 1;
                 }
             }
-            let taken = some(self.width, &mut self.rows, &waiting[..alike], blocks, &mut self.rooms);
-            waiting = &mut waiting[taken..];
+            let mut index = &waiting[..count];
+            while !index.is_empty() {
+                index = &index[some(self.width, &mut self.rows, index, kind.0, &mut self.rooms)..];
+            }
+            waiting = &mut waiting[count..];
         }
     }
 
