@@ -42,6 +42,8 @@ struct Bench {
     now: Instant,
     packets: Vec<[u8; 172]>,
     turn: u64,
+    /// Packets that come in one wake-up.
+    wake: u64,
 }
 
 fn address(leg: Leg) -> SocketAddr {
@@ -49,7 +51,7 @@ fn address(leg: Leg) -> SocketAddr {
 }
 
 impl Bench {
-    fn new(guard: Guard, tap: bool) -> Self {
+    fn new(guard: Guard, tap: bool, wake: u64) -> Self {
         let now = Instant::now();
         let (mut worker, mut out) = (Worker::new(), Nowhere { packets: 0 });
         for session in (0..SESSIONS).map(SessionId) {
@@ -90,24 +92,22 @@ impl Bench {
             }
             bytes
         });
-        Self { worker, out, now, packets: packets.collect(), turn: 0 }
+        Self { worker, out, now, packets: packets.collect(), turn: 0, wake }
     }
 
     /// One packet of the next session; after the last session, 20 ms pass.
     fn step(&mut self) {
         let (session, count) = (self.turn % SESSIONS, self.turn / SESSIONS);
         self.turn += 1;
-        let packet = &mut self.packets[(count % 1_024) as usize];
+        // Everybody says something else.
+        let packet = &mut self.packets[((count + session * 37) % 1_024) as usize];
         packet[2..4].copy_from_slice(&(count as u16).to_be_bytes());
         packet[4..8].copy_from_slice(&(count as u32).wrapping_mul(160).to_be_bytes());
-        self.worker.handle_rtp(
-            self.now,
-            SessionId(session),
-            Leg::Customer,
-            address(Leg::Customer),
-            packet,
-            &mut self.out,
-        );
+        let (id, from) = (SessionId(session), Leg::Customer);
+        self.worker.take_rtp(self.now, id, from, address(from), packet, &mut self.out);
+        if (session + 1).is_multiple_of(self.wake) || session == SESSIONS - 1 {
+            self.worker.hear(&mut self.out);
+        }
         if session == SESSIONS - 1 {
             for _ in 0..20 {
                 self.now += Duration::from_millis(1);
@@ -120,14 +120,19 @@ impl Bench {
 fn media(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("media packet");
     group.throughput(Throughput::Elements(1));
-    for (name, guard, tap) in [
-        ("relayed", Guard::Open, false),
-        ("relayed and recorded", Guard::Open, true),
-        ("listened to", Guard::Listen, false),
-        ("guarded", Guard::Masked(MaskKind::ComfortNoise), false),
-        ("guarded and recorded", Guard::Masked(MaskKind::ComfortNoise), true),
+    let mask = Guard::Masked(MaskKind::ComfortNoise);
+    for (name, guard, tap, wake) in [
+        ("relayed", Guard::Open, false, 1),
+        ("relayed and recorded", Guard::Open, true, 1),
+        ("listened to, one a wake-up", Guard::Listen, false, 1),
+        ("listened to, 16 a wake-up", Guard::Listen, false, 16),
+        ("listened to, 50 a wake-up", Guard::Listen, false, 50),
+        ("guarded, one a wake-up", mask, false, 1),
+        ("guarded, 16 a wake-up", mask, false, 16),
+        ("guarded, 50 a wake-up", mask, false, 50),
+        ("guarded and recorded, 50 a wake-up", mask, true, 50),
     ] {
-        let mut bench = Bench::new(guard, tap);
+        let mut bench = Bench::new(guard, tap, wake);
         group.bench_function(name, |b| b.iter(|| bench.step()));
         assert!(bench.out.packets > 0);
     }

@@ -10,7 +10,7 @@
 //! ```
 
 use crate::base::secret::Digit;
-use crate::dtmf::inband::{Detector, LOOK_AHEAD, Point, Verdict};
+use crate::dtmf::inband::{Detector, LOOK_AHEAD, Place, Point, Together, Verdict};
 
 /// Samples kept: half a second.
 pub(super) const RING: usize = 4_096;
@@ -193,14 +193,61 @@ impl Line {
             self.lose(self.play - self.fed, named);
         }
         loop {
-            let run = (self.fed..self.edge).take_while(|at| self.state(*at) & PRESENT != 0).count();
-            self.feed(run, named);
+            self.feed(self.run(), named);
             // Now at the edge or at a hole.
             match (self.fed..self.edge).find(|at| self.state(*at) & PRESENT != 0) {
                 Some(next) if self.fed < needed => self.lose(next - self.fed, named),
                 _ => return,
             }
         }
+    }
+
+    /// How many samples are there from the next to be heard on, up to a hole or the edge.
+    fn run(&self) -> usize {
+        let most = self.edge.saturating_sub(self.fed).min(RING as u64) as usize;
+        let (wrapped, first) = self.states.split_at(self.fed as usize % RING);
+        first.iter().chain(wrapped).take(most).take_while(|state| *state & PRESENT != 0).count()
+    }
+
+    /// The next run, if it fits one turn together with other lines; `room` is for one that wraps.
+    fn short_run<'a>(&'a self, room: &'a mut [i16; Together::most()]) -> Option<&'a [i16]> {
+        let run = self.run();
+        if self.fed < self.play || run == 0 || run > room.len() {
+            return None;
+        }
+        let slot = self.fed as usize % RING;
+        if let Some(samples) = self.samples.get(slot..slot + run) {
+            return Some(samples);
+        }
+        let (before, after) = room[..run].split_at_mut(RING - slot);
+        before.copy_from_slice(&self.samples[slot..]);
+        after.copy_from_slice(&self.samples[..after.len()]);
+        Some(&room[..run])
+    }
+
+    /// Puts what is there in order in to be heard together with other lines; `None` where that cannot be.
+    pub(super) fn put_in(&self, together: &mut Together) -> Option<Place> {
+        let mut room = [0; Together::most()];
+        together.enter(&self.detector, self.short_run(&mut room)?)
+    }
+
+    /// Hears what was put in, then whatever [`Line::hear`] finds beside.
+    pub(super) fn take_out(&mut self, place: Place, together: &Together, needed: u64, named: &mut impl FnMut(Named)) {
+        let mut room = [0; Together::most()];
+        let run = match self.short_run(&mut room) {
+            Some(run) => run.len(),
+            None => return self.hear(needed, named),
+        };
+        let slot = self.fed as usize % RING;
+        if slot + run <= RING {
+            room[..run].copy_from_slice(&self.samples[slot..slot + run]);
+        }
+        let Self { states, play, edge, detector, shift, open, .. } = self;
+        together.leave(place, detector, &room[..run], &mut |verdict| {
+            judge(verdict, *shift, *play, *edge, open, states, named);
+        });
+        self.fed += run as u64;
+        self.hear(needed, named);
     }
 
     fn feed(&mut self, mut count: usize, named: &mut impl FnMut(Named)) {

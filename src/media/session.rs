@@ -18,6 +18,7 @@ use super::leg::{Accepted, Kind, LegSide, Origin};
 use crate::base::Random;
 use crate::base::ids::{Leg, SessionId};
 use crate::base::time::soonest;
+use crate::dtmf::inband::{Place, Together};
 use crate::guard::path::{Order, Pressed};
 use crate::guard::{Arrival, Masked, Path, Sent, Tap, TapState};
 use crate::rtp::{View, red, rtcp};
@@ -122,7 +123,33 @@ impl Session {
         [self.legs[0].totals(), self.legs[1].totals()]
     }
 
-    /// Takes a datagram from the RTP socket of `leg`.
+    /// Whether something of `leg` waits to be heard.
+    pub(super) fn is_waiting(&self, leg: Leg) -> bool {
+        self.paths[leg.index()].is_waiting()
+    }
+
+    /// Hears what waits of `leg`, alone.
+    pub(super) fn hear(&mut self, leg: Leg, out: &mut impl Egress) {
+        self.paths[leg.index()].hear_waiting();
+        self.report_presses(leg, out);
+    }
+
+    /// Puts what waits of `leg` in to be heard together with other lines; `None` where it has to be heard alone.
+    pub(super) fn put_in(&self, leg: Leg, together: &mut Together) -> Option<Place> {
+        self.paths[leg.index()].put_in(together)
+    }
+
+    /// Hears what was put in, if nothing else has happened to the path since; alone without a place.
+    pub(super) fn take_out(&mut self, leg: Leg, place: Option<Place>, together: &Together, out: &mut impl Egress) {
+        match place {
+            Some(place) => self.paths[leg.index()].take_out(place, together),
+            None => self.paths[leg.index()].hear_waiting(),
+        }
+        self.report_presses(leg, out);
+    }
+
+    /// Takes a datagram from the RTP socket of `leg`. What is to be heard of it waits for [`Session::hear`] or
+    /// [`Session::take_out`], or for whatever the path is told next.
     pub(super) fn handle_rtp(
         &mut self,
         now: Instant,

@@ -11,6 +11,7 @@ use super::api::{Command, Event, LegStats};
 use super::session::{Egress, Session};
 use crate::base::ids::{Leg, SessionId};
 use crate::base::time::soonest;
+use crate::dtmf::inband::{Place, Together};
 
 /// Sessions of one media worker. Four verbs; there is no `poll_transmit`, since packets leave from the buffer they were
 /// made in: an [`Egress`] takes them at once.
@@ -19,6 +20,20 @@ pub struct Worker {
     slots: Vec<Slot>,
     free: Vec<usize>,
     places: HashMap<SessionId, usize>,
+    /// Lines with something to be heard: at most as many as are heard together.
+    waiting: Vec<Line>,
+    together: Option<Box<Together>>,
+}
+
+/// Lines heard together at most.
+const LINES: usize = Together::lines();
+
+/// A line of a session.
+#[derive(Clone, Copy)]
+struct Line {
+    place: usize,
+    session: SessionId,
+    leg: Leg,
 }
 
 struct Slot {
@@ -87,8 +102,60 @@ impl Worker {
         bytes: &[u8],
         out: &mut impl Egress,
     ) {
+        self.take_rtp(now, session, leg, source, bytes, out);
+        self.hear(out);
+    }
+
+    /// The same, but what is to be heard of it waits until [`Worker::hear`], so that many lines are heard together. To be
+    /// called before the worker rests.
+    pub fn take_rtp(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        leg: Leg,
+        source: SocketAddr,
+        bytes: &[u8],
+        out: &mut impl Egress,
+    ) {
         let Some(place) = self.places.get(&session).copied() else { return };
-        self.with(place, session, out, |session, out| session.handle_rtp(now, leg, source, bytes, out));
+        let waits = self.slots[place].session.as_ref().is_some_and(|session| session.is_waiting(leg));
+        if waits || self.waiting.len() >= LINES {
+            self.hear(out);
+        }
+        let waits = self.with(place, session, out, |session, out| {
+            session.handle_rtp(now, leg, source, bytes, out);
+            session.is_waiting(leg)
+        });
+        if waits == Some(true) {
+            self.waiting.push(Line { place, session, leg });
+        }
+    }
+
+    /// Hears what waits.
+    pub fn hear(&mut self, out: &mut impl Egress) {
+        if let [line] = self.waiting[..] {
+            self.waiting.clear();
+            self.with(line.place, line.session, out, |session, out| session.hear(line.leg, out));
+            return;
+        }
+        if self.waiting.is_empty() {
+            return;
+        }
+        // Taken out, so that the sessions can be borrowed beside them.
+        let mut together = self.together.take().unwrap_or_default();
+        let mut waiting = std::mem::take(&mut self.waiting);
+        let mut places = [const { None::<Place> }; LINES];
+        for (line, place) in waiting.iter().zip(&mut places) {
+            let entered =
+                self.with(line.place, line.session, out, |session, _| session.put_in(line.leg, &mut together));
+            *place = entered.flatten();
+        }
+        together.run();
+        for (line, place) in waiting.drain(..).zip(places) {
+            self.with(line.place, line.session, out, |session, out| session.take_out(line.leg, place, &together, out));
+        }
+        together.clear();
+        (self.waiting, self.together) = (waiting, Some(together));
     }
 
     /// Takes a datagram from the RTCP socket of `leg`.
@@ -130,7 +197,7 @@ impl Worker {
         work: impl FnOnce(&mut Session, &mut E) -> T,
     ) -> Option<T> {
         let slot = self.slots.get_mut(place)?;
-        let session = slot.session.as_deref_mut()?;
+        let session = slot.session.as_deref_mut().filter(|session| session.id() == id)?;
         let done = catch_unwind(AssertUnwindSafe(|| {
             let done = work(session, out);
             (done, session.poll_timeout())

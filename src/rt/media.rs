@@ -10,6 +10,8 @@
 //!                                       └───► on_event, on_block
 //! ```
 //!
+//! The packets of one wake-up are heard by their detectors together, after all of them have been taken in.
+//!
 //! The inbox's full policy. Orders are complete states, so per call only the newest of each kind is kept, and what is
 //! kept is bounded by the number of calls: an order to mask, to pause or to close is never dropped and never waits for
 //! room. Masks are applied before everything else that waits, orders to open after everything else. Digits to send and
@@ -263,6 +265,7 @@ impl<I: Io> Shell<I> {
             for token in &ready {
                 self.receive(*token, &mut buffer);
             }
+            self.worker.hear(&mut self.out);
             let now = Instant::now();
             if self.worker.poll_timeout().is_some_and(|due| due <= now) {
                 self.worker.handle_timeout(now, &mut self.out);
@@ -293,7 +296,7 @@ impl<I: Io> Shell<I> {
             self.load.packets += 1;
             let (now, bytes) = (Instant::now(), &buffer[..length]);
             if is_rtp {
-                self.worker.handle_rtp(now, session, leg, source, bytes, &mut self.out);
+                self.worker.take_rtp(now, session, leg, source, bytes, &mut self.out);
             } else {
                 self.worker.handle_rtcp(now, session, leg, source, bytes, &mut self.out);
             }

@@ -11,3 +11,4 @@ mod mask;
 mod relay;
 mod secure;
 mod sim;
+mod together;

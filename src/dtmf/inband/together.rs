@@ -71,6 +71,11 @@ impl Together {
         self.count == self.rows.len()
     }
 
+    /// Lines in one turn, at most.
+    pub const fn lines() -> usize {
+        LINES
+    }
+
     /// The most samples one line can put into one turn: 20 ms.
     pub const fn most() -> usize {
         MOST * BLOCK
@@ -95,19 +100,21 @@ impl Together {
         let mut waiting: [usize; LINES] = std::array::from_fn(|n| n);
         let mut waiting = &mut waiting[..self.count];
         while let Some(first) = waiting.first() {
-            // Those of one length together, and the quiet ones together: they need no strengths.
-            let alike = |row: &Row| (row.blocks, row.loud);
-            let kind = alike(&self.rows[*first]);
+            // Those of one length together, the loud ones first: a register of quiet lines needs no strengths.
+            let blocks = self.rows[*first].blocks;
             let mut count = 0;
-            for n in 0..waiting.len() {
-                if alike(&self.rows[waiting[n]]) == kind {
-                    waiting.swap(n, count);
-                    count += 1;
+            for loud in [true, false] {
+                for n in count..waiting.len() {
+                    let row = &self.rows[waiting[n]];
+                    if (row.blocks, row.loud) == (blocks, loud) {
+                        waiting.swap(n, count);
+                        count += 1;
+                    }
                 }
             }
             let mut index = &waiting[..count];
             while !index.is_empty() {
-                index = &index[some(self.width, &mut self.rows, index, kind.0, &mut self.rooms)..];
+                index = &index[some(self.width, &mut self.rows, index, blocks, &mut self.rooms)..];
             }
             waiting = &mut waiting[count..];
         }

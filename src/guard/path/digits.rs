@@ -22,6 +22,7 @@ impl Path {
 
     /// Takes a digit that came by SIP INFO; `duration_ms` is how long the key was down, 0 if unsaid.
     pub fn handle_info(&mut self, now: Instant, digit: Digit, duration_ms: u32) {
+        self.hear_waiting();
         if let Mode::Guarded(_) = self.mode {
             // The key's tone, if there is one, is near: an INFO comes up to half a second before or after it.
             let reached = self.timeline.reached(now);

@@ -146,8 +146,7 @@ impl Path {
             Some(_) => {}
         }
         self.lay(position, arrival, codec, payload);
-        self.hear(now, 0);
-        self.drain_presses();
+        self.hear_later(now, 0);
     }
 
     /// Lays a packet on the line, or keeps it until those that its codec needs before it are there.

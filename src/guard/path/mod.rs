@@ -12,6 +12,7 @@
 
 mod digits;
 mod guarded;
+mod hearing;
 mod relaying;
 
 use std::time::Instant;
@@ -126,6 +127,8 @@ pub struct Path {
     withheld: Option<(u8, Instant)>,
     /// An event of a clock other than the audio's: its timestamp, and ours.
     foreign_event: Option<(u32, u32)>,
+    /// What has been laid and not been heard.
+    waiting: Option<hearing::Waiting>,
 }
 
 impl Path {
@@ -163,6 +166,7 @@ impl Path {
             open_from: 0,
             withheld: None,
             foreign_event: None,
+            waiting: None,
         }
     }
 
@@ -173,6 +177,7 @@ impl Path {
 
     /// Makes room for the codecs the source may use.
     pub fn set_source(&mut self, codecs: impl Iterator<Item = Codec>) {
+        self.hear_waiting();
         for codec in codecs {
             self.ear.prepare(codec);
             if codec.is_wide() {
@@ -201,6 +206,7 @@ impl Path {
     /// Replaces the order. An order to mask is in force when this returns: nothing leaves any more but what has been
     /// through the line. An order to open is carried out when no digit can slip through.
     pub fn set_order(&mut self, now: Instant, order: Order) {
+        self.hear_waiting();
         let before = std::mem::replace(&mut self.order, order);
         match (&mut self.mode, order) {
             (Mode::Guarded(guarded), Order::Masked(kind)) => {
@@ -222,7 +228,8 @@ impl Path {
         }
     }
 
-    /// Takes audio of the source. A redundant copy (not `primary`) fills what is missing in the line, no more.
+    /// Takes audio of the source. A redundant copy (not `primary`) fills what is missing in the line, no more. What is to be
+    /// heard of it waits: call [`Path::hear_waiting`], or let it be heard together with others.
     pub fn handle_audio(
         &mut self,
         now: Instant,
@@ -232,6 +239,7 @@ impl Path {
         primary: bool,
         out: &mut impl FnMut(Sent<'_>),
     ) {
+        self.hear_waiting();
         if primary {
             self.foreign = !codec.can_be_masked();
         }
@@ -264,6 +272,7 @@ impl Path {
         primary: bool,
         out: &mut impl FnMut(Sent<'_>),
     ) {
+        self.hear_waiting();
         self.hear_event(now, arrival, ssrc, clock, payload);
         if primary {
             self.ear.pass(arrival);
@@ -327,6 +336,7 @@ impl Path {
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant, out: &mut impl FnMut(Sent<'_>)) {
+        self.hear_waiting();
         match self.mode {
             Mode::Relaying => self.key_while_relaying(now, out),
             Mode::Guarded(_) => self.send_guarded(now, out),

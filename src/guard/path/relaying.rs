@@ -41,12 +41,7 @@ impl Path {
             if self.order == Order::Listen {
                 self.line.reach(position);
                 self.line.lay(position, self.ear.low(), &[]);
-                self.hear(now, self.timeline.edge());
-                self.line.pass();
-                self.drain_presses();
-            }
-            if self.order == Order::Listen && !self.line.is_clear() {
-                self.mask.overhear(self.ear.low());
+                self.hear_later(now, self.timeline.edge());
             } else {
                 self.mask.learn(self.ear.low());
             }
