@@ -120,7 +120,7 @@ fn detector(c: &mut Criterion) {
     if let Err(why) = &other {
         eprintln!("no SpanDSP beside: {why}");
     }
-    for (name, heard) in
+    for (name, voices) in
         [("speech", all(speech)), ("quiet", all(quiet)), ("keys", all(keys)), ("conversation", all(conversation))]
     {
         // An iteration is a packet of each line; elements per second are packets.

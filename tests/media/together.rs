@@ -38,9 +38,9 @@ impl Egress for Out {
         self.packets.entry(session.0).or_default().push((to == Leg::Agent, packet.get().to_vec()));
     }
     fn event(&mut self, event: Event) {
-        if let Event::Digit { session, from, digit, masked } = event {
+        if let Event::Digit { session, from, digit, at, masked } = event {
             self.keys += 1;
-            let told = format!("{from:?} {} {masked}", digit.expose_char());
+            let told = format!("{from:?} {} {at:?} {masked}", digit.expose_char());
             self.events.entry(session.0).or_default().push(told);
         }
     }

@@ -422,6 +422,7 @@ pub(super) mod inside {
     pub(in crate::dtmf::inband) fn bound(window: &[f32; WINDOW]) -> f32 {
         let t = &**TABLES;
         let all = correlate::<F<1>, 1>(t, window);
-        (largest::<16>(&all.strength[..LOW]) + largest::<16>(&all.strength[LOW..])) * (2.0 / WINDOW as f32) * t.overlap
+        let (low, high) = all.strongest();
+        (low + high) * (2.0 / WINDOW as f32) * t.overlap
     }
 }
