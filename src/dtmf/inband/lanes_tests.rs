@@ -99,6 +99,9 @@ proptest! {
         for window in samples.chunks_exact(WINDOW) {
             let window: [f32; WINDOW] = std::array::from_fn(|n| f32::from(window[n]));
             let total: f32 = window.iter().map(|y| y * y).sum();
+            if total < WINDOW_GATE {
+                continue;
+            }
             let bar = Bar { part: bar, least: 0.3 };
             let first = bank::look(Width::Portable, &window, total, 0.0, bar);
             for width in Width::all() {
