@@ -10,12 +10,14 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tonewall::base::ids::{Leg, SessionId};
 use tonewall::base::key::MediaKey;
 use tonewall::config::{Codec, MaskKind, Network, SrtpSuite};
+use tonewall::dsp::halfband::{Join, Split};
+use tonewall::dsp::{g711, g722, opus};
 use tonewall::guard::Masked;
 use tonewall::media::{
     AudioFormat, Command, Egress, Event, Guard, LegMedia, MaskedBlock, ReceiveFormats, SendFormats, Tap, Worker,
 };
 use tonewall::srtp::{MAX_GROWTH, Receiver, Sender};
-use tonewall::testkit::companding::ulaw_encode;
+use tonewall::testkit::coding::Coder;
 use tonewall::testkit::speech::Talker;
 
 struct Nowhere {
@@ -40,7 +42,8 @@ struct Bench {
     worker: Worker,
     out: Nowhere,
     now: Instant,
-    packets: Vec<[u8; 172]>,
+    packets: Vec<Vec<u8>>,
+    codec: Codec,
     turn: u64,
     /// Packets that come in one wake-up.
     wake: u64,
@@ -51,7 +54,7 @@ fn address(leg: Leg) -> SocketAddr {
 }
 
 impl Bench {
-    fn new(guard: Guard, tap: bool, wake: u64) -> Self {
+    fn new(codec: Codec, guard: Guard, tap: bool, wake: u64) -> Self {
         let now = Instant::now();
         let (mut worker, mut out) = (Worker::new(), Nowhere { packets: 0 });
         for session in (0..SESSIONS).map(SessionId) {
@@ -67,14 +70,14 @@ impl Bench {
             };
             worker.handle_command(now, create, &mut out);
             for leg in [Leg::Customer, Leg::Agent] {
-                let pcmu = AudioFormat { payload_type: 0, codec: Codec::Pcmu };
+                let format = AudioFormat { payload_type: 100, codec };
                 let media = LegMedia {
                     remote_rtp: Some(address(leg)),
                     remote_rtcp: None,
                     send: true,
                     receive: true,
-                    rx: ReceiveFormats { audio: [pcmu].into_iter().collect(), ..Default::default() },
-                    tx: SendFormats { audio: [pcmu].into_iter().collect(), ptime_ms: 20, ..Default::default() },
+                    rx: ReceiveFormats { audio: [format].into_iter().collect(), ..Default::default() },
+                    tx: SendFormats { audio: [format].into_iter().collect(), ptime_ms: 20, ..Default::default() },
                     ..LegMedia::idle()
                 };
                 worker.handle_command(now, Command::SetLeg { session, leg, media }, &mut out);
@@ -84,15 +87,14 @@ impl Bench {
             }
         }
         let said = Talker::new(1, -20.0).say(160 * 1_024);
+        let mut coder = Coder::new(codec);
         let packets = said.chunks_exact(160).map(|frame| {
-            let mut bytes = [0x80; 172];
-            bytes[1] = 0;
-            for (byte, sample) in bytes[12..].iter_mut().zip(frame) {
-                *byte = ulaw_encode(*sample);
-            }
+            let mut bytes = vec![0x80; 12];
+            bytes[1] = 100;
+            bytes.extend(coder.encode(frame));
             bytes
         });
-        Self { worker, out, now, packets: packets.collect(), turn: 0, wake }
+        Self { worker, out, now, packets: packets.collect(), codec, turn: 0, wake }
     }
 
     /// One packet of the next session; after the last session, 20 ms pass.
@@ -102,7 +104,8 @@ impl Bench {
         // Everybody says something else.
         let packet = &mut self.packets[((count + session * 37) % 1_024) as usize];
         packet[2..4].copy_from_slice(&(count as u16).to_be_bytes());
-        packet[4..8].copy_from_slice(&(count as u32).wrapping_mul(160).to_be_bytes());
+        let timestamp = (count as u32).wrapping_mul(160 * Coder::steps(self.codec));
+        packet[4..8].copy_from_slice(&timestamp.to_be_bytes());
         let (id, from) = (SessionId(session), Leg::Customer);
         self.worker.take_rtp(self.now, id, from, address(from), packet, &mut self.out);
         if (session + 1).is_multiple_of(self.wake) || session == SESSIONS - 1 {
@@ -132,10 +135,55 @@ fn media(criterion: &mut Criterion) {
         ("guarded, 50 a wake-up", mask, false, 50),
         ("guarded and recorded, 50 a wake-up", mask, true, 50),
     ] {
-        let mut bench = Bench::new(guard, tap, wake);
+        let mut bench = Bench::new(Codec::Pcmu, guard, tap, wake);
         group.bench_function(name, |b| b.iter(|| bench.step()));
         assert!(bench.out.packets > 0);
     }
+    for codec in [Codec::G722, Codec::Opus] {
+        for (name, guard) in [("listened to", Guard::Listen), ("guarded", Guard::Masked(MaskKind::ComfortNoise))] {
+            let mut bench = Bench::new(codec, guard, false, 1);
+            group.bench_function(format!("{name}, {}", codec.name()), |b| b.iter(|| bench.step()));
+            assert!(bench.out.packets > 0);
+        }
+    }
+    group.finish();
+}
+
+fn codecs(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("codec, 20 ms");
+    group.throughput(Throughput::Elements(1));
+    let said = Talker::new(1, -20.0).say(160 * 500);
+    let wide: Vec<i16> = said.iter().flat_map(|sample| [*sample, *sample]).collect();
+    let frames: Vec<&[i16]> = wide.chunks_exact(320).collect();
+    let (mut packet, mut heard, mut at) = ([0; 400], [0; opus::LONGEST], 0usize);
+    let mut next = move |of: usize| {
+        at += 1;
+        at % of
+    };
+    let mut encoder = g722::Encoder::new();
+    group.bench_function("G722 encode", |b| b.iter(|| encoder.encode(frames[next(500)], &mut packet)));
+    let mut coder = Coder::new(Codec::G722);
+    let packets: Vec<Vec<u8>> = frames.iter().map(|frame| coder.encode_wide(frame)).collect();
+    let mut decoder = g722::Decoder::new();
+    group.bench_function("G722 decode", |b| b.iter(|| decoder.decode(&packets[next(500)], &mut heard)));
+    let mut encoder = opus::Encoder::new(opus::BITRATE);
+    group.bench_function("opus encode", |b| b.iter(|| encoder.encode(frames[next(500)], &mut packet)));
+    let mut coder = Coder::new(Codec::Opus);
+    let packets: Vec<Vec<u8>> = frames.iter().map(|frame| coder.encode_wide(frame)).collect();
+    let mut decoder = opus::Decoder::new();
+    group.bench_function("opus decode", |b| b.iter(|| decoder.decode(&packets[next(500)], &mut heard)));
+    group.bench_function("PCMU encode", |b| {
+        b.iter(|| said[..160].iter().map(|s| u32::from(g711::ulaw_encode(black_box(*s)))).sum::<u32>());
+    });
+    let mut split = Split::new();
+    group.bench_function("16 kHz apart", |b| {
+        let frame = frames[next(500)].as_chunks::<2>().0;
+        b.iter(|| frame.iter().map(|pair| i32::from(split.push(*pair).0)).sum::<i32>());
+    });
+    let mut join = Join::new();
+    group.bench_function("16 kHz together", |b| {
+        b.iter(|| said[..160].iter().map(|low| i32::from(join.push(*low, [0; 2])[0])).sum::<i32>());
+    });
     group.finish();
 }
 
@@ -180,5 +228,5 @@ fn srtp(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, media, srtp);
+criterion_group!(benches, media, codecs, srtp);
 criterion_main!(benches);

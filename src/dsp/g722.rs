@@ -281,7 +281,7 @@ impl Encoder {
 
         let error = saturate(((even + odd) >> 14) - low.prediction);
         let magnitude = if error < 0 { -(error + 1) } else { error };
-        let interval = LEVELS.iter().take_while(|level| magnitude >= (*level * low.step) >> 12).count();
+        let interval = LEVELS.partition_point(|level| magnitude >= (level * low.step) >> 12);
         let low_code = match (error < 0, interval) {
             (false, n) => 61 - n,
             (true, n @ 0..=1) => 63 - n,

@@ -24,6 +24,8 @@ pub const MAX_PACKET: usize = 1_275;
 pub const BITRATE: u32 = 32_000;
 /// The least we encode with, bit/s: below, tones of music and keys suffer.
 const LEAST_BITRATE: u32 = 16_000;
+/// How hard the encoder tries, 0–10: from 2 on it takes more than twice the time.
+const COMPLEXITY: i32 = 1;
 /// Frame lengths we encode, in samples at 8 kHz, longest first (60, 40, 20, 10 ms).
 pub const FRAMES: [usize; 4] = [480, 320, 160, 80];
 
@@ -107,7 +109,7 @@ impl Encoder {
         let bitrate = bitrate.clamp(LEAST_BITRATE, BITRATE);
         let inner = OpusEncoder::new(RATE as i32, 1, Application::Voip).ok().map(|mut encoder| {
             encoder.bitrate_bps = bitrate as i32;
-            encoder.complexity = 5;
+            encoder.complexity = COMPLEXITY;
             encoder.use_cbr = true;
             encoder
         });
