@@ -252,7 +252,7 @@ fn l1_what_the_verdicts_leave_of_a_digit_tells_nothing() {
                     .presses
                     .iter()
                     .filter(|p| {
-                        template(&line.samples, p.begin, p.end - p.begin, seed as u8).key == p.digit.expose_event()
+                        template(&line.samples, p.begin, p.end - p.begin, 0, seed as u8).key == p.digit.expose_event()
                     })
                     .count();
                 of += line.presses.len();

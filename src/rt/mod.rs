@@ -21,6 +21,7 @@ pub mod harden;
 pub mod http;
 mod identity;
 pub mod keyfile;
+pub mod leaklab;
 pub mod logging;
 pub mod media;
 pub mod node;

@@ -100,7 +100,7 @@ impl Attackers {
             // What comes later is the next key's; it would only lead astray.
             let own = &heard[..heard.len().min(onset + length + LATE)];
             findings.least_squares += usize::from(self.least_squares.guess(own, onset, fallback).key == truth);
-            findings.template += usize::from(template(heard, onset, length, fallback).key == truth);
+            findings.template += usize::from(template(own, onset, length, LATE, fallback).key == truth);
         }
         findings
     }

@@ -71,6 +71,8 @@ pub struct Tape {
     pub agent: Vec<i16>,
     /// Whether each block was a marked gap.
     pub paused: Vec<bool>,
+    /// Each block as it was given: time since the start, samples, whether a marked gap.
+    pub given: Vec<(Duration, usize, bool)>,
     /// Closed in order.
     pub closed: bool,
 }
@@ -463,6 +465,7 @@ impl Sim {
             for (of, tape) in self.tapes.values_mut() {
                 if *of == session && !tape.closed {
                     tape.paused.push(block.paused);
+                    tape.given.push((self.now - self.start, block.samples.len(), block.paused));
                     tape.customer.extend(block.samples.iter().step_by(2));
                     tape.agent.extend(block.samples.iter().skip(1).step_by(2));
                 }

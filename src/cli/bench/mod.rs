@@ -8,6 +8,7 @@ use clap::Subcommand;
 
 mod detector;
 mod lab;
+mod leak;
 mod report;
 mod speech;
 mod talkoff;
@@ -22,6 +23,8 @@ pub const EXIT_MISSED: u8 = 2;
 pub enum Command {
     /// The in-band detector against its bars, in sections after Mitel's CM7291, and over impaired lines.
     Detector(detector::Arguments),
+    /// Random digits through a real node on loopback sockets, and attackers at everything that comes out.
+    Leak(leak::Arguments),
     /// The in-band detector on speech without digits: false digits, suspicions, and what is muted for them.
     Talkoff(talkoff::Arguments),
 }
@@ -31,6 +34,7 @@ pub enum Command {
 pub fn run(command: &Command) -> ExitCode {
     let done = match command {
         Command::Detector(arguments) => detector::run(arguments),
+        Command::Leak(arguments) => leak::run(arguments),
         Command::Talkoff(arguments) => talkoff::run(arguments),
     };
     match done {

@@ -5,6 +5,7 @@
 pub mod bursts;
 pub mod hear;
 pub mod impair;
+pub mod leak;
 pub mod network;
 pub mod page;
 pub mod plot;

@@ -24,6 +24,7 @@ use crate::config::Codec;
 use crate::dsp::level;
 use crate::dsp::noise::Noise;
 use pressed::Down;
+pub use pressed::TONE_PEAK;
 
 /// An endless (or ending, then silent) source of 8 kHz linear samples.
 pub type Sound = Box<dyn Iterator<Item = i16> + Send>;

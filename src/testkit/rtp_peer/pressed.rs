@@ -6,7 +6,7 @@ use crate::base::secret::Digit;
 use crate::testkit::keys::{Form, Sent, frequencies};
 
 /// Level of one tone of a pair: peak amplitude; about −13 dBm0, as telephones send.
-const TONE_PEAK: f64 = 5_200.0;
+pub const TONE_PEAK: f64 = 5_200.0;
 /// How many times the last event packet is sent (RFC 4733 section 2.5.1.4).
 pub(super) const END_PACKETS: usize = 3;
 

@@ -1,0 +1,353 @@
+//! What the attackers made of one call, and of many: guesses beside the truth per attacker, what decoders read, what is
+//! left of the tones, and what was collected. Counts only; no digit stays.
+
+use super::cases::Case;
+use super::evidence::{Evidence, align, came_through};
+use super::metadata;
+use super::residual::Residual;
+use super::shape;
+use crate::base::Random;
+use crate::config::MaskKind;
+use crate::testkit::attack::{BEFORE, LeastSquares, decode, template};
+use crate::testkit::keys::{Form, Sent};
+use crate::testkit::lab::Rate;
+use crate::testkit::leak::lag;
+use crate::testkit::spandsp::Spandsp;
+
+/// Guesses by truth.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Truth, then guess.
+    counts: [[u32; 10]; 10],
+}
+
+impl Tally {
+    /// Takes a guess.
+    pub fn add(&mut self, truth: u8, guess: u8) {
+        self.counts[usize::from(truth % 10)][usize::from(guess % 10)] += 1;
+    }
+
+    /// Right guesses.
+    pub fn rate(&self) -> Rate {
+        let right: u32 = (0..10).map(|n| self.counts[n][n]).sum();
+        let all: u32 = self.counts.iter().flatten().sum();
+        Rate { hits: u64::from(right), of: u64::from(all) }
+    }
+
+    /// What a guess tells of the truth, in bits per digit: mutual information, less what so few counts show of nothing
+    /// (Miller and Madow's correction); not below 0.
+    pub fn bits(&self) -> f64 {
+        let all: f64 = self.counts.iter().flatten().map(|n| f64::from(*n)).sum();
+        if all == 0.0 {
+            return 0.0;
+        }
+        let rows: Vec<f64> = self.counts.iter().map(|row| row.iter().map(|n| f64::from(*n)).sum()).collect();
+        let columns: Vec<f64> = (0..10).map(|c| self.counts.iter().map(|row| f64::from(row[c])).sum()).collect();
+        let mut bits = 0.0;
+        for (row, counts) in self.counts.iter().enumerate() {
+            for (column, count) in counts.iter().enumerate().filter(|(_, n)| **n > 0) {
+                let n = f64::from(*count);
+                bits += n / all * (n * all / (rows[row] * columns[column])).log2();
+            }
+        }
+        let used = |sums: &[f64]| sums.iter().filter(|n| **n > 0.0).count() as f64;
+        let bias = (used(&rows) - 1.0) * (used(&columns) - 1.0) / (2.0 * all * std::f64::consts::LN_2);
+        (bits - bias).max(0.0)
+    }
+}
+
+impl std::ops::AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        for (a, b) in self.counts.iter_mut().flatten().zip(other.counts.iter().flatten()) {
+            *a += b;
+        }
+    }
+}
+
+/// What was collected of what was keyed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Keys of calls whose keys were collected or counted.
+    pub keyed: u64,
+    /// Of them, those the customer's own line let through.
+    pub came: u64,
+    /// Collected in their place, once.
+    pub once: u64,
+    /// Came through and were not collected.
+    pub missed: u64,
+    /// Collected besides or in place of another.
+    pub wrong: u64,
+    /// Calls without a collection in which the count of masked keys was another than the count of keys.
+    pub miscounted: u64,
+}
+
+/// What one sink gave away.
+#[derive(Debug, Clone, Default)]
+pub struct Sink {
+    /// Least-squares fit.
+    pub least_squares: Tally,
+    /// Zero-phase template.
+    pub template: Tally,
+    /// Digits our own ordinary decoder reads in their place.
+    pub decoded: Rate,
+    /// Digits SpanDSP reads in their place; `None` where it is not installed.
+    pub spandsp: Option<Rate>,
+    /// Whatever any decoder reads, in its place or not.
+    pub read: u64,
+    /// What is left of the tones.
+    pub residual: Residual,
+}
+
+/// What attackers made of calls.
+#[derive(Debug, Clone, Default)]
+pub struct Score {
+    /// Calls.
+    pub calls: u64,
+    /// Keys.
+    pub keyed: u64,
+    /// The agent's ear.
+    pub ear: Sink,
+    /// The recording, where it was not paused.
+    pub tape: Sink,
+    /// What events and INFO toward the PBX tell.
+    pub messages: Tally,
+    /// Event packets and INFO that reached the PBX and tell a key other than the mask's sign.
+    pub messages_with_keys: u64,
+    /// Texts that hold a run of digits.
+    pub texts: u64,
+    /// What was collected.
+    pub collected: Collected,
+    /// Shapes around each key, for the classifier on metadata.
+    pub shapes: Vec<(Vec<f64>, u8)>,
+}
+
+fn add_rates(a: &mut Option<Rate>, b: Option<Rate>) {
+    *a = match (*a, b) {
+        (Some(a), Some(b)) => Some(a + b),
+        (one, None) | (None, one) => one,
+    };
+}
+
+impl std::ops::AddAssign<&Sink> for Sink {
+    fn add_assign(&mut self, other: &Sink) {
+        self.least_squares += other.least_squares;
+        self.template += other.template;
+        self.decoded += other.decoded;
+        add_rates(&mut self.spandsp, other.spandsp);
+        self.read += other.read;
+        self.residual += &other.residual;
+    }
+}
+
+impl std::ops::AddAssign<&Score> for Score {
+    fn add_assign(&mut self, other: &Score) {
+        self.calls += other.calls;
+        self.keyed += other.keyed;
+        self.ear += &other.ear;
+        self.tape += &other.tape;
+        self.messages += other.messages;
+        self.messages_with_keys += other.messages_with_keys;
+        self.texts += other.texts;
+        self.collected += other.collected;
+        self.shapes.extend_from_slice(&other.shapes);
+    }
+}
+
+impl std::ops::AddAssign for Collected {
+    fn add_assign(&mut self, other: Self) {
+        self.keyed += other.keyed;
+        self.came += other.came;
+        self.once += other.once;
+        self.missed += other.missed;
+        self.wrong += other.wrong;
+        self.miscounted += other.miscounted;
+    }
+}
+
+impl<'a> std::iter::Sum<&'a Score> for Score {
+    fn sum<I: Iterator<Item = &'a Score>>(scores: I) -> Self {
+        scores.fold(Score::default(), |mut sum, score| {
+            sum += score;
+            sum
+        })
+    }
+}
+
+impl Score {
+    /// The classifier on metadata over all calls of this score.
+    pub fn metadata(&self, random: &mut Random) -> Tally {
+        let mut tally = Tally::default();
+        for (truth, guess) in metadata::guesses(&self.shapes, random) {
+            tally.add(truth, guess);
+        }
+        tally
+    }
+}
+
+/// The attackers, ready.
+pub struct Judge {
+    least_squares: LeastSquares,
+    spandsp: Option<Spandsp>,
+}
+
+impl Judge {
+    /// Prepares them; `spandsp` where it is installed.
+    pub fn new(spandsp: Option<Spandsp>) -> Self {
+        Self { least_squares: LeastSquares::new(), spandsp }
+    }
+
+    /// Attacks everything of one call.
+    pub fn judge(&self, case: &Case, evidence: &Evidence) -> Score {
+        let keyed = &evidence.keyed;
+        let mut score = Score { calls: 1, keyed: keyed.len() as u64, texts: evidence.told as u64, ..Score::default() };
+        let heard = evidence.agent.samples();
+        if let Some(lag) = lag(&evidence.spoken, &heard, 1_600) {
+            self.sink(&mut score.ear, case, &heard, keyed, lag);
+        }
+        if let Some([customer, agent]) = &evidence.tape {
+            if let Some(lag) = lag(&evidence.spoken, customer, 1_600) {
+                self.sink(&mut score.tape, case, customer, keyed, lag);
+            }
+            score.tape.read += decode(agent).len() as u64;
+        }
+        self.messages(&mut score, case, evidence);
+        self.shapes(&mut score, evidence);
+        self.collected(&mut score.collected, case, evidence);
+        score
+    }
+
+    fn sink(&self, sink: &mut Sink, case: &Case, heard: &[i16], keyed: &[Sent], lag: i64) {
+        let truth: Vec<u8> = keyed.iter().map(|k| k.press.digit.expose_char() as u8).collect();
+        let told: Vec<u8> = decode(heard).iter().map(|(_, key)| b"0123456789*#ABCD"[usize::from(*key % 16)]).collect();
+        let in_place = |told: &[u8]| Rate::new(align(&truth, told).0.iter().filter(|r| **r).count(), truth.len());
+        sink.decoded += in_place(&told);
+        sink.read += told.len() as u64;
+        if let Some(library) = &self.spandsp {
+            let told = library.decode(heard);
+            sink.read += told.len() as u64;
+            add_rates(&mut sink.spandsp, Some(in_place(told.as_bytes())));
+        }
+        for (count, key) in keyed.iter().enumerate().filter(|(_, k)| k.press.form != Form::Info) {
+            let Ok(onset) = usize::try_from(key.onset as i64 - lag) else { continue };
+            if onset < BEFORE || onset >= heard.len() {
+                continue;
+            }
+            let truth = key.press.digit.expose_event();
+            // Where nothing at all is left, any answer is as good as another: they take turns.
+            let fallback = (count % 10) as u8;
+            let length = (key.end - key.onset) as usize;
+            let late = case.late();
+            // What comes later is the next key's; it would only lead astray.
+            let own = &heard[..heard.len().min(onset + length + late)];
+            sink.least_squares.add(truth, self.least_squares.guess(own, onset, fallback).key);
+            sink.template.add(truth, template(own, onset, length, late, fallback).key);
+            if key.press.form.sounds() {
+                let to = (onset + 1_600 + length).min(heard.len());
+                sink.residual.add(&heard[onset - BEFORE..to], length, truth);
+            }
+        }
+    }
+
+    /// Reads events and INFO as the PBX would, each for the key it came with.
+    fn messages(&self, score: &mut Score, case: &Case, evidence: &Evidence) {
+        let codes = evidence.agent.event_codes();
+        let sign = case.guarded && case.mask == MaskKind::Substitute && codes.iter().all(|code| *code == 0);
+        let infos: Vec<u8> = evidence.infos.iter().filter_map(|key| *key).collect();
+        score.messages_with_keys += infos.len() as u64 + if sign { 0 } else { codes.len() as u64 };
+        let truth: Vec<u8> = evidence.keyed.iter().map(|k| k.press.digit.expose_event()).collect();
+        // One form may be lossy, the other whole: the attacker believes the longer one.
+        let read = if infos.len() >= codes.len() { &infos } else { &codes };
+        let (right, _) = align(&truth, read);
+        let complete = right.iter().filter(|r| **r).count() * 2 >= truth.len();
+        for (count, (key, right)) in truth.iter().zip(right).enumerate() {
+            let in_order = read.get(count).copied().unwrap_or((count % 10) as u8);
+            score.messages.add(*key, if complete && right { *key } else { in_order });
+        }
+    }
+
+    fn shapes(&self, score: &mut Score, evidence: &Evidence) {
+        for key in &evidence.keyed {
+            let shape = shape::around(evidence.agent.packets(), evidence.began, key.onset as f64 / 8.0);
+            score.shapes.extend(shape.map(|shape| (shape.to_vec(), key.press.digit.expose_event())));
+        }
+    }
+
+    fn collected(&self, collected: &mut Collected, case: &Case, evidence: &Evidence) {
+        if !case.guarded {
+            return;
+        }
+        let keyed = &evidence.keyed;
+        let came: Vec<bool> = keyed.iter().map(|k| came_through(k, &evidence.lost)).collect();
+        let count = |flags: &[bool]| flags.iter().filter(|f| **f).count() as u64;
+        match &evidence.collected {
+            Some(told) => {
+                let truth: Vec<u8> = keyed.iter().map(|k| k.press.digit.expose_char() as u8).collect();
+                let (right, wrong) = align(&truth, told);
+                collected.keyed += keyed.len() as u64;
+                collected.came += count(&came);
+                collected.once += count(&right);
+                collected.missed += came.iter().zip(&right).filter(|(came, right)| **came && !**right).count() as u64;
+                collected.wrong += wrong as u64;
+            }
+            None => {
+                let (least, most) = (count(&came), keyed.len() as u64);
+                collected.miscounted += u64::from(!(least..=most).contains(&(evidence.masked.len() as u64)));
+            }
+        }
+    }
+}
+
+/// The probability of at least `hits` of `of` by a chance of one in ten each.
+pub fn by_chance(rate: Rate) -> f64 {
+    let (n, p) = (rate.of as f64, 0.1f64);
+    // Sum of binomial terms from `hits` on, each from the one before.
+    let ln_choose = |k: f64| ln_gamma(n + 1.0) - ln_gamma(k + 1.0) - ln_gamma(n - k + 1.0);
+    let from = rate.hits as f64;
+    let mut term = (ln_choose(from) + from * p.ln() + (n - from) * (1.0 - p).ln()).exp();
+    let (mut sum, mut k) = (0.0, from);
+    while k <= n && (term > sum * 1e-15 || k < n * p) {
+        sum += term;
+        term *= (n - k) / (k + 1.0) * p / (1.0 - p);
+        k += 1.0;
+    }
+    sum.min(1.0)
+}
+
+/// ln Γ(x) for x ≥ 1 (Stirling's series).
+fn ln_gamma(x: f64) -> f64 {
+    if x < 10.0 {
+        return ln_gamma(x + 1.0) - x.ln();
+    }
+    let r = 1.0 / x;
+    (x - 0.5) * x.ln() - x + 0.918_938_533_204_672_7 + r / 12.0 - r.powi(3) / 360.0 + r.powi(5) / 1_260.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{RngExt, SeedableRng};
+
+    #[test]
+    fn bits_are_those_of_theory() {
+        let mut random = Random::seed_from_u64(1);
+        let (mut blind, mut sure, mut half) = (Tally::default(), Tally::default(), Tally::default());
+        for _ in 0..20_000 {
+            let (truth, other) = (random.random_range(0..10u8), random.random_range(0..10u8));
+            blind.add(truth, other);
+            sure.add(truth, truth);
+            half.add(truth, if random.random_bool(0.5) { truth } else { other });
+        }
+        assert!(blind.bits() < 0.004, "{}", blind.bits());
+        assert!((sure.bits() - 10f64.log2()).abs() < 0.01);
+        assert!((half.bits() - 0.956).abs() < 0.06, "{}", half.bits());
+        assert!((blind.rate().share() - 0.1).abs() < 0.01);
+    }
+
+    #[test]
+    fn chance_is_that_of_the_binomial() {
+        assert!((by_chance(Rate::new(1, 1)) - 0.1).abs() < 1e-9);
+        assert!((by_chance(Rate::new(0, 50)) - 1.0).abs() < 1e-9);
+        assert!((by_chance(Rate::new(3, 10)) - 0.070_190_8).abs() < 1e-6);
+        assert!(by_chance(Rate::new(300, 2_000)) < 1e-11);
+    }
+}
