@@ -68,7 +68,7 @@ pub fn run(arguments: &Arguments) -> io::Result<bool> {
     report.table(report::attackers(&played, &mut random))?;
     report.table(report::residuals(&played))?;
     report.table(report::decoders(&played, (texts.bytes, texts.told)))?;
-    for table in report::parts(&played) {
+    for table in report::parts(&played).into_iter().chain(report::inexact(&played)) {
         report.table(table)?;
     }
     for codec in plan.codecs {

@@ -6,7 +6,7 @@ use crate::base::Random;
 use rand::RngExt;
 
 /// Steps each feature is cut into.
-const STEPS: usize = 8;
+const STEPS: usize = 16;
 
 /// What each key looks like.
 struct Learnt {

@@ -10,8 +10,11 @@ use rand::RngExt;
 
 use crate::base::Random;
 
-/// How often labels are shuffled: the smallest p-value is one in ten thousand.
-pub const SHUFFLES: usize = 9_999;
+/// How often labels are shuffled: the smallest p-value is one in a hundred thousand, so that one of some hundred features
+/// can still be told apart from chance.
+pub const SHUFFLES: usize = 99_999;
+/// A feature that has been reached by chance so often is shuffled no more (Besag and Clifford's sequential test).
+const ENOUGH: usize = 30;
 /// A feature whose adjusted p-value is below this tells something.
 pub const BAR: f64 = 0.01;
 
@@ -90,17 +93,28 @@ impl Family {
         let live: Vec<bool> = orders.iter().map(|ranks| ranks.distinct > 1).collect();
         let statistic = |ranks: &Ranks, labels: &[u8]| if keys { ranks.spread(labels) } else { ranks.distance(labels) };
         let seen: Vec<f64> = orders.iter().map(|ranks| statistic(ranks, &self.labels)).collect();
-        let mut reached = vec![0usize; orders.len()];
+        let mut reached = vec![(0usize, 0usize); orders.len()];
         let mut labels = self.labels.clone();
         let strata = self.places();
         for _ in 0..shuffles {
+            let open = |n: usize| live[n] && reached[n].0 < ENOUGH;
+            if !(0..orders.len()).any(open) {
+                break;
+            }
             shuffle(&strata, &mut labels, random);
-            for (n, ranks) in orders.iter().enumerate().filter(|(n, _)| live[*n]) {
-                // A hair of tolerance, for sums taken in another order.
-                reached[n] += usize::from(statistic(ranks, &labels) >= seen[n] - 1e-9);
+            for (n, ranks) in orders.iter().enumerate() {
+                if live[n] && reached[n].0 < ENOUGH {
+                    // A hair of tolerance, for sums taken in another order.
+                    reached[n].0 += usize::from(statistic(ranks, &labels) >= seen[n] - 1e-9);
+                    reached[n].1 += 1;
+                }
             }
         }
-        let p = |n: usize| if live[n] { (reached[n] + 1) as f64 / (shuffles + 1) as f64 } else { 1.0 };
+        let p = |n: usize| match reached[n] {
+            _ if !live[n] => 1.0,
+            (ENOUGH, of) => ENOUGH as f64 / of as f64,
+            (hits, of) => (hits + 1) as f64 / (of + 1) as f64,
+        };
         let all: Vec<f64> = (0..orders.len()).map(p).collect();
         let adjusted = holm(&all);
         let finding = |n: usize| Finding {

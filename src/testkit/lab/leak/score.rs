@@ -105,6 +105,10 @@ pub struct Score {
     pub calls: u64,
     /// Keys.
     pub keyed: u64,
+    /// Keys that the customer's own line let through.
+    pub came: u64,
+    /// `key-masked` events.
+    pub told: u64,
     /// The agent's ear.
     pub ear: Sink,
     /// The recording, where it was not paused.
@@ -143,6 +147,8 @@ impl std::ops::AddAssign<&Score> for Score {
     fn add_assign(&mut self, other: &Score) {
         self.calls += other.calls;
         self.keyed += other.keyed;
+        self.came += other.came;
+        self.told += other.told;
         self.ear += &other.ear;
         self.tape += &other.tape;
         self.messages += other.messages;
@@ -213,6 +219,8 @@ impl Judge {
         self.messages(&mut score, case, evidence);
         self.shapes(&mut score, evidence);
         self.collected(&mut score.collected, case, evidence);
+        score.came = keyed.iter().filter(|k| came_through(k, &evidence.lost)).count() as u64;
+        score.told = evidence.masked.len() as u64;
         score
     }
 

@@ -47,7 +47,7 @@ pub const RTCP: [&str; 11] = [
 
 /// What is looked at around a moment in a recorder's blocks.
 pub const BLOCKS: [&str; 5] =
-    ["blocks", "samples per block", "marked gaps", "interval, longest (ms)", "interval, shortest (ms)"];
+    ["blocks or writes", "samples or bytes of each", "marked gaps", "interval, longest (ms)", "interval, shortest (ms)"];
 
 /// What is looked at of an event stream.
 pub const EVENTS: [&str; 1] = ["key down to event (ms)"];
@@ -141,13 +141,15 @@ pub fn add_rtp(pair: &mut Pair, call: u32, heard: &Heard, began: Instant, moment
     }
 }
 
-/// Adds what a recorder was given around each moment: time in ms since the media began, samples, whether a marked gap.
-/// What a key leaves comes with the tap's lag behind it.
+/// Adds what a recorder was given, or a file grew by, around each moment: time in ms since the media began, how much,
+/// whether a marked gap. What a key leaves comes with the tap's lag behind it, and with the next one or two of them.
 pub fn add_blocks(pair: &mut Pair, call: u32, blocks: &[(f64, usize, bool)], moments: &[Moment]) {
     const LAG_MS: f64 = 400.0;
+    let (Some(first), Some(last)) = (blocks.first(), blocks.last()) else { return };
+    let step = (last.0 - first.0) / (blocks.len() - 1).max(1) as f64;
     for moment in moments {
-        let from = blocks.partition_point(|(at, ..)| *at < moment.at_ms - 100.0);
-        let to = blocks.partition_point(|(at, ..)| *at < moment.at_ms + LAG_MS + AFTER_MS);
+        let from = blocks.partition_point(|(at, ..)| *at < moment.at_ms - step);
+        let to = blocks.partition_point(|(at, ..)| *at < moment.at_ms + LAG_MS + 2.0 * step);
         let seen = &blocks[from..to];
         if seen.len() < 2 {
             continue;

@@ -1,0 +1,95 @@
+//! The shape of what comes out (threats R22): when packets, reports and recorder blocks come, how large and of which type
+//! tells neither that a key was pressed (masks of silence and noise) nor which (any mask). Whole guarded calls in virtual
+//! time, permutation tests on every feature; and the same tests on calls with the guard off, which must find the keys.
+#![allow(clippy::disallowed_methods)] // Tests may read clocks.
+
+mod common;
+
+use std::time::Instant;
+
+use rand::SeedableRng;
+use tonewall::base::Random;
+use tonewall::config::{GuardMode, MaskKind};
+use tonewall::rt::crew;
+use tonewall::testkit::lab::leak::moments::{Course, FORMS, HIDING, Shapes, TELLING, adjust, play};
+use tonewall::testkit::lab::leak::permutation::{BAR, Finding};
+
+/// Enough that the smallest adjusted p-value lies far below the bar.
+const SHUFFLES: usize = 49_999;
+
+/// The shapes of `calls` calls of each form behind each mask, by form.
+fn shapes(masks: &[MaskKind], guard: GuardMode, calls: u64, seed: u64) -> Vec<Shapes> {
+    let one = |form| {
+        let each = masks.iter().flat_map(|mask| {
+            let course = Course { form, mask: *mask, guard, stretches: 6 };
+            (0..calls).map(move |n| (course, n))
+        });
+        each.collect::<Vec<_>>()
+    };
+    let all: Vec<(usize, Course, u64)> =
+        FORMS.iter().enumerate().flat_map(|(at, (_, form))| one(*form).into_iter().map(move |(c, n)| (at, c, n))).collect();
+    let numbered: Vec<(u32, &(usize, Course, u64))> = (0..).zip(&all).collect();
+    let played = crew::each(&numbered, |(number, (at, course, _))| {
+        (*at, play(course, seed.wrapping_mul(1_000) + u64::from(*number), Instant::now(), *number))
+    });
+    let mut by_form: Vec<Shapes> = FORMS.iter().map(|_| Shapes::default()).collect();
+    for (at, shapes) in &played {
+        by_form[*at].extend(shapes);
+    }
+    by_form
+}
+
+/// Findings of all forms, adjusted together.
+fn findings(by_form: &[Shapes], which: bool) -> Vec<(&'static str, Finding)> {
+    let mut random = Random::seed_from_u64(22);
+    let mut all = Vec::new();
+    for ((form, _), shapes) in FORMS.iter().zip(by_form) {
+        let found = if which { shapes.which(SHUFFLES, &mut random) } else { shapes.whether(SHUFFLES, &mut random) };
+        all.extend(found.into_iter().map(|finding| (*form, finding)));
+    }
+    adjust(all.iter_mut().map(|(_, finding)| finding));
+    all
+}
+
+fn tell(what: &str, all: &[(&str, Finding)]) {
+    let live: Vec<&Finding> = all.iter().map(|(_, f)| f).filter(|f| f.distinct > 1).collect();
+    let low = live.iter().filter(|f| f.p < BAR).count();
+    let least = live.iter().map(|f| f.adjusted).fold(1.0, f64::min);
+    common::say(&format!(
+        "shape: {what}: {} features, {} vary, {low} below {BAR} by themselves ({:.1} by chance), least adjusted p {least:.4}",
+        all.len(),
+        live.len(),
+        live.len() as f64 * BAR
+    ));
+}
+
+#[test]
+fn packet_times_sizes_types_reports_and_blocks_do_not_tell_that_a_key_was_pressed() {
+    let by_form = shapes(&HIDING, GuardMode::Always, 2, 1);
+    let all = findings(&by_form, false);
+    tell("whether a key was pressed", &all);
+    assert!(by_form.iter().all(|s| s.rtp.whether.len() == 120 && s.rtcp.whether.len() >= 12 && s.blocks.whether.len() == 120));
+    let told: Vec<_> = all.iter().filter(|(_, f)| f.adjusted < BAR).collect();
+    assert!(told.is_empty(), "{told:?}");
+}
+
+#[test]
+fn they_do_not_tell_which_key_was_pressed_behind_any_mask() {
+    let by_form = shapes(&[HIDING, TELLING].concat(), GuardMode::Always, 2, 2);
+    let all = findings(&by_form, true);
+    tell("which key was pressed", &all);
+    assert!(by_form.iter().all(|s| s.rtp.which.len() >= 60 && s.events.len() >= 60));
+    let told: Vec<_> = all.iter().filter(|(_, f)| f.adjusted < BAR).collect();
+    assert!(told.is_empty(), "{told:?}");
+}
+
+#[test]
+fn the_test_finds_what_passes_openly_in_every_form_that_has_packets_of_its_own() {
+    let by_form = shapes(&HIDING[..1], GuardMode::Off, 2, 3);
+    let all = findings(&by_form, false);
+    tell("control, guard off", &all);
+    for (form, _) in FORMS.iter().filter(|(form, _)| !["tone", "INFO"].contains(form)) {
+        let found = all.iter().any(|(of, f)| of == form && f.adjusted < BAR && f.p < 0.001);
+        assert!(found, "{form}: {all:?}");
+    }
+}
