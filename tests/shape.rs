@@ -26,8 +26,11 @@ fn shapes(masks: &[MaskKind], guard: GuardMode, calls: u64, seed: u64) -> Vec<Sh
         });
         each.collect::<Vec<_>>()
     };
-    let all: Vec<(usize, Course, u64)> =
-        FORMS.iter().enumerate().flat_map(|(at, (_, form))| one(*form).into_iter().map(move |(c, n)| (at, c, n))).collect();
+    let all: Vec<(usize, Course, u64)> = FORMS
+        .iter()
+        .enumerate()
+        .flat_map(|(at, (_, form))| one(*form).into_iter().map(move |(c, n)| (at, c, n)))
+        .collect();
     let numbered: Vec<(u32, &(usize, Course, u64))> = (0..).zip(&all).collect();
     let played = crew::each(&numbered, |(number, (at, course, _))| {
         (*at, play(course, seed.wrapping_mul(1_000) + u64::from(*number), Instant::now(), *number))
@@ -68,7 +71,11 @@ fn packet_times_sizes_types_reports_and_blocks_do_not_tell_that_a_key_was_presse
     let by_form = shapes(&HIDING, GuardMode::Always, 2, 1);
     let all = findings(&by_form, false);
     tell("whether a key was pressed", &all);
-    assert!(by_form.iter().all(|s| s.rtp.whether.len() == 120 && s.rtcp.whether.len() >= 12 && s.blocks.whether.len() == 120));
+    assert!(
+        by_form
+            .iter()
+            .all(|s| s.rtp.whether.len() == 120 && s.rtcp.whether.len() >= 12 && s.blocks.whether.len() == 120)
+    );
     let told: Vec<_> = all.iter().filter(|(_, f)| f.adjusted < BAR).collect();
     assert!(told.is_empty(), "{told:?}");
 }

@@ -21,7 +21,7 @@ use super::peers::{Exchange, Phone};
 use crate::base::Random;
 use crate::base::ids::{CallId, RecordingId};
 use crate::base::secret::Digit;
-use crate::call::{Actor, CollectionRequest, Find, Reply, Signal};
+use crate::call::{Actor, Find, Reply, Signal};
 use crate::capture::{Handover, Recipient};
 use crate::config::{Codec, GuardMode, KekRef, RecordingPolicy, Role};
 use crate::control::Calls as _;
@@ -32,7 +32,7 @@ use crate::record::place::recording_of;
 use crate::record::sealed::{Item, verify};
 use crate::testkit::keys::Sent;
 use crate::testkit::lab::leak::cases::{Case, MASKS};
-use crate::testkit::lab::leak::evidence::{Evidence, RUN, holds_run};
+use crate::testkit::lab::leak::evidence::{Evidence, RUN, holds_run, info_key};
 use crate::testkit::lab::leak::moments::{Course, Shapes, length_ms, place, schedule};
 use crate::testkit::rtp_peer::hiss;
 use crate::testkit::site::{Key, Site};
@@ -42,8 +42,6 @@ use crate::testkit::ua::{Answer, Profile, UserAgent};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// From the answer to the first key: the attackers need sound to align with, the guard to know the line.
 const BEFORE_KEYS_MS: u32 = 1_500;
-/// Payload type telephones declare for redundancy.
-const RED: u8 = 121;
 /// Calls that are being set up at once.
 const SETTING_UP: usize = 8;
 /// Media ports are looked for from here to …
@@ -262,9 +260,7 @@ impl Office {
             }
         }
         for call in calls.iter().filter(|call| call.case.collecting) {
-            // As long as it gets: what is lost or counted twice on the way must show in the digits, not in the end.
-            let request =
-                CollectionRequest { length: None, min: Some(1), max: Some(64), ..CollectionRequest::of_length(1) };
+            let request = call.case.collection();
             self.ask(Signal::StartCollection { call: call.id, request, actor: crm() }).await?;
         }
         for call in &calls {
@@ -307,12 +303,8 @@ impl Office {
     }
 
     async fn connect(&mut self, case: &Case) -> Result<(Phone, Phone, CallId), Failure> {
-        let ptime_ms = case.ptime_ms;
-        let profile = |user: &str| Profile { ptime_ms, ..Profile::new(user).only(case.codec) };
-        self.pbx.answer_with(profile("5551000").answering(Answer::After(1)));
-        let red = case.way.is_redundant().then_some(RED);
-        let caller = Profile { red, ..profile("+15550100") };
-        let caller = self.carrier.phone(caller).map_err(|e| Failure::Io("RTP ports", e))?;
+        self.pbx.answer_with(case.profile("5551000").answering(Answer::After(1)));
+        let caller = self.carrier.phone(case.caller()).map_err(|e| Failure::Io("RTP ports", e))?;
         let mask = MASKS.iter().position(|mask| *mask == case.mask).unwrap_or(0);
         let target = self.node.listeners()[if case.guarded { mask } else { MASKS.len() }];
         caller.with(|a, now| {
@@ -419,9 +411,10 @@ impl Office {
             let root = self.dir.0.join("recordings");
             Some(export(&root, recording, &self.kek).map_err(|e| Failure::Io("the recording", e))?)
         };
-        let (spoken, keyed, lost, began) = call.caller.with(|a, now| {
+        let (spoken, keyed, lost, began, held_up) = call.caller.with(|a, now| {
             let rtp = &a.rtp;
-            (rtp.spoken().to_vec(), rtp.keyed().to_vec(), rtp.lost().to_vec(), rtp.started().unwrap_or(now))
+            let began = rtp.started().unwrap_or(now);
+            (rtp.spoken().to_vec(), rtp.keyed().to_vec(), rtp.lost().to_vec(), began, rtp.held_up())
         });
         let (agent, infos, sip) = call.agent.with(|a, _| {
             let infos = a.infos().iter().map(|info| info_key(&info.body)).collect();
@@ -436,7 +429,7 @@ impl Office {
             kept.get(&call.id).cloned().unwrap_or_default()
         });
         let told = texts.iter().filter(|text| holds_run(text, &keyed)).count();
-        Ok(Evidence { spoken, keyed, lost, began, agent, infos, tape, collected, masked, told })
+        Ok(Evidence { spoken, keyed, lost, began, held_up, agent, infos, tape, collected, masked, told })
     }
 
     /// Ends the node and looks through what it printed: metrics, and the log lines of the process since `log` began.
@@ -490,14 +483,6 @@ fn crm() -> Actor {
 fn ring(kek: &str) -> KeyRing {
     let kek = Kek::parse("lab", kek).ok();
     KeyRing::new(kek, Vec::new()).unwrap_or_default()
-}
-
-/// The key an INFO body tells (`Signal=5`), as an event code.
-fn info_key(body: &[u8]) -> Option<u8> {
-    let text = std::str::from_utf8(body).ok()?;
-    let signal = text.lines().find_map(|line| line.trim().strip_prefix("Signal=").or(Some(line.trim())))?;
-    let key = signal.chars().next()?;
-    Digit::from_char(key).map(|digit| digit.expose_event())
 }
 
 /// Customer and agent side of a sealed recording.

@@ -18,10 +18,11 @@ use crate::testkit::lab::leak::moments::{self, Course, FORMS, HIDING, Shapes, TE
 use crate::testkit::lab::leak::permutation::SHUFFLES;
 use crate::testkit::lab::leak::report::{self, Played};
 use crate::testkit::lab::leak::score::Judge;
+use crate::testkit::lab::leak::virtually;
 use crate::testkit::spandsp::Spandsp;
 
 /// Codecs of the customers' telephones.
-const CODECS: [Codec; 2] = [Codec::Pcmu, Codec::Pcma];
+const CODECS: [Codec; 4] = [Codec::Pcmu, Codec::Pcma, Codec::G722, Codec::Opus];
 
 /// Stretches of 5 s of each call in the permutation tests.
 const STRETCHES: u32 = 8;
@@ -64,23 +65,43 @@ pub fn run(arguments: &Arguments) -> io::Result<bool> {
         played.len() - guarded,
         arguments.at_once
     ))?;
-    let mut random = Random::seed_from_u64(common.seed);
-    report.table(report::attackers(&played, &mut random))?;
-    report.table(report::residuals(&played))?;
-    report.table(report::decoders(&played, (texts.bytes, texts.told)))?;
-    for table in report::parts(&played).into_iter().chain(report::inexact(&played)) {
+    for table in l1_and_l2(&played, Some((texts.bytes, texts.told)), &plan.codecs, common.seed) {
         report.table(table)?;
     }
-    for codec in plan.codecs {
-        for table in report::cells(&played, codec) {
-            report.table(table)?;
-        }
+    let alone = play_virtually(&report, &cases, &judge);
+    for mut table in l1_and_l2(&alone, None, &[], common.seed) {
+        table.name += "-virtual";
+        table.title = format!("In virtual time, no machine in between: {}", table.title);
+        report.table(table)?;
     }
     tells(&mut report, arguments)?;
     let subtitle = format!("{} calls, seed {}, real sockets on loopback", played.len(), common.seed);
     report.plot(report::plot(&played, &subtitle));
     report.plot(report::lines_plot(&played, &subtitle));
     report.finish()
+}
+
+/// The tables of a run.
+fn l1_and_l2(played: &[Played], texts: Option<(usize, usize)>, codecs: &[Codec], seed: u64) -> Vec<Table> {
+    let mut random = Random::seed_from_u64(seed);
+    let mut all = vec![report::attackers(played, &mut random), report::residuals(played)];
+    all.push(report::decoders(played, texts));
+    all.extend(report::parts(played));
+    all.extend(report::inexact(played));
+    all.extend(codecs.iter().flat_map(|codec| report::cells(played, *codec)));
+    all
+}
+
+/// The same cases in virtual time.
+fn play_virtually(report: &Report, cases: &[Case], judge: &Judge) -> Vec<Played> {
+    let bar = report.progress("the same in virtual time", cases.len());
+    let played = crew::each(cases, |case| {
+        let score = judge.judge(case, &virtually::play(case, leaklab::now()));
+        bar.inc(1);
+        (case.clone(), score)
+    });
+    bar.finish_and_clear();
+    played
 }
 
 /// The permutation tests, in virtual time and on the sockets.

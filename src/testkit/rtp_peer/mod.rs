@@ -100,6 +100,7 @@ pub struct RtpPeer {
     before: Option<(u8, u32, Vec<u8>)>,
     line: Option<(Net, Conditions)>,
     lost: Vec<(u64, u64)>,
+    held_up: Duration,
     out: VecDeque<(SocketAddr, Vec<u8>)>,
     infos: VecDeque<(Digit, u32)>,
     /// What came back.
@@ -131,6 +132,7 @@ impl RtpPeer {
             before: None,
             line: None,
             lost: Vec::new(),
+            held_up: Duration::ZERO,
             out: VecDeque::new(),
             infos: VecDeque::new(),
             heard: Heard::default(),
@@ -179,6 +181,11 @@ impl RtpPeer {
     /// Stretches of the sender's clock whose audio packets the line lost.
     pub fn lost(&self) -> &[(u64, u64)] {
         &self.lost
+    }
+
+    /// The longest a packet has waited beyond its time because nobody called: how busy the machine was.
+    pub fn held_up(&self) -> Duration {
+        self.held_up
     }
 
     /// Whether to keep all samples and payloads sent, for comparison (the default). Long load runs turn it off.
@@ -256,6 +263,7 @@ impl RtpPeer {
             let mut turns = 0;
             while let Some(at) = self.next.filter(|at| *at <= now) {
                 // The line takes each packet at the time it should have been sent: how late we are is no jitter of its.
+                self.held_up = self.held_up.max(now.saturating_duration_since(at));
                 self.packet_time(at, &toward);
                 turns += 1;
                 let next = at + ptime;

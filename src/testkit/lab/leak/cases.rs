@@ -5,11 +5,13 @@ use rand::{RngExt, SeedableRng};
 
 use crate::base::Random;
 use crate::base::secret::Digit;
+use crate::call::CollectionRequest;
 use crate::config::{Codec, MaskKind};
 use crate::dsp::level::sine_peak;
 use crate::testkit::keys::{Form, KeyPress, Tone};
 use crate::testkit::net::Conditions;
 use crate::testkit::rtp_peer::{Sound, hiss, voice};
+use crate::testkit::ua::Profile;
 
 /// How a key travels, as a column of the tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -235,6 +237,8 @@ pub struct Case {
 /// The masks, in the order of a site's carrier trunks.
 pub const MASKS: [MaskKind; 4] = [MaskKind::Silence, MaskKind::ComfortNoise, MaskKind::Tone, MaskKind::Substitute];
 const PTIMES: [u32; 3] = [20, 10, 30];
+/// Payload type telephones declare for redundancy.
+const RED: u8 = 121;
 /// Digits of one call, at most: what one collection takes.
 pub const PER_CALL: usize = 52;
 /// Keys of one group; after each there is a pause, as people make it.
@@ -271,7 +275,11 @@ impl Plan {
                 line,
                 codec,
                 mask: MASKS[(n + n / 4 + round) % MASKS.len()],
-                ptime_ms: PTIMES[(n + n / 3 + round) % PTIMES.len()],
+                ptime_ms: match PTIMES[(n + n / 3 + round) % PTIMES.len()] {
+                    // Opus has no frames of 30 ms.
+                    30 if codec == Codec::Opus => 20,
+                    ptime_ms => ptime_ms,
+                },
                 grade: Grade::ALL[(n + n / 7 + round) % Grade::ALL.len()],
                 collecting: (n + n / 2 + round).is_multiple_of(2),
                 guarded: true,
@@ -293,6 +301,24 @@ impl Case {
         let (way, line, grade) = (Way::Tone, Line::Clean, Grade::D5);
         let (codec, ptime_ms, collecting, digits) = (Codec::Pcmu, 20, false, 0);
         Self { way, line, codec, mask, ptime_ms, grade, collecting, guarded, seed, digits }
+    }
+
+    /// A telephone of this case's codec and packet time.
+    pub fn profile(&self, user: &str) -> Profile {
+        // Telephone-event runs on the audio's clock (RFC 4733 section 2.1).
+        let events = Some((101, self.codec.clock_rate()));
+        Profile { ptime_ms: self.ptime_ms, events, ..Profile::new(user).only(self.codec) }
+    }
+
+    /// The caller's telephone.
+    pub fn caller(&self) -> Profile {
+        Profile { red: self.way.is_redundant().then_some(RED), ..self.profile("+15550100") }
+    }
+
+    /// What its keys are collected with: as many as fit, ended by `#`, so that what is lost or counted twice on the way
+    /// shows in the digits and not in the end.
+    pub fn collection(&self) -> CollectionRequest {
+        CollectionRequest { length: None, min: Some(1), max: Some(64), ..CollectionRequest::of_length(1) }
     }
 
     /// How long after a key's end its sound may still come, in samples: a guard waits for what jitters, a relay does not.

@@ -1,7 +1,8 @@
 //! Everything of one call that attackers may have, and the truth beside it. Whoever played the call fills it in.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use crate::base::secret::Digit;
 use crate::testkit::heard::Heard;
 use crate::testkit::keys::{Form, Sent};
 
@@ -15,6 +16,8 @@ pub struct Evidence {
     pub lost: Vec<(u64, u64)>,
     /// When it began.
     pub began: Instant,
+    /// The longest the machine held up the caller's packets beyond their time.
+    pub held_up: Duration,
     /// What the agent's leg got.
     pub agent: Heard,
     /// The keys that SIP INFO told the PBX, as event codes; `None` for an INFO that tells none.
@@ -36,6 +39,13 @@ pub const RUN: usize = 10;
 pub fn holds_run(text: &[u8], keyed: &[Sent]) -> bool {
     let keys: Vec<u8> = keyed.iter().map(|k| k.press.digit.expose_char() as u8).collect();
     keys.windows(RUN).any(|run| memchr::memmem::find(text, run).is_some())
+}
+
+/// The key an INFO body tells (`Signal=5`), as an event code.
+pub fn info_key(body: &[u8]) -> Option<u8> {
+    let text = std::str::from_utf8(body).ok()?;
+    let signal = text.lines().find_map(|line| line.trim().strip_prefix("Signal=")).unwrap_or(text.trim());
+    Digit::from_char(signal.trim().chars().next()?).map(|digit| digit.expose_event())
 }
 
 /// Whether enough of a key came through the customer's own line to be heard at all: an event packet, an INFO, or 40 ms

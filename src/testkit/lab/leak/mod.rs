@@ -17,3 +17,4 @@ pub mod report;
 pub mod residual;
 pub mod score;
 pub mod shape;
+pub mod virtually;

@@ -58,7 +58,8 @@ pub fn attackers(played: &[Played], random: &mut Random) -> Table {
     .note(
         "Each attacker knows every key's onset and tries all delays from 40 ms before to 200 ms after it. Bars: upper bound\n\
          of right guesses 12 %, 0.02 bit. Digits that came through and were not collected count as right guesses.\n\
-         The control is the same attacker on the same keys with the guard off, in the forms its sink then carries.",
+         The control is the same attacker on the same keys with the guard off, in the forms its sink then carries. Metadata\n\
+         tell no key even then; what the classifier finds where something is planted, its unit test shows.",
     );
     let on = sum(played.iter().filter(|(case, _)| case.guarded));
     let off = |wanted: &dyn Fn(Way) -> bool| sum(played.iter().filter(|(case, _)| !case.guarded && wanted(case.way)));
@@ -84,20 +85,8 @@ pub fn attackers(played: &[Played], random: &mut Random) -> Table {
     row("least squares, recording", on.tape.least_squares, Some(sounding.tape.least_squares.rate()));
     row("zero-phase template, recording", on.tape.template, Some(sounding.tape.template.rate()));
     row("events and INFO at the PBX", on.messages, Some(telling.messages.rate()));
-    // Metadata tells no key even with the guard off; its control plants one.
-    row("classifier on packet metadata", on.metadata(random), Some(planted(&on, random)));
+    row("classifier on packet metadata", on.metadata(random), None);
     table
-}
-
-/// The classifier's control: the same shapes, with 4 ms of delay per key planted into one of them.
-fn planted(score: &Score, random: &mut Random) -> Rate {
-    let mut told = score.clone();
-    for (values, key) in &mut told.shapes {
-        if let Some(delay) = values.last_mut() {
-            *delay += 40.0 * f64::from(*key);
-        }
-    }
-    told.metadata(random).rate()
 }
 
 fn sounds(way: Way) -> bool {
@@ -105,13 +94,14 @@ fn sounds(way: Way) -> bool {
 }
 
 /// What decoders read, which must be nothing.
-pub fn decoders(played: &[Played], texts: (usize, usize)) -> Table {
+pub fn decoders(played: &[Played], texts: Option<(usize, usize)>) -> Table {
     let mut table = Table::new(
         "leak-decoders",
         "What decoders and texts give away",
         &["sink", "looked at", "digits read", "control: guard off", "met"],
     )
-    .note("Decoders may read no digit. Texts (SIP to the PBX, events, log at debug level, metrics) may hold no run of keyed digits.");
+    .note("Decoders may read no digit; over speech, which they take for digits now and then, no more of them right than by chance.\n\
+         Texts (SIP to the PBX, events, log at debug level, metrics) may hold no run of keyed digits.");
     let on = sum(played.iter().filter(|(case, _)| case.guarded));
     let off =
         sum(played.iter().filter(|(case, _)| !case.guarded && sounds(case.way) && case.way != Way::ToneThenEvent));
@@ -131,6 +121,15 @@ pub fn decoders(played: &[Played], texts: (usize, usize)) -> Table {
             (sink.decoded.hits == 0 && control.decoded.share() > 0.5).into(),
         ]);
     }
+    for (name, sink) in [("agent's ear", &on.ear), ("recording", &on.tape)] {
+        table.row([
+            format!("any decoder over speech, right of what it reads, {name}").into(),
+            sink.over_speech.of.into(),
+            sink.over_speech.hits.into(),
+            Cell::Nothing,
+            (by_chance(sink.over_speech) >= FALSE_ALARM).into(),
+        ]);
+    }
     table.row([
         "events and INFO that name a key".into(),
         on.keyed.into(),
@@ -145,13 +144,15 @@ pub fn decoders(played: &[Played], texts: (usize, usize)) -> Table {
         Cell::Nothing,
         (on.texts == 0).into(),
     ]);
-    table.row([
-        "log, metrics, all events (bytes)".into(),
-        texts.0.into(),
-        texts.1.into(),
-        Cell::Nothing,
-        (texts.1 == 0 && texts.0 > 0).into(),
-    ]);
+    if let Some((bytes, told)) = texts {
+        table.row([
+            "log, metrics, all events (bytes)".into(),
+            bytes.into(),
+            told.into(),
+            Cell::Nothing,
+            (told == 0 && bytes > 0).into(),
+        ]);
+    }
     table
 }
 
@@ -244,7 +245,21 @@ pub fn inexact(played: &[Played]) -> Option<Table> {
     let mut table = Table::new(
         "leak-inexact",
         "L2: calls in which not every key that came through was collected exactly once",
-        &["form", "line", "codec", "mask", "ms", "grade", "keyed", "came", "once", "missed", "wrong", "masked keys told"],
+        &[
+            "form",
+            "line",
+            "codec",
+            "mask",
+            "ms",
+            "grade",
+            "keyed",
+            "came",
+            "once",
+            "missed",
+            "wrong",
+            "masked keys told",
+            "held up (ms)",
+        ],
     );
     for (case, score) in played.iter().filter(|(case, score)| case.guarded && !is_exact(&score.collected)) {
         let got = score.collected;
@@ -261,6 +276,7 @@ pub fn inexact(played: &[Played]) -> Option<Table> {
             got.missed.into(),
             got.wrong.into(),
             score.told.into(),
+            Cell::Number(score.held_up.as_secs_f64() * 1e3, 0),
         ]);
     }
     (!table.rows().is_empty()).then_some(table)

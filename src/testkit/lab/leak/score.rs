@@ -1,6 +1,8 @@
 //! What the attackers made of one call, and of many: guesses beside the truth per attacker, what decoders read, what is
 //! left of the tones, and what was collected. Counts only; no digit stays.
 
+use std::time::Duration;
+
 use super::cases::Case;
 use super::evidence::{Evidence, align, came_through};
 use super::metadata;
@@ -9,7 +11,7 @@ use super::shape;
 use crate::base::Random;
 use crate::config::MaskKind;
 use crate::testkit::attack::{BEFORE, LeastSquares, decode, template};
-use crate::testkit::keys::{Form, Sent};
+use crate::testkit::keys::Form;
 use crate::testkit::lab::Rate;
 use crate::testkit::leak::lag;
 use crate::testkit::spandsp::Spandsp;
@@ -92,8 +94,8 @@ pub struct Sink {
     pub decoded: Rate,
     /// Digits SpanDSP reads in their place; `None` where it is not installed.
     pub spandsp: Option<Rate>,
-    /// Whatever any decoder reads, in its place or not.
-    pub read: u64,
+    /// Over speech: digits any decoder reads in their place, of all it reads. Speech sounds like digits now and then.
+    pub over_speech: Rate,
     /// What is left of the tones.
     pub residual: Residual,
 }
@@ -109,6 +111,8 @@ pub struct Score {
     pub came: u64,
     /// `key-masked` events.
     pub told: u64,
+    /// The longest the machine held up a caller's packets.
+    pub held_up: Duration,
     /// The agent's ear.
     pub ear: Sink,
     /// The recording, where it was not paused.
@@ -138,7 +142,7 @@ impl std::ops::AddAssign<&Sink> for Sink {
         self.template += other.template;
         self.decoded += other.decoded;
         add_rates(&mut self.spandsp, other.spandsp);
-        self.read += other.read;
+        self.over_speech += other.over_speech;
         self.residual += &other.residual;
     }
 }
@@ -149,6 +153,7 @@ impl std::ops::AddAssign<&Score> for Score {
         self.keyed += other.keyed;
         self.came += other.came;
         self.told += other.told;
+        self.held_up = self.held_up.max(other.held_up);
         self.ear += &other.ear;
         self.tape += &other.tape;
         self.messages += other.messages;
@@ -208,34 +213,43 @@ impl Judge {
         let mut score = Score { calls: 1, keyed: keyed.len() as u64, texts: evidence.told as u64, ..Score::default() };
         let heard = evidence.agent.samples();
         if let Some(lag) = lag(&evidence.spoken, &heard, 1_600) {
-            self.sink(&mut score.ear, case, &heard, keyed, lag);
+            self.sink(&mut score.ear, case, &heard, evidence, lag);
         }
         if let Some([customer, agent]) = &evidence.tape {
             if let Some(lag) = lag(&evidence.spoken, customer, 1_600) {
-                self.sink(&mut score.tape, case, customer, keyed, lag);
+                self.sink(&mut score.tape, case, customer, evidence, lag);
             }
-            score.tape.read += decode(agent).len() as u64;
+            // The agent's side carries nothing of the customer's; whoever reads a digit there reads a leak.
+            let told = decode(agent).len() + self.spandsp.as_ref().map_or(0, |library| library.decode(agent).len());
+            score.tape.decoded += Rate::new(told, told);
         }
         self.messages(&mut score, case, evidence);
         self.shapes(&mut score, evidence);
         self.collected(&mut score.collected, case, evidence);
         score.came = keyed.iter().filter(|k| came_through(k, &evidence.lost)).count() as u64;
         score.told = evidence.masked.len() as u64;
+        score.held_up = evidence.held_up;
         score
     }
 
-    fn sink(&self, sink: &mut Sink, case: &Case, heard: &[i16], keyed: &[Sent], lag: i64) {
+    fn sink(&self, sink: &mut Sink, case: &Case, heard: &[i16], evidence: &Evidence, lag: i64) {
+        let Evidence { spoken, keyed, .. } = evidence;
         let truth: Vec<u8> = keyed.iter().map(|k| k.press.digit.expose_char() as u8).collect();
         let told: Vec<u8> = decode(heard).iter().map(|(_, key)| b"0123456789*#ABCD"[usize::from(*key % 16)]).collect();
-        let in_place = |told: &[u8]| Rate::new(align(&truth, told).0.iter().filter(|r| **r).count(), truth.len());
-        sink.decoded += in_place(&told);
-        sink.read += told.len() as u64;
-        if let Some(library) = &self.spandsp {
-            let told = library.decode(heard);
-            sink.read += told.len() as u64;
-            add_rates(&mut sink.spandsp, Some(in_place(told.as_bytes())));
+        let in_place = |told: &[u8]| align(&truth, told).0.iter().filter(|r| **r).count();
+        let library = self.spandsp.as_ref().map(|library| library.decode(heard));
+        if case.grade.speaks() {
+            for told in std::iter::once(told.as_slice()).chain(library.as_ref().map(String::as_bytes)) {
+                sink.over_speech += Rate::new(in_place(told), told.len());
+            }
+        } else {
+            sink.decoded += Rate::new(in_place(&told), truth.len());
+            let rate = library.map(|told| Rate::new(in_place(told.as_bytes()), truth.len()));
+            add_rates(&mut sink.spandsp, rate);
         }
+        let mut lag = lag;
         for (count, key) in keyed.iter().enumerate().filter(|(_, k)| k.press.form != Form::Info) {
+            lag = follow(spoken, heard, key.onset, lag);
             let Ok(onset) = usize::try_from(key.onset as i64 - lag) else { continue };
             if onset < BEFORE || onset >= heard.len() {
                 continue;
@@ -303,6 +317,31 @@ impl Judge {
             }
         }
     }
+}
+
+/// Samples compared to follow a lag: 150 ms of pause before a key.
+const COMPARED: usize = 1_200;
+/// How far a lag is looked for from where it was, in samples: 250 ms.
+const FURTHEST: i64 = 2_000;
+
+/// The lag at a key, where it was `lag` before: a guard's delay grows and shrinks, and a recording is laid on real time.
+/// Only a pause before the key can show it; where the old one still fits, or nothing does, it stays.
+fn follow(spoken: &[i16], heard: &[i16], onset: u64, lag: i64) -> i64 {
+    let Some(from) = usize::try_from(onset).ok().and_then(|at| at.checked_sub(COMPARED + 80)) else { return lag };
+    let Some(said) = spoken.get(from..from + COMPARED) else { return lag };
+    let energy = |samples: &[i16]| samples.iter().map(|s| f32::from(*s) * f32::from(*s)).sum::<f32>();
+    let likeness = |lag: i64| {
+        let at = usize::try_from(from as i64 - lag).ok()?;
+        let other = heard.get(at..at + COMPARED)?;
+        let product: f32 = said.iter().zip(other).map(|(a, b)| f32::from(*a) * f32::from(*b)).sum();
+        let size = (energy(said) * energy(other)).sqrt();
+        (size > 0.0).then(|| product / size)
+    };
+    if likeness(lag).is_none_or(|old| old > 0.3) {
+        return lag;
+    }
+    let others = (lag - FURTHEST..=lag + FURTHEST).filter_map(|lag| Some((lag, likeness(lag)?)));
+    others.max_by(|a, b| a.1.total_cmp(&b.1)).filter(|(_, likeness)| *likeness > 0.4).map_or(lag, |(lag, _)| lag)
 }
 
 /// The probability of at least `hits` of `of` by a chance of one in ten each.

@@ -46,8 +46,13 @@ pub const RTCP: [&str; 11] = [
 ];
 
 /// What is looked at around a moment in a recorder's blocks.
-pub const BLOCKS: [&str; 5] =
-    ["blocks or writes", "samples or bytes of each", "marked gaps", "interval, longest (ms)", "interval, shortest (ms)"];
+pub const BLOCKS: [&str; 5] = [
+    "blocks or writes",
+    "samples or bytes of each",
+    "marked gaps",
+    "interval, longest (ms)",
+    "interval, shortest (ms)",
+];
 
 /// What is looked at of an event stream.
 pub const EVENTS: [&str; 1] = ["key down to event (ms)"];
