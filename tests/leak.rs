@@ -19,13 +19,19 @@ use tonewall::config::{Codec, GuardMode, KekRef, MaskKind, RecordingPolicy, Role
 use tonewall::control::Calls as _;
 use tonewall::obs::event::{EventKind, HoldKind, RecordingState};
 use tonewall::record::keys::{Kek, KeyRing};
+use tonewall::rt::crew;
+use tonewall::rt::leaklab;
+use tonewall::rt::logging::Captured;
 use tonewall::rt::node::{Node, Options};
 use tonewall::rt::peers::{Exchange, Phone};
 use tonewall::testkit::keys::{Form, KeyPress, random_digits, typed};
+use tonewall::testkit::lab::leak::cases::Plan;
+use tonewall::testkit::lab::leak::score::{Judge, Score, by_chance};
 use tonewall::testkit::leak::{Attackers, Findings, lag};
 use tonewall::testkit::rtp_peer::{hiss, voice};
 use tonewall::testkit::simple_sdp::Direction;
 use tonewall::testkit::site::Site;
+use tonewall::testkit::spandsp::Spandsp;
 use tonewall::testkit::ua::{Answer, Profile, UserAgent};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -258,6 +264,46 @@ async fn random_digits_in_every_form_reach_no_ear_and_no_recording_and_are_colle
     assert_at_chance("the agent's ear", &ear);
     assert_at_chance("the recordings", &tape);
     assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+/// A part of `tonewall bench leak`: each form, and each line between customer and node, in each codec somewhere.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_form_over_every_line_reaches_nobody() {
+    let codecs = [Codec::Pcmu, Codec::Pcma, Codec::G722, Codec::Opus];
+    let plan = Plan { digits: 960, per_call: 16, codecs: codecs.to_vec(), control_every: 4, seed: 5 };
+    let cases = plan.cases();
+    let mut lab = leaklab::Office::open(cases.len(), &codecs).await.expect("the laboratory opens");
+    let evidence = lab.play(&cases, &mut |_| {}).await.expect("the calls are played");
+    let log = Captured::start();
+    let keyed: Vec<_> = evidence.iter().map(|(_, e)| e.keyed.as_slice()).collect();
+    let texts = lab.end(&log, &keyed).await.expect("the laboratory ends");
+    assert!(texts.told == 0 && texts.bytes > 10_000, "{texts:?}");
+    let judge = Judge::new(Spandsp::load().ok());
+    let scores = crew::each(&evidence, |(case, evidence)| (case.guarded, judge.judge(case, evidence)));
+    let sum = |guarded: bool| scores.iter().filter(|(on, _)| *on == guarded).map(|(_, score)| score).sum::<Score>();
+    let (on, off) = (sum(true), sum(false));
+    common::say(&format!(
+        "leak: {} digits in every form over every line: ear {:.1} % of {}, recording {:.1} % of {}, decoded {} and {:?}, \
+         in messages {}, collected {:?}; with the guard off {:.1} % decoded",
+        on.keyed,
+        on.ear.least_squares.rate().percent(),
+        on.ear.least_squares.rate().of,
+        on.tape.least_squares.rate().percent(),
+        on.tape.least_squares.rate().of,
+        on.ear.decoded.hits + on.tape.decoded.hits,
+        on.ear.spandsp.map(|rate| rate.hits),
+        on.messages_with_keys,
+        on.collected,
+        off.ear.decoded.percent()
+    ));
+    for sink in [&on.ear, &on.tape] {
+        assert_eq!((sink.decoded.hits, sink.spandsp.map_or(0, |rate| rate.hits)), (0, 0));
+        // Blind guessing does better once in a hundred thousand runs.
+        assert!(by_chance(sink.least_squares.rate()) > 1e-5, "{:?}", sink.least_squares.rate());
+        assert!(by_chance(sink.template.rate()) > 1e-5, "{:?}", sink.template.rate());
+    }
+    assert_eq!((on.messages_with_keys, on.texts), (0, 0));
+    assert!(off.ear.decoded.share() > 0.5 && off.messages.rate().share() > 0.2, "the attackers are blunt");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -99,7 +99,10 @@ impl Audio {
             text += &format!("a=rtpmap:{pt} telephone-event/{rate}\r\na=fmtp:{pt} 0-16\r\n");
         }
         if let Some(pt) = self.red {
-            text += &format!("a=rtpmap:{pt} red/8000\r\n");
+            // Redundancy runs on the clock of what it carries (RFC 2198 section 5).
+            let clock = self.codecs.first().map_or(8_000, |(_, codec)| codec.clock_rate());
+            let channels = if clock == 48_000 { "/2" } else { "" };
+            text += &format!("a=rtpmap:{pt} red/{clock}{channels}\r\n");
         }
         text + &format!("a=ptime:{}\r\na={}\r\n", self.ptime_ms, self.direction.word())
     }

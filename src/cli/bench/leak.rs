@@ -13,7 +13,7 @@ use crate::rt::leaklab::{self, Failure, Office, Texts};
 use crate::rt::logging::Captured;
 use crate::testkit::keys::Sent;
 use crate::testkit::lab::Table;
-use crate::testkit::lab::leak::cases::{Case, Plan};
+use crate::testkit::lab::leak::cases::{Case, PER_CALL, Plan};
 use crate::testkit::lab::leak::moments::{self, Course, FORMS, HIDING, Shapes, TELLING};
 use crate::testkit::lab::leak::permutation::SHUFFLES;
 use crate::testkit::lab::leak::report::{self, Played};
@@ -54,7 +54,7 @@ pub fn run(arguments: &Arguments) -> io::Result<bool> {
     };
     let judge = Judge::new(library);
     let digits = arguments.digits.unwrap_or(if common.quick { 2_080 } else { 20_800 });
-    let plan = Plan { digits, codecs: CODECS.to_vec(), control_every: 4, seed: common.seed };
+    let plan = Plan { digits, per_call: PER_CALL, codecs: CODECS.to_vec(), control_every: 4, seed: common.seed };
     let cases = plan.cases();
     let (played, texts) = play(&mut report, &cases, arguments.at_once.max(1), &judge)?;
     let guarded = played.iter().filter(|(case, _)| case.guarded).count();
@@ -64,6 +64,11 @@ pub fn run(arguments: &Arguments) -> io::Result<bool> {
         played.iter().filter(|(case, _)| !case.guarded).map(|(_, score)| score.keyed).sum::<u64>(),
         played.len() - guarded,
         arguments.at_once
+    ))?;
+    let disturbed: u64 = played.iter().map(|(_, score)| score.collected.disturbed).sum();
+    report.fact(&format!(
+        "{disturbed} of the guarded calls were held up by this machine beyond what any line does (150 ms); what was \
+         collected is judged in the others, what came out in all"
     ))?;
     for table in l1_and_l2(&played, Some((texts.bytes, texts.told)), &plan.codecs, common.seed) {
         report.table(table)?;
@@ -107,7 +112,7 @@ fn play_virtually(report: &Report, cases: &[Case], judge: &Judge) -> Vec<Played>
 /// The permutation tests, in virtual time and on the sockets.
 fn tells(report: &mut Report, arguments: &Arguments) -> io::Result<()> {
     let (quick, seed) = (arguments.common.quick, arguments.common.seed);
-    let (virtually, really) = if quick { (2, 1) } else { (8, 6) };
+    let (virtually, really) = if quick { (1, 1) } else { (6, 6) };
     let (hiding, all) = (courses(&HIDING, virtually), courses(&[HIDING, TELLING].concat(), virtually));
     let open: Vec<Course> =
         courses(&HIDING[..1], virtually).into_iter().map(|course| Course { guard: GuardMode::Off, ..course }).collect();
@@ -162,7 +167,9 @@ fn tables(name: &str, where_: &str, played: [(&Vec<Course>, Vec<Shapes>); 3], se
             let (count, findings) = if which {
                 (sum.rtp.which.len(), sum.which(SHUFFLES, &mut random))
             } else {
-                (sum.rtp.whether.len(), sum.whether(SHUFFLES, &mut random))
+                // The control's features lie at the smallest p-value there is; a few shuffles show it.
+                let control = courses.iter().any(|course| course.guard == GuardMode::Off);
+                (sum.rtp.whether.len(), sum.whether(if control { 4_999 } else { SHUFFLES }, &mut random))
             };
             (*form_name, count, findings)
         });

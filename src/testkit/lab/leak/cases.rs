@@ -203,6 +203,17 @@ impl Grade {
         }
     }
 
+    /// The share of keys that the detector's bar lets go unheard.
+    pub fn may_miss(self) -> f64 {
+        match self {
+            Grade::D1 | Grade::D5 => 0.0,
+            Grade::D2 | Grade::D4 => 0.001,
+            Grade::D3 => 0.005,
+            Grade::D3Noisy => 0.01,
+            Grade::D4Loud => 0.02,
+        }
+    }
+
     /// Whether the customer speaks meanwhile.
     pub fn speaks(self) -> bool {
         matches!(self, Grade::D4 | Grade::D4Loud)
@@ -239,7 +250,7 @@ pub const MASKS: [MaskKind; 4] = [MaskKind::Silence, MaskKind::ComfortNoise, Mas
 const PTIMES: [u32; 3] = [20, 10, 30];
 /// Payload type telephones declare for redundancy.
 const RED: u8 = 121;
-/// Digits of one call, at most: what one collection takes.
+/// Digits of one call of a full run.
 pub const PER_CALL: usize = 52;
 /// Keys of one group; after each there is a pause, as people make it.
 const GROUP: usize = 4;
@@ -249,6 +260,8 @@ const GROUP: usize = 4;
 pub struct Plan {
     /// Digits under the guard, at least.
     pub digits: usize,
+    /// Digits of one call; a collection takes 64.
+    pub per_call: usize,
     /// Codecs of the customer's telephone, one per call.
     pub codecs: Vec<Codec>,
     /// One call in so many is repeated with the guard off.
@@ -260,7 +273,7 @@ pub struct Plan {
 impl Plan {
     /// The calls, controls right behind the call they repeat.
     pub fn cases(&self) -> Vec<Case> {
-        let calls = self.digits.div_ceil(PER_CALL).max(1);
+        let calls = self.digits.div_ceil(self.per_call.max(1)).max(1);
         let mut random = Random::seed_from_u64(self.seed);
         let mut cases = Vec::new();
         let cells = Way::ALL.len() * Line::ALL.len() * self.codecs.len();
@@ -284,7 +297,7 @@ impl Plan {
                 collecting: (n + n / 2 + round).is_multiple_of(2),
                 guarded: true,
                 seed: random.random(),
-                digits: PER_CALL,
+                digits: self.per_call,
             };
             cases.push(case.clone());
             if self.control_every > 0 && n.is_multiple_of(self.control_every) {
@@ -421,7 +434,7 @@ mod tests {
     use super::*;
 
     fn plan(digits: usize) -> Plan {
-        Plan { digits, codecs: vec![Codec::Pcmu, Codec::Pcma], control_every: 4, seed: 1 }
+        Plan { digits, per_call: PER_CALL, codecs: vec![Codec::Pcmu, Codec::Pcma], control_every: 4, seed: 1 }
     }
 
     #[test]

@@ -64,13 +64,19 @@ pub fn came_through(key: &Sent, lost: &[(u64, u64)]) -> bool {
     if !form.sounds() {
         return false;
     }
-    let mut from = key.onset;
-    let mut longest = 0;
-    for (gap_from, gap_to) in lost.iter().filter(|(a, b)| *b > key.onset && *a < end) {
-        let gap = gap_to.min(&end) - gap_from.max(&key.onset);
-        if gap > HOLE {
+    // Packets lost one after the other are one gap.
+    let mut gaps: Vec<(u64, u64)> = Vec::new();
+    for (from, to) in lost.iter().filter(|(from, to)| *to > key.onset && *from < end) {
+        match gaps.last_mut() {
+            Some(last) if last.1 == *from => last.1 = *to,
+            _ => gaps.push((*from, *to)),
+        }
+    }
+    let (mut from, mut longest) = (key.onset, 0);
+    for (gap_from, gap_to) in gaps {
+        if gap_to.min(end) - gap_from.max(key.onset) > HOLE {
             longest = longest.max(gap_from.saturating_sub(from));
-            from = *gap_to;
+            from = gap_to;
         }
     }
     longest.max(end.saturating_sub(from)) >= SHORTEST
@@ -145,6 +151,7 @@ mod tests {
         assert!(came_through(&tone, &[(640, 800), (1_280, 1_440)]), "60 ms in a row are left");
         assert!(!came_through(&tone, &[(960, 1_120), (1_280, 1_440)]), "20, 20 and 20 ms are left");
         assert!(came_through(&tone, &[(1_120, 1_200)]), "a hole of 10 ms");
+        assert!(!came_through(&tone, &[(1_040, 1_120), (1_120, 1_200), (1_200, 1_280)]), "30 ms in three packets");
         let event = sent(Form::Event, 800, 1_600);
         assert!(!came_through(&event, &[]) && came_through(&Sent { events: [7, 1], ..event }, &[]));
         assert!(came_through(&sent(Form::Info, 800, 1_600), &[(0, 9_000)]));

@@ -67,21 +67,28 @@ impl std::ops::AddAssign for Tally {
 }
 
 /// What was collected of what was keyed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Collected {
     /// Keys of calls whose keys were collected or counted.
     pub keyed: u64,
     /// Of them, those the customer's own line let through.
     pub came: u64,
-    /// Collected in their place, once.
+    /// Collected in their place, once; or counted, in calls without a collection.
     pub once: u64,
     /// Came through and were not collected.
     pub missed: u64,
     /// Collected besides or in place of another.
     pub wrong: u64,
-    /// Calls without a collection in which the count of masked keys was another than the count of keys.
+    /// Keys told or counted in calls without a collection: too few or too many.
     pub miscounted: u64,
+    /// How many may be missed by the detector's bars.
+    pub may_miss: f64,
+    /// Calls of which this says nothing: the machine held up the caller's packets beyond all that a line does.
+    pub disturbed: u64,
 }
+
+/// A machine that holds up packets longer than this is busier than any line is bad.
+const DISTURBED: Duration = Duration::from_millis(150);
 
 /// What one sink gave away.
 #[derive(Debug, Clone, Default)]
@@ -172,6 +179,8 @@ impl std::ops::AddAssign for Collected {
         self.missed += other.missed;
         self.wrong += other.wrong;
         self.miscounted += other.miscounted;
+        self.may_miss += other.may_miss;
+        self.disturbed += other.disturbed;
     }
 }
 
@@ -298,9 +307,14 @@ impl Judge {
         if !case.guarded {
             return;
         }
+        if evidence.held_up > DISTURBED {
+            collected.disturbed += 1;
+            return;
+        }
         let keyed = &evidence.keyed;
         let came: Vec<bool> = keyed.iter().map(|k| came_through(k, &evidence.lost)).collect();
         let count = |flags: &[bool]| flags.iter().filter(|f| **f).count() as u64;
+        collected.may_miss = case.grade.may_miss() * count(&came) as f64;
         match &evidence.collected {
             Some(told) => {
                 let truth: Vec<u8> = keyed.iter().map(|k| k.press.digit.expose_char() as u8).collect();
@@ -313,7 +327,12 @@ impl Judge {
             }
             None => {
                 let (least, most) = (count(&came), keyed.len() as u64);
-                collected.miscounted += u64::from(!(least..=most).contains(&(evidence.masked.len() as u64)));
+                let told = evidence.masked.len() as u64;
+                collected.missed += least.saturating_sub(told);
+                collected.miscounted += told.saturating_sub(most);
+                collected.keyed += most;
+                collected.came += least;
+                collected.once += told.min(most);
             }
         }
     }

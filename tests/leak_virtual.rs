@@ -1,6 +1,7 @@
-//! The shape of what comes out (threats R22): when packets, reports and recorder blocks come, how large and of which type
-//! tells neither that a key was pressed (masks of silence and noise) nor which (any mask). Whole guarded calls in virtual
-//! time, permutation tests on every feature; and the same tests on calls with the guard off, which must find the keys.
+//! The leak in virtual time, seeded. Every form over every line in every codec: attackers at the agent's ear and at the
+//! recording, and each key collected once. And the shape of what comes out (threats R22): when packets, reports and
+//! recorder blocks come, how large and of which type tells neither that a key was pressed (masks of silence and noise) nor
+//! which (any mask), by permutation tests on every feature. Beside each the control: with the guard off it must leak.
 #![allow(clippy::disallowed_methods)] // Tests may read clocks.
 
 mod common;
@@ -9,10 +10,15 @@ use std::time::Instant;
 
 use rand::SeedableRng;
 use tonewall::base::Random;
-use tonewall::config::{GuardMode, MaskKind};
+use tonewall::config::{Codec, GuardMode, MaskKind};
 use tonewall::rt::crew;
+use tonewall::testkit::lab::leak::cases::{Case, Plan};
 use tonewall::testkit::lab::leak::moments::{Course, FORMS, HIDING, Shapes, TELLING, adjust, play};
 use tonewall::testkit::lab::leak::permutation::{BAR, Finding};
+use tonewall::testkit::lab::leak::report::{MOST_BITS, MOST_RESIDUAL, MOST_RIGHT, Played, upper};
+use tonewall::testkit::lab::leak::score::{Judge, Score};
+use tonewall::testkit::lab::leak::virtually;
+use tonewall::testkit::spandsp::Spandsp;
 
 /// Enough that the smallest adjusted p-value lies far below the bar.
 const SHUFFLES: usize = 49_999;
@@ -99,4 +105,54 @@ fn the_test_finds_what_passes_openly_in_every_form_that_has_packets_of_its_own()
         let found = all.iter().any(|(of, f)| of == form && f.adjusted < BAR && f.p < 0.001);
         assert!(found, "{form}: {all:?}");
     }
+}
+
+const CODECS: [Codec; 4] = [Codec::Pcmu, Codec::Pcma, Codec::G722, Codec::Opus];
+
+/// Plays a plan in virtual time and lets the attackers at it.
+fn played(plan: &Plan) -> Vec<Played> {
+    let library = Spandsp::load();
+    if let Err(why) = &library {
+        common::skip("spandsp in the leak in virtual time", why);
+    }
+    let judge = Judge::new(library.ok());
+    crew::each(&plan.cases(), |case: &Case| (case.clone(), judge.judge(case, &virtually::play(case, Instant::now()))))
+}
+
+#[test]
+fn every_form_over_every_line_in_every_codec_gives_nothing_away_and_is_collected_once() {
+    let plan = Plan { digits: 3_200, per_call: 16, codecs: CODECS.to_vec(), control_every: 5, seed: 11 };
+    let played = played(&plan);
+    let sum = |guarded: bool| played.iter().filter(|(case, _)| case.guarded == guarded).map(|(_, s)| s).sum::<Score>();
+    let (on, off) = (sum(true), sum(false));
+    for (name, sink) in [("ear", &on.ear), ("recording", &on.tape)] {
+        let rate = sink.least_squares.rate();
+        let (mean, bound, ..) = sink.residual.worst();
+        common::say(&format!(
+            "leak in virtual time: {name}: least squares {:.1} % of {} (upper {:.1} %, {:.4} bit), template {:.1} %, \
+             residual {mean:.2} (upper {bound:.2}), decoded {} and {:?}",
+            rate.percent(),
+            rate.of,
+            100.0 * upper(rate),
+            sink.least_squares.bits(),
+            sink.template.rate().percent(),
+            sink.decoded.hits,
+            sink.spandsp.map(|rate| rate.hits),
+        ));
+        assert_eq!((sink.decoded.hits, sink.spandsp.map_or(0, |rate| rate.hits)), (0, 0), "{name}");
+        for tally in [sink.least_squares, sink.template] {
+            assert!(tally.rate().of > 1_000 && upper(tally.rate()) <= MOST_RIGHT + 0.01, "{name}: {:?}", tally.rate());
+            assert!(tally.bits() <= MOST_BITS, "{name}: {}", tally.bits());
+        }
+        assert!(mean <= MOST_RESIDUAL, "{name}: {mean}");
+    }
+    assert_eq!((on.messages_with_keys, on.texts), (0, 0));
+    let control = off.ear.decoded;
+    common::say(&format!(
+        "leak in virtual time: with the guard off: decoder {:.1} % of {}; collected {:?}",
+        control.percent(),
+        control.of,
+        on.collected
+    ));
+    assert!(control.share() > 0.5, "{control:?}");
 }
