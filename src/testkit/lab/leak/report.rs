@@ -239,7 +239,7 @@ pub fn by(played: &[Played], name: &str, title: &str, part: impl Fn(&Case) -> St
 
 /// L2: each digit that came through was collected exactly once, but for those that the detector's bars let go unheard:
 /// no more than that and three standard deviations.
-fn is_exact(got: &Collected) -> bool {
+pub fn is_exact(got: &Collected) -> bool {
     let may = got.may_miss + 3.0 * got.may_miss.sqrt();
     got.missed as f64 <= may && got.wrong == 0 && got.miscounted == 0
 }
