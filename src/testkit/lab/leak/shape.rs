@@ -208,17 +208,14 @@ fn numbers(at_ms: f64, bytes: &[u8]) -> Option<Numbers> {
     })
 }
 
-/// Adds the reports of `heard`: each against the one before it, labelled by whether a key went down between them (and
-/// by the last one that did).
+/// Adds the reports of `heard`: each against the one before it, labelled by the last moment between them.
 pub fn add_rtcp(pair: &mut Pair, call: u32, heard: &Heard, began: Instant, ptime_ms: u32, moments: &[Moment]) {
     let reports: Vec<Numbers> = heard.rtcp().iter().filter_map(|(at, bytes)| numbers(ms(*at, began), bytes)).collect();
     for two in reports.windows(2) {
         let (a, b) = (two[0], two[1]);
+        // The last moment alone gives the label: with more of them in a longer interval, its length would tell of keys.
         let between = |m: &&Moment| (a.at_ms..b.at_ms - AFTER_MS).contains(&m.at_ms);
-        if !moments.iter().any(|m| between(&m)) {
-            continue;
-        }
-        let key = moments.iter().filter(between).filter_map(|m| m.key).next_back();
+        let Some(Moment { key, .. }) = moments.iter().filter(between).next_back().copied() else { continue };
         let (real, packets) = (b.at_ms - a.at_ms, f64::from(b.packets.wrapping_sub(a.packets)));
         let stamped = f64::from(b.rtp.wrapping_sub(a.rtp) as i32) / 8.0;
         let octets = f64::from(b.octets.wrapping_sub(a.octets));
@@ -297,8 +294,8 @@ mod tests {
         let mut pair = Pair::new(&RTCP);
         let moments = [
             Moment { at_ms: 1_000.0, key: None },
-            Moment { at_ms: 6_000.0, key: Some(7) },
-            Moment { at_ms: 7_000.0, key: None },
+            Moment { at_ms: 6_000.0, key: None },
+            Moment { at_ms: 7_000.0, key: Some(7) },
         ];
         add_rtcp(&mut pair, 0, &heard, began, 20, &moments);
         let seen: Vec<_> = pair.whether.observations().collect();
