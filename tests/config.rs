@@ -89,8 +89,10 @@ fn the_reference_names_every_key() {
         } else {
             let (_, rest) = REFERENCE
                 .split_once(&format!("\n{header}"))
+                .or_else(|| REFERENCE.split_once(&format!("\n# {header}")))
                 .unwrap_or_else(|| panic!("{header} is not in the reference"));
-            rest.lines().take_while(|line| !line.starts_with('[')).collect::<Vec<_>>().join("\n")
+            let ends = |line: &str| line.starts_with('[') || line.starts_with("# [");
+            rest.lines().take_while(|line| !ends(line)).collect::<Vec<_>>().join("\n")
         };
         for key in *keys {
             let path = if plain.is_empty() { (*key).to_owned() } else { format!("{plain}.{key}") };
@@ -100,7 +102,10 @@ fn the_reference_names_every_key() {
                 line.starts_with(&format!("{key} ")) && line.contains('#') && line.contains('=')
             };
             let found = is_section
-                && REFERENCE.lines().any(|l| l.starts_with(&format!("[{path}")) || l.starts_with(&format!("[[{path}")))
+                && REFERENCE
+                    .lines()
+                    .map(|l| l.trim_start_matches("# "))
+                    .any(|l| l.starts_with(&format!("[{path}")) || l.starts_with(&format!("[[{path}")))
                 || body.lines().any(stands);
             assert!(found, "{path} is not named and explained in the reference");
         }
@@ -545,6 +550,18 @@ const SLIPS: &[Slip] = &[
         "max_messages_per_s = 50000",
         "max_messages_per_s = 0",
         &["+0: node.max_messages_per_s: 0 is not from 1"],
+    ),
+    // Passwords and registration.
+    small(
+        "guard = \"always\"",
+        "[trunk.login]\nuser = \"\"\nsecret = \"x\"\n[trunk.register]\naddress = \"4711\"",
+        &[
+            "+0: trunk[0].login.realm: is missing",
+            "+0: trunk[0].login.secret_file: is missing; give one of secret_file, secret_env",
+            "+1: trunk[0].login.user: is not 1 to 128 printable characters",
+            "+2: trunk[0].login.secret: no such key",
+            "+4: trunk[0].register.address: is no address of record",
+        ],
     ),
     // TLS.
     small(

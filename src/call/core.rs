@@ -234,6 +234,9 @@ impl Core {
             s.tags.remove(&tag);
             s.remains.bury_tag(now, tag);
         }
+        for call_id in self.call_ids.iter().flatten() {
+            s.endpoint.forget_call(now, call_id);
+        }
         self.uncount(s);
         s.load[self.trunk(self.caller_leg).0] -= 1;
         let talk = answered.map_or(0, |since| now.saturating_duration_since(since).as_millis());

@@ -9,7 +9,7 @@ use rand::RngExt;
 
 use crate::base::Random;
 use crate::base::ids::Leg;
-use crate::config::{Config, Listener, Refer, Transport, Trunk, TrunkId};
+use crate::config::{Config, Listener, Refer, Register, Transport, Trunk, TrunkId};
 use crate::sip::msg::header::{NameAddr, Reason, address};
 use crate::sip::msg::uri::Host;
 use crate::sip::msg::{HeaderName, Headers, Uri};
@@ -153,6 +153,28 @@ pub(super) fn ping(random: &mut Random, listener: &Listener, remote: SocketAddr)
     ping.headers.push(HeaderName::CSeq, "1 OPTIONS");
     describe_us(&mut ping.headers, listener);
     ping
+}
+
+/// A REGISTER of `wish`, by its dialog-like facts: Call-ID, tag, CSeq.
+pub(super) fn register(
+    listener: &Listener,
+    wish: &Register,
+    (call_id, tag, cseq): (&str, &str, u32),
+    expires: u64,
+) -> Request {
+    let scheme = if listener.options.sips { "sips" } else { "sip" };
+    let parameter = transport_parameter(listener);
+    let record = format!("{scheme}:{}@{}", wish.user, wish.domain);
+    let mut register = Request::new(Method::Register, &format!("{scheme}:{}{parameter}", wish.domain));
+    register.headers.push(HeaderName::From, address(None, &record, Some(tag)));
+    register.headers.push(HeaderName::To, address(None, &record, None));
+    register.headers.push(HeaderName::CallId, call_id);
+    register.headers.push(HeaderName::CSeq, format!("{cseq} REGISTER"));
+    let contact = format!("<{}{parameter}>;expires={expires}", uri(listener, &wish.user, listener.advertise));
+    register.headers.push(HeaderName::Contact, contact);
+    register.headers.push(HeaderName::Expires, expires.to_string());
+    register.headers.push(HeaderName::Allow, ALLOW);
+    register
 }
 
 /// A URI as it is written on a listener. IPv6 addresses stand in brackets.

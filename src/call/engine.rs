@@ -8,9 +8,9 @@ use std::time::Instant;
 use super::admission::{self, Room};
 use super::call::Call;
 use super::refused::Refused;
-use super::shared::{Asked, Shared};
+use super::shared::{Asked, Shared, credential};
 use super::trunks::Met;
-use super::{CallView, Find, RecordOrder, RecorderReport, crossing, routing, takeover, trunks};
+use super::{CallView, Find, RecordOrder, RecorderReport, crossing, register, routing, takeover, trunks};
 use crate::base::Random;
 use crate::base::bucket::{Bucket, Buckets};
 use crate::base::ids::{CallId, RecordingId, SessionId};
@@ -19,7 +19,9 @@ use crate::capture::Handover;
 use crate::config::{Config, TrunkId};
 use crate::media;
 use crate::obs::event::{EndCause, EventKind, LegTotals, RecordingState};
+use crate::sip::digest::{Asked as Asking, Judgement};
 use crate::sip::dns::{Answer, Question};
+use crate::sip::endpoint::Login;
 use crate::sip::msg::{FrameError, HeaderName};
 use crate::sip::{Dest, Endpoint, EndpointConfig, Event, Flow, Method, Request, Response, ServerId, Transmit};
 use crate::srtp::Identity;
@@ -67,6 +69,7 @@ impl Engine {
             supported: admission::KNOWN.map(str::to_owned).to_vec(),
             max_transactions: per_call.clamp(100_000, 400_000),
             large_by_tcp: config.large_by_tcp(),
+            logins: logins(&config),
             ..EndpointConfig::default()
         };
         let endpoint = Endpoint::new(endpoint, rand::SeedableRng::from_rng(&mut random));
@@ -97,6 +100,7 @@ impl Engine {
     /// The node is up: names of trunks are asked for, targets are probed. Not needed where neither is wanted.
     pub fn start(&mut self, now: Instant) {
         trunks::start(now, &mut self.shared);
+        register::start(now, &mut self.shared);
     }
 
     /// Whether a message may be read: it comes from somebody we know, who sends no more than may be borne. Decided before
@@ -198,13 +202,15 @@ impl Engine {
         }
         self.shared.remains.handle_timeout(now, &mut self.shared.out);
         trunks::handle_timeout(now, &mut self.shared);
+        register::handle_timeout(now, &mut self.shared);
         self.shared.forget_old(now);
         self.pump(now);
     }
 
     /// Takes no new call from now on: INVITEs outside a dialog get 503. Calls that are up go on.
-    pub fn drain(&mut self, _now: Instant) {
+    pub fn drain(&mut self, now: Instant) {
         self.draining = true;
+        register::end(now, &mut self.shared);
     }
 
     /// Ends every call, as at the end of a drain.
@@ -298,6 +304,7 @@ impl Engine {
             self.shared.remains.poll_timeout(),
             self.shared.forget_at(),
             self.shared.trunks.poll_timeout(),
+            register::poll_timeout(&self.shared),
         ]
         .into_iter()
         .fold(None, soonest)
@@ -389,7 +396,34 @@ impl Engine {
         }
     }
 
+    /// Whether the peer of `trunk` has proved who it is, where it has to; if not, it has been answered.
+    fn has_proved(&mut self, now: Instant, trunk: TrunkId, (id, request): (ServerId, &Request)) -> bool {
+        let s = &mut self.shared;
+        let Some(guard) = s.guards.get_mut(trunk.0).and_then(Option::as_mut) else { return true };
+        let uri = String::from_utf8_lossy(&request.raw_uri);
+        let asked = Asking { method: request.method.as_str(), uri: &uri, body: &request.body };
+        let given = request.headers.get_all(HeaderName::Authorization);
+        let stale = match guard.judge(now, given, asked) {
+            Judgement::Granted => return true,
+            Judgement::Missing => false,
+            Judgement::Stale => true,
+            Judgement::Wrong => {
+                s.endpoint.reject(now, id, Refused::new(403).response(request));
+                return false;
+            }
+        };
+        let mut response = Response::for_request(request, 401, "");
+        for challenge in guard.challenge(now, &mut s.random, stale) {
+            response.headers.push(HeaderName::WwwAuthenticate, challenge);
+        }
+        s.endpoint.reject(now, id, response);
+        false
+    }
+
     fn handle_invite(&mut self, now: Instant, trunk: TrunkId, invite: (ServerId, &Flow, &Request)) {
+        if !self.has_proved(now, trunk, (invite.0, invite.2)) {
+            return;
+        }
         if invite.2.headers.get(HeaderName::Replaces).is_some() {
             return self.handle_replaces(now, trunk, invite);
         }
@@ -481,6 +515,9 @@ impl Engine {
             Some(Asked::Probe(call, leg)) => {
                 self.with_call(call, |call, s| call.handle_probe(now, s, leg, response.status));
             }
+            Some(Asked::Register(trunk, cseq)) => {
+                register::handle_response(now, &mut self.shared, (trunk, cseq), response);
+            }
             Some(Asked::Target(trunk, remote)) => {
                 trunks::handle_probe(&mut self.shared, trunk, remote, Met::of(response));
             }
@@ -513,6 +550,11 @@ impl Engine {
                 self.with_call(call, |call, s| call.handle_probe(now, s, leg, 408));
                 None
             }
+            (None, Some(Asked::Register(trunk, cseq))) => {
+                let response = Response::new(status, "");
+                register::handle_response(now, &mut self.shared, (trunk, cseq), &response);
+                None
+            }
             (None, Some(Asked::Target(trunk, remote))) => {
                 trunks::handle_probe(&mut self.shared, trunk, remote, Met::Nothing);
                 None
@@ -523,6 +565,15 @@ impl Engine {
             self.with_call(call, |call, s| call.handle_failure(now, s, id, status));
         }
     }
+}
+
+/// What requests to each trunk are authenticated with.
+fn logins(config: &Config) -> HashMap<TrunkId, Login> {
+    let of = |(at, trunk): (usize, &crate::config::Trunk)| {
+        let login = trunk.link.login.as_ref()?;
+        Some((TrunkId(at), Login { credential: credential(login), realm: login.realm.clone() }))
+    };
+    config.trunks.iter().enumerate().filter_map(of).collect()
 }
 
 fn totals(stats: media::LegStats) -> LegTotals {

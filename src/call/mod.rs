@@ -21,6 +21,7 @@ mod policy;
 mod ports;
 mod protection;
 mod refused;
+mod register;
 mod reinvite;
 mod relay;
 mod remains;

@@ -6,17 +6,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use zeroize::Zeroizing;
+
 use super::crossing;
 use super::outbox::Outbox;
 use super::ports::Ports;
 use super::refused::Refused;
+use super::register::Registration;
 use super::remains::Remains;
 use super::trunks::Trunks;
 use crate::base::Random;
 use crate::base::bucket::Bucket;
 use crate::base::ids::{CallId, Leg, SessionId};
-use crate::config::{Config, Listener, TrunkId};
+use crate::config::{Config, Listener, Login, TrunkId};
 use crate::sdp::Policy;
+use crate::sip::digest::{Algorithm, Credential, Guard};
 use crate::sip::endpoint::Timers;
 use crate::sip::msg::HeaderName;
 use crate::sip::{ClientId, Dest, Dialog, Endpoint, Method, Request, Response, ServerId};
@@ -51,6 +55,8 @@ pub(super) enum Asked {
     Refer(CallId),
     /// Anything else whose timeout or 481 tells that the dialog is gone: an INFO passed on, an OPTIONS.
     Probe(CallId, Leg),
+    /// A REGISTER of ours, by its CSeq.
+    Register(TrunkId, u32),
     /// An OPTIONS to a trunk's target.
     Target(TrunkId, SocketAddr),
 }
@@ -81,9 +87,22 @@ pub(super) struct Shared {
     pub(super) load: Vec<u32>,
     /// Targets and limits of the trunks.
     pub(super) trunks: Trunks,
+    /// Registrations of ours, by trunk.
+    pub(super) registrations: Vec<Option<Registration>>,
+    /// What peers have to prove before they may call, by trunk.
+    pub(super) guards: Vec<Option<Guard>>,
     /// New calls a second, of the node.
     pub(super) calls_per_s: Bucket,
     last_session: u64,
+}
+
+fn guard(login: &Login) -> Guard {
+    Guard::new(&login.realm, credential(login), vec![Algorithm::Sha256, Algorithm::Md5])
+}
+
+/// A login as the SIP room takes it.
+pub(super) fn credential(login: &Login) -> Credential {
+    Credential { user: login.user.clone(), secret: Zeroizing::new(login.secret.expose().to_owned()) }
 }
 
 impl Shared {
@@ -107,6 +126,8 @@ impl Shared {
             remains: Remains::default(),
             load: vec![0; config.trunks.len()],
             trunks: Trunks::new(&config),
+            registrations: config.trunks.iter().map(|_| None).collect(),
+            guards: config.trunks.iter().map(|trunk| trunk.link.challenge.as_ref().map(guard)).collect(),
             calls_per_s: Bucket::new(config.bounds.max_calls_per_s),
             last_session: 0,
             config,

@@ -199,6 +199,11 @@ impl Trunks {
         Ok(order)
     }
 
+    /// The targets of a trunk in the order they are to be tried; none while all are down or want peace.
+    pub(super) fn targets_of(&self, now: Instant, random: &mut Random, trunk: TrunkId) -> Vec<SocketAddr> {
+        self.order(now, random, trunk).unwrap_or_default()
+    }
+
     /// Whether a trunk may begin one more call now, toward us or away from us.
     pub(super) fn may_begin(&mut self, now: Instant, trunk: TrunkId, inbound: bool) -> bool {
         let state = &mut self.states[trunk.0];

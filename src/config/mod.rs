@@ -17,7 +17,10 @@ mod types;
 pub use fault::{Fault, Faults};
 pub use load::{Checked, Places, SecretSource, Surroundings};
 pub use methods::{Extension, Methods, Redirect, Refer};
-pub use net::{Bounds, CertificateFiles, Link, ListenerOptions, MediaPlace, Place, Probe, Remote, TrunkTls};
+pub use net::{
+    Bounds, CertificateFiles, Link, ListenerOptions, Login, MediaPlace, Place, Probe, Register, Remote, Secret,
+    TrunkTls,
+};
 pub use read::SCHEMA;
 pub use rules::{HeaderAction, HeaderRule, Numbers, Rewrite};
 pub use srtp::{Srtp, SrtpKeying, SrtpSuite};

@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 /// A certificate chain and its private key, both PEM files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateFiles {
@@ -69,6 +71,56 @@ pub struct Link {
     pub probe: Probe,
     /// Most calls a second, each way; 0: as many as come.
     pub max_calls_per_s: u32,
+    /// Who we are to the peer, when it asks (digest authentication).
+    pub login: Option<Login>,
+    /// Who the peer has to prove to be before it may place a call.
+    pub challenge: Option<Login>,
+    /// Where we register with the peer.
+    pub register: Option<Register>,
+}
+
+/// A user, its secret and the realm they belong to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// User.
+    pub user: String,
+    /// Secret.
+    pub secret: Secret,
+    /// Realm.
+    pub realm: String,
+}
+
+/// A secret text, never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// Keeps a text secret.
+    pub fn new(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+
+    /// The text.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// A registration of ours with a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Register {
+    /// User of the address that is registered.
+    pub user: String,
+    /// Its domain, which the peer is registrar of.
+    pub domain: String,
+    /// How long it is asked to hold.
+    pub expires: Duration,
 }
 
 impl Link {

@@ -249,6 +249,15 @@ pub enum EventKind {
         /// Number or user part of who is there now.
         to: String,
     },
+    /// A trunk's registrar knows us now, or does not, or refused a refresh.
+    Registration {
+        /// Trunk.
+        trunk: String,
+        /// It knows us.
+        registered: bool,
+        /// Its answer; 408 and 503 also for none.
+        status: Option<u16>,
+    },
     /// A target of a trunk no longer answers probes, or does again.
     TrunkTarget {
         /// Trunk.

@@ -57,6 +57,7 @@ struct Sip {
     targets_up: Family<TrunkLabel, Gauge>,
     targets_known: Family<TrunkLabel, Gauge>,
     shed: Counter,
+    registered: Family<TrunkLabel, Gauge>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -228,6 +229,7 @@ impl Metrics {
             targets: metric!("trunk_target_changes", "Targets of trunks that went up or down"),
             targets_up: metric!("trunk_targets_up", "Targets of a trunk that calls may go to"),
             targets_known: metric!("trunk_targets", "Targets of a trunk, those its names stand for included"),
+            registered: metric!("trunk_registered", "Whether a trunk's registrar knows us"),
             shed: metric!("sip_shed", "Messages dropped because too many came a second"),
             unreachable: metric!("sip_unreachable", "Connections to peers that did not come up"),
             certificate_end: metric!(
@@ -317,6 +319,10 @@ impl Metrics {
             }
             EventKind::StarCode { .. } => {
                 self.star_codes.inc();
+            }
+            EventKind::Registration { trunk, registered, .. } => {
+                let label = TrunkLabel { trunk: trunk.clone() };
+                self.sip.registered.get_or_create(&label).set(i64::from(*registered));
             }
             EventKind::TrunkTarget { trunk, up, .. } => {
                 let state = if *up { "up" } else { "down" };

@@ -7,6 +7,7 @@
 //! ```
 
 pub mod dialog;
+pub mod digest;
 pub mod dns;
 pub mod endpoint;
 pub mod msg;

@@ -2,6 +2,7 @@
 //! from plain sockets and `testkit::simple_sip`, a second implementation.
 #![allow(clippy::disallowed_methods)] // Tests may start tasks, wait and open sockets.
 
+mod auth;
 #[path = "../common/mod.rs"]
 mod common;
 mod names;

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::tree::Table;
-use super::value;
-use crate::config::{CertificateFiles, Link, Place, Probe, Remote, TrunkTls};
+use super::{login, value};
+use crate::config::load::Surroundings;
+use crate::config::{CertificateFiles, Link, Login, Place, Probe, Register, Remote, TrunkTls};
 
 /// Keys of trunks on TLS listeners only.
 pub(in crate::config) const TLS_KEYS: [&str; 5] = ["tls_ca", "tls_names", "tls_mutual", "tls_certificate", "tls_key"];
@@ -20,12 +21,15 @@ pub(in crate::config) struct Draft {
     failover_ms: Option<u64>,
     probe: Option<Probe>,
     max_calls_per_s: Option<u64>,
+    login: Option<Option<Login>>,
+    challenge: Option<Option<Login>>,
+    register: Option<Option<Register>>,
     /// There when `tls_ca` is.
     pub(in crate::config) tls: Option<Option<TrunkTls>>,
 }
 
 /// Reads the keys; `targets` are the trunk's remotes, their hosts the peer's names where the file gives none.
-pub(super) fn read(table: &Table<'_>, directory: &Path, targets: Option<Vec<Remote>>) -> Draft {
+pub(super) fn read(table: &Table<'_>, around: &Surroundings<'_>, targets: Option<Vec<Remote>>) -> Draft {
     let number = |key, range, default| match table.get(key) {
         Some(v) => v.integer(range),
         None => Some(default),
@@ -35,7 +39,10 @@ pub(super) fn read(table: &Table<'_>, directory: &Path, targets: Option<Vec<Remo
         failover_ms: number("failover_ms", 500..=32_000, 4_000),
         probe: probe(table),
         max_calls_per_s: number("max_calls_per_s", 1..=10_000, 0),
-        tls: tls(table, directory, hosts),
+        tls: tls(table, around.directory, hosts),
+        login: login::login(table, "login", around),
+        challenge: login::login(table, "challenge", around),
+        register: login::register(table),
         targets,
     }
 }
@@ -75,6 +82,9 @@ impl Draft {
             failover: Duration::from_millis(self.failover_ms?),
             probe: self.probe?,
             max_calls_per_s: u32::try_from(self.max_calls_per_s?).ok()?,
+            login: self.login.clone()?,
+            challenge: self.challenge.clone()?,
+            register: self.register.clone()?,
         })
     }
 }

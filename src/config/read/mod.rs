@@ -6,6 +6,7 @@ pub(super) mod control;
 mod keys;
 pub(super) mod link;
 pub(super) mod listener;
+mod login;
 pub(super) mod media;
 mod methods;
 pub(super) mod route;
@@ -31,6 +32,9 @@ pub const SCHEMA: &[(&str, &[&str])] = &[
     ("trunk[]", trunk::KEYS),
     ("trunk[].star_codes", trunk::STAR_KEYS),
     ("trunk[].header[]", rules::HEADER_KEYS),
+    ("trunk[].login", login::LOGIN_KEYS),
+    ("trunk[].challenge", login::LOGIN_KEYS),
+    ("trunk[].register", login::REGISTER_KEYS),
     ("route[]", route::KEYS),
     ("control", control::KEYS),
     ("control.key[]", control::API_KEYS),
@@ -117,11 +121,7 @@ fn sections(root: &Table<'_>, around: &Surroundings<'_>) -> Option<Config> {
             .map(|table| listener::read(table, around.directory))
             .collect(),
         media: media::read(root),
-        trunks: root
-            .children("trunk", "trunk[]")
-            .into_iter()
-            .map(|table| trunk::read(table, around.directory))
-            .collect(),
+        trunks: root.children("trunk", "trunk[]").into_iter().map(|table| trunk::read(table, around)).collect(),
         routes: root.children("route", "route[]").into_iter().map(route::read).collect(),
         control: control::read(root, around),
         keys: keys::read(root, around.directory),

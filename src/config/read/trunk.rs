@@ -1,11 +1,11 @@
 //! `[[trunk]]`.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use super::tree::{Table, Value};
 use super::{link, methods, value};
+use crate::config::load::Surroundings;
 use crate::config::{
     Auto, Codec, DtmfForms, GuardMode, ListenerId, MaskKind, Methods, Network, Place, RecordingPolicy, Remote, Side,
     Srtp, SrtpKeying, SrtpSuite, StarCodes, Trunk, Unmaskable,
@@ -39,6 +39,9 @@ pub(super) const KEYS: &[&str] = &[
     "recording",
     "max_calls",
     "star_codes",
+    "login",
+    "challenge",
+    "register",
     "pass_headers",
     "call_header",
     "reliable",
@@ -116,7 +119,7 @@ pub(super) fn or<'a, T>(
     }
 }
 
-pub(super) fn read<'a>(table: Table<'a>, directory: &Path) -> Draft<'a> {
+pub(super) fn read<'a>(table: Table<'a>, around: &Surroundings<'_>) -> Draft<'a> {
     let name = table.require("name", "\"carrier\"").and_then(|v| v.parsed(value::name));
     let sides = [("carrier", Side::Carrier), ("pbx", Side::Pbx)];
     let side = table.require("side", "\"carrier\" or \"pbx\"").and_then(|v| v.one_of(&sides));
@@ -139,7 +142,7 @@ pub(super) fn read<'a>(table: Table<'a>, directory: &Path) -> Draft<'a> {
         Some(v) => some_of(&v, value::network),
         None => sources.clone(),
     };
-    let link = link::read(&table, directory, targets);
+    let link = link::read(&table, around, targets);
     let seconds = |key: &str, default| or(&table, key, default, |v| v.integer(1..=86_400));
     let (hold_default_s, hold_max_s) = (seconds("hold_default_s", 300), seconds("hold_max_s", 1_800));
     if let (Some(default), Some(max)) = (hold_default_s, hold_max_s)

@@ -8,10 +8,11 @@ use bytes::Bytes;
 use rand::RngExt;
 use smallvec::SmallVec;
 
+use super::auth::{self, Former};
 use super::size::Fallback;
 use super::slab::Timed;
 use super::txn::{Answer, CancelWhen, ClientInvite, ClientOther, InviteAnswer, InviteDue, OtherDue};
-use super::{ClientId, Dest, Endpoint, Event};
+use super::{ClientId, Dest, Endpoint, Event, Flow};
 use crate::sip::msg::header::Via;
 use crate::sip::msg::{HeaderName, Method, Request, Response};
 
@@ -20,12 +21,18 @@ pub(super) struct Client {
     pub(super) kind: Kind,
     method: Method,
     /// The random half of its branch.
-    nonce: u64,
+    pub(super) nonce: u64,
     pub(super) dest: Dest,
     /// The request as sent, until a final answer.
     pub(super) bytes: Bytes,
     /// Its UDP form, while it goes by TCP for its size and nothing was heard.
     pub(super) fallback: Option<Box<Fallback>>,
+    /// The request, where it may have to go again with credentials and is no INVITE, which keeps its own.
+    pub(super) request: Option<Box<Request>>,
+    /// How often it went again.
+    pub(super) tries: u8,
+    /// What its CSeq is ahead of the user's.
+    pub(super) shift: u32,
 }
 
 pub(super) enum Kind {
@@ -40,13 +47,17 @@ pub(super) struct Invite {
     /// For its ACK and CANCEL; dropped when neither can be wanted any more.
     pub(super) request: Option<Request>,
     /// The user cancelled before the first provisional: headers for the CANCEL.
-    cancel_wanted: Option<Vec<(HeaderName, String)>>,
+    pub(super) cancel_wanted: Option<Vec<(HeaderName, String)>>,
     /// Its CANCEL's transaction.
-    cancel: Option<u64>,
+    pub(super) cancel: Option<u64>,
     /// The ACK of the non-2xx answer.
     ack: Option<Bytes>,
     /// Per To tag of a 2xx seen: its ACK, once the user gave it.
     accepted: SmallVec<[Accepted; 1]>,
+    /// The transaction before it went again with credentials.
+    pub(super) former: Option<Former>,
+    /// The credentials it went with, for the ACK of a 2xx.
+    pub(super) shown: Vec<(HeaderName, Vec<u8>)>,
 }
 
 struct Accepted {
@@ -82,7 +93,7 @@ impl Client {
 /// What our branches start with: RFC 3261's cookie and our mark.
 const MARK: &str = "z9hG4bKtw";
 
-fn branch(id: u64, nonce: u64) -> String {
+pub(super) fn branch(id: u64, nonce: u64) -> String {
     format!("{MARK}{id:016x}{nonce:016x}")
 }
 
@@ -101,6 +112,8 @@ impl Endpoint {
         mut dest: Dest,
         advertise: SocketAddr,
     ) -> ClientId {
+        let shift = self.shift(&mut request, &dest);
+        let may_go_again = self.has_login(&dest);
         let nonce = self.random.random();
         let branch = branch(self.clients.next_id(), nonce);
         self.complete(&mut request, &dest, advertise, &branch);
@@ -109,6 +122,7 @@ impl Endpoint {
         let timers = &self.config.timers;
         let reliable = Self::reliable(&dest);
         let method = request.method.clone();
+        let mut kept = None;
         let kind = if method == Method::Invite {
             Kind::Invite(Box::new(Invite {
                 machine: ClientInvite::start(now, timers, reliable),
@@ -117,11 +131,24 @@ impl Endpoint {
                 cancel: None,
                 ack: None,
                 accepted: SmallVec::new(),
+                former: None,
+                shown: Vec::new(),
             }))
         } else {
+            kept = may_go_again.then(|| Box::new(request));
             Kind::Other(ClientOther::start(now, timers, reliable))
         };
-        let id = self.clients.insert(Client { kind, method, nonce, dest, bytes: bytes.clone(), fallback });
+        let id = self.clients.insert(Client {
+            kind,
+            method,
+            nonce,
+            dest,
+            bytes: bytes.clone(),
+            fallback,
+            request: kept,
+            tries: 0,
+            shift,
+        });
         self.transmit(dest, bytes);
         ClientId(id)
     }
@@ -139,14 +166,17 @@ impl Endpoint {
     }
 
     /// Routes a response to its transaction (section 17.1.3). What matches none is dropped (threats R30).
-    pub(super) fn take_response(&mut self, now: Instant, response: Response) {
+    pub(super) fn take_response(&mut self, now: Instant, flow: &Flow, mut response: Response) {
         // Section 8.1.3.3: more than one Via means it was not for us.
         if response.headers.items(HeaderName::Via).count() != 1 {
             return;
         }
         let (Ok(via), Ok(cseq)) = (response.via(), response.cseq()) else { return };
         let Some((id, nonce)) = via.branch().and_then(read_branch) else { return };
-        let Some(client) = self.clients.get(id).filter(|c| c.nonce == nonce) else { return };
+        let Some(client) = self.clients.get(id) else { return };
+        if client.nonce != nonce {
+            return self.take_former(id, nonce, response.status);
+        }
         match &client.kind {
             // A CANCEL has the branch of its INVITE.
             Kind::Invite(invite) if cseq.method == "CANCEL" => {
@@ -154,9 +184,25 @@ impl Endpoint {
                 self.take_cancel_response(now, cancel, response.status);
             }
             Kind::Invite(_) | Kind::Other(_) if cseq.method == client.method.as_str() => {
+                if matches!(response.status, 401 | 407) && self.answer_challenge(now, id, flow, &response) {
+                    return;
+                }
+                if let Some(client) = self.clients.get(id) {
+                    client.unshift(&mut response);
+                }
                 self.take_client_response(now, id, response);
             }
             Kind::Invite(_) | Kind::Other(_) | Kind::Cancel(_) => {}
+        }
+    }
+
+    /// The refusal of a transaction that has gone again since, once more: its ACK was lost.
+    fn take_former(&mut self, id: u64, nonce: u64, status: u16) {
+        if let Some(Client { kind: Kind::Invite(invite), dest, .. }) = self.clients.get(id)
+            && let Some(former) = invite.former.as_ref().filter(|former| former.nonce == nonce && status >= 300)
+        {
+            let (dest, ack) = (*dest, former.ack.clone());
+            self.transmit(dest, ack);
         }
     }
 
@@ -186,7 +232,9 @@ impl Endpoint {
                     }
                 }
                 InviteAnswer::Success => {
-                    invite.request = None;
+                    if let Some(request) = invite.request.take() {
+                        invite.shown = auth::shown(&request);
+                    }
                     let tag = response.to_tag().unwrap_or_default();
                     match invite.accepted.iter().find(|a| a.tag == tag) {
                         Some(seen) => {
@@ -322,6 +370,9 @@ impl Endpoint {
             dest,
             bytes: bytes.clone(),
             fallback: None,
+            request: None,
+            tries: 0,
+            shift: 0,
         });
         debug_assert_eq!(made, next);
         self.transmit(dest, bytes);
@@ -337,6 +388,17 @@ impl Endpoint {
     ) {
         // Section 13.2.2.4: the ACK is a transaction of its own; its branch names nothing here.
         let branch = format!("{MARK}ack{:016x}", self.random.random::<u64>());
+        let shift = match self.clients.get(invite.0) {
+            Some(client) => {
+                // Section 13.2.2.4: it carries the credentials of its INVITE.
+                for (name, value) in client.credentials() {
+                    ack.headers.push(name, value);
+                }
+                client.shift
+            }
+            None => 0,
+        };
+        auth::add(&mut ack, shift);
         self.complete(&mut ack, &dest, advertise, &branch);
         let bytes = ack.to_bytes();
         if let Some(Client { kind: Kind::Invite(invite), .. }) = self.clients.get_mut(invite.0)
@@ -385,7 +447,7 @@ fn sibling(invite: &Request, method: Method) -> Request {
 }
 
 /// The ACK for a non-2xx final response (section 17.1.1.3).
-fn ack_for(invite: &Request, response: &Response) -> Request {
+pub(super) fn ack_for(invite: &Request, response: &Response) -> Request {
     let mut ack = sibling(invite, Method::Ack);
     ack.headers.copy_from(&response.headers, HeaderName::To);
     ack

@@ -11,6 +11,7 @@
 //! Repeats: the endpoint repeats a 2xx to an INVITE until its ACK ([`Event::Ack`]) or 64×T1 ([`Event::ServerTimeout`]);
 //! and it answers repeated 2xx of the peer with the ACK given by [`Endpoint::ack_2xx`].
 
+mod auth;
 mod client;
 mod keys;
 mod server;
@@ -39,6 +40,7 @@ use server::Server;
 use slab::Slab;
 
 pub use super::txn::Timers;
+pub use auth::Login;
 pub use types::{ClientId, Dest, EndpointConfig, Event, Flow, ServerId, Transmit};
 
 /// SIP transactions with many peers.
@@ -52,6 +54,8 @@ pub struct Endpoint {
     key: KeyBuffer,
     /// Peers that took no TCP, and until when that is remembered.
     no_tcp: HashMap<(ListenerId, SocketAddr), Instant>,
+    /// Requests that went again with credentials, by Call-ID.
+    shifts: auth::Shifts,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
 }
@@ -70,6 +74,7 @@ impl Endpoint {
             by_key: HashMap::new(),
             key: KeyBuffer::default(),
             no_tcp: HashMap::new(),
+            shifts: auth::Shifts::default(),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
         }
@@ -89,7 +94,7 @@ impl Endpoint {
         let length = message.len();
         match msg::parse_bytes(message) {
             Ok(Message::Request(request)) => self.take_request(now, flow, request),
-            Ok(Message::Response(response)) => self.take_response(now, response),
+            Ok(Message::Response(response)) => self.take_response(now, flow, response),
             Err(error) => self.refuse(flow, error, length),
         }
     }

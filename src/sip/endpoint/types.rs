@@ -1,9 +1,11 @@
 //! What goes into and comes out of an [`super::Endpoint`].
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
 
+use super::auth::Login;
 use crate::config::{ListenerId, Transport, TrunkId};
 use crate::sip::msg::{ParseError, Request, Response};
 use crate::sip::txn::Timers;
@@ -91,6 +93,8 @@ pub struct EndpointConfig {
     pub retry_after: u32,
     /// Extensions a request may Require; others get 420 (RFC 3261 section 8.2.2.3).
     pub supported: Vec<String>,
+    /// What requests to a trunk's peer are authenticated with when it asks.
+    pub logins: HashMap<TrunkId, Login>,
     /// Listeners over UDP that reach their peers by TCP too: requests above 1300 bytes go that way (RFC 3261 section
     /// 18.1.1), and by UDP after all where TCP fails.
     pub large_by_tcp: Vec<ListenerId>,
@@ -107,6 +111,7 @@ impl Default for EndpointConfig {
             max_transactions: 100_000,
             retry_after: 5,
             supported: Vec::new(),
+            logins: HashMap::new(),
             large_by_tcp: Vec::new(),
             symmetric_replies: true,
         }

@@ -1,5 +1,6 @@
 //! The endpoint against hand-written messages and against itself.
 
+mod auth;
 mod clients;
 mod pair;
 mod servers;
