@@ -19,7 +19,7 @@ use crate::base::secret::Digit;
 use crate::base::time::soonest;
 use crate::media::Command;
 use crate::obs::event::EndCause;
-use crate::sip::{ClientId, Flow, Method, Request, Response, ServerId};
+use crate::sip::{ClientId, Dest, Flow, Method, Request, Response, ServerId};
 
 /// How far a call is.
 pub(super) enum Phase {
@@ -49,6 +49,21 @@ impl Call {
     /// Whether the engine may forget it.
     pub(super) fn is_over(&self) -> bool {
         matches!(self.phase, Phase::Over)
+    }
+
+    /// Whether nobody has heard of it yet: its first request still waits to be sent.
+    pub(super) fn is_unheard(&self, s: &Shared) -> bool {
+        matches!(&self.phase, Phase::SettingUp(setup) if s.endpoint.is_unsent(setup.client()))
+    }
+
+    /// Takes back a call that nobody has heard of, as if it had not begun; gives what it was made of.
+    pub(super) fn undo(mut self, now: Instant, s: &mut Shared) -> Option<(ServerId, Dest, Request)> {
+        let Phase::SettingUp(setup) = self.phase else { return None };
+        s.endpoint.withdraw(setup.client());
+        s.invites.remove(&setup.client());
+        s.servers.remove(&setup.server());
+        self.core.undo(now, s);
+        Some(setup.into_caller())
     }
 
     /// A request within an early or confirmed dialog of `leg`.

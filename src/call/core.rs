@@ -217,6 +217,19 @@ impl Core {
         self.tags.push(tag.to_owned());
     }
 
+    /// As if the call had not begun: nobody has heard of it, and its media could not be made. Its ports rest for long,
+    /// because somebody else has them.
+    pub(super) fn undo(&mut self, now: Instant, s: &mut Shared) {
+        s.out.media.retain(|order| order.session() != self.session);
+        s.out.events.retain(|(call, _)| *call != Some(self.id));
+        s.ports.leave(now, self.ports);
+        for tag in self.tags.drain(..) {
+            s.tags.remove(&tag);
+        }
+        self.uncount(s);
+        s.load[self.trunk(self.caller_leg).0] -= 1;
+    }
+
     /// The call is over: frees ports and media, closes the recording, wipes what was being keyed, tells why.
     pub(super) fn finish(
         &mut self,

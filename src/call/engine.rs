@@ -171,6 +171,37 @@ impl Engine {
         self.pump(now);
     }
 
+    /// The ports of a session are taken by another program: its call begins anew with others, before anybody has heard of
+    /// it. `false`: it is too late for that, or no port is left; the call has ended.
+    pub fn handle_ports_taken(&mut self, now: Instant, session: SessionId) -> bool {
+        let id = self.sessions.get(&session).copied();
+        let fresh = id.and_then(|id| self.calls.get(&id)).is_some_and(|slot| slot.call.is_unheard(&self.shared));
+        let (true, Some(id)) = (fresh, id) else {
+            self.handle_media_failed(now, session);
+            return false;
+        };
+        let Some(slot) = self.calls.remove(&id) else { return false };
+        self.sessions.remove(&session);
+        if let Some(at) = slot.due {
+            self.due.remove(&(at, id));
+        }
+        let Some((server, dest, request)) = slot.call.undo(now, &mut self.shared) else { return false };
+        let flow = Flow {
+            listener: dest.listener,
+            transport: dest.transport,
+            local: self.shared.config.listeners[dest.listener.0].address,
+            remote: dest.remote,
+            connection: dest.connection,
+            trunk: dest.trunk,
+        };
+        match routing::trunk_of(&self.shared.config, &flow) {
+            Some(trunk) => self.place(now, trunk, (server, &flow, &request)),
+            None => self.shared.refuse(now, server, &request, &Refused::busy("")),
+        }
+        self.pump(now);
+        true
+    }
+
     /// The recorder reports.
     pub fn handle_recorder(&mut self, now: Instant, recording: RecordingId, report: RecorderReport) {
         if let Some(call) = self.shared.remains.recording_reported(recording) {
@@ -427,6 +458,11 @@ impl Engine {
         if invite.2.headers.get(HeaderName::Replaces).is_some() {
             return self.handle_replaces(now, trunk, invite);
         }
+        self.place(now, trunk, invite);
+    }
+
+    /// Makes a call of an INVITE, or refuses it.
+    fn place(&mut self, now: Instant, trunk: TrunkId, invite: (ServerId, &Flow, &Request)) {
         let room = Room { calls: self.calls.len(), draining: self.draining };
         match admission::admit(now, &mut self.shared, room, trunk, invite) {
             Ok(call) => {

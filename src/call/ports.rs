@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 /// RTP ports of a session: customer, agent.
 pub(super) type Pair = [u16; 2];
 
+/// How long ports rest that another program has.
+const TAKEN: Duration = Duration::from_secs(60);
+
 /// Free and resting RTP ports.
 #[derive(Debug)]
 pub(super) struct Ports {
@@ -37,7 +40,17 @@ impl Ports {
 
     /// Gives ports back to rest.
     pub(super) fn give_back(&mut self, now: Instant, pair: Pair) {
-        self.resting.extend(pair.map(|port| (now + self.quarantine, port)));
+        let until = now + self.quarantine;
+        // Behind those that are free earlier.
+        let at = self.resting.iter().rposition(|(other, _)| *other <= until).map_or(0, |at| at + 1);
+        pair.iter().rev().for_each(|port| self.resting.insert(at, (until, *port)));
+    }
+
+    /// Another program has them: they rest for long.
+    pub(super) fn leave(&mut self, now: Instant, pair: Pair) {
+        self.resting.extend(pair.map(|port| (now + TAKEN, port)));
+        // The soonest come first, or none would be found free behind these.
+        self.resting.make_contiguous().sort_by_key(|(until, _)| *until);
     }
 
     /// Ports neither free nor resting.

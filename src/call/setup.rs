@@ -182,6 +182,11 @@ impl SettingUp {
         Ok(Attempt { client, invite, dest, sdp, silence, forks: Vec::new(), reliable, timer, again: 0 })
     }
 
+    /// Who called, where from, and the INVITE.
+    pub(super) fn into_caller(self) -> (ServerId, Dest, Request) {
+        (self.caller.server, self.caller.dest, self.caller.request)
+    }
+
     /// The caller's transaction.
     pub(super) fn server(&self) -> ServerId {
         self.caller.server

@@ -274,7 +274,13 @@ impl Driver {
         };
         let (session, [customer, agent]) = (*session, *ports);
         let [near, far] = self.engine.media_addresses(session).unwrap_or([self.media_address; 2]);
-        let bind = |ip, port| bind_pair(ip, port).map_err(|error| format!("port {port}: {error}"));
+        let taken = std::cell::Cell::new(false);
+        let bind = |ip, port| {
+            bind_pair(ip, port).map_err(|error| {
+                taken.set(error.kind() == std::io::ErrorKind::AddrInUse);
+                format!("port {port}: {error}")
+            })
+        };
         let created = bind(near, customer)
             .and_then(|customer| bind(far, agent).map(|agent| (customer, agent)))
             .and_then(|((rtp_c, rtcp_c), (rtp_a, rtcp_a))| {
@@ -282,8 +288,14 @@ impl Driver {
                 self.workers.create(command, sockets).map_err(|refused| refused.to_string())
             });
         if let Err(why) = created {
+            if taken.get() && self.engine.handle_ports_taken(Instant::now(), session) {
+                tracing::warn!(%why, "another program has a media port; the call takes others");
+                return;
+            }
             tracing::warn!(session = session.0, %why, "a call gets no media");
-            self.engine.handle_media_failed(Instant::now(), session);
+            if !taken.get() {
+                self.engine.handle_media_failed(Instant::now(), session);
+            }
         }
     }
 

@@ -290,6 +290,41 @@ async fn r17_replies_go_to_the_packets_source_only() {
     assert!(quiet.is_err());
 }
 
+/// Ports of our range that another program holds: calls take others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_taken_media_port_costs_no_call() {
+    let pbx = Plain::open().await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let carrier = Plain::open().await;
+    let text = [
+        common("127.0.0.1"),
+        listener("carrier", ""),
+        listener("pbx", ""),
+        trunk("carrier", "carrier", "carrier", &format!("remotes = [\"{}\"]", carrier.at)),
+        trunk("pbx", "pbx", "pbx", &format!("remotes = [\"{}\"]", pbx.at)),
+        route("carrier", "pbx"),
+    ];
+    let config = crate::site::config(dir.path(), &text.join("\n"));
+    let first = config.media.ports.0;
+    // The first call would take the first two pairs, the second call the next two: a port of each is taken.
+    let holders: Vec<_> = [first, first + 7]
+        .into_iter()
+        .map(|port| std::net::UdpSocket::bind(("127.0.0.1", port)).expect("a port of the range"))
+        .collect();
+    let node = crate::site::start_config(config).await;
+    carrier.send(node.listeners()[0], &invite(carrier.at, "UDP", "caller")).await;
+    let (arrived, from) = pbx.next().await;
+    let body = String::from_utf8_lossy(&arrived.body).into_owned();
+    let port: u16 = body.split("m=audio ").nth(1).and_then(|m| m.split(' ').next()?.parse().ok()).expect("a port");
+    assert!(port >= first + 8, "{port} of the ports from {first} on");
+    pbx.send(from, &answer(&arrived, 486, "Busy Here", pbx.at)).await;
+    assert_eq!(carrier.next_but_trying().await.status(), Some(486));
+    assert_eq!(pbx.next().await.0.method(), Some("ACK"));
+    let more = tokio::time::timeout(Duration::from_millis(200), pbx.next()).await;
+    assert!(more.is_err(), "one INVITE, not three");
+    drop(holders);
+}
+
 /// A call that is up stays up whatever becomes of its target's health.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_outlives_its_targets_bad_name() {

@@ -163,6 +163,24 @@ impl Endpoint {
         self.send_ack_2xx(now, invite, ack, dest, advertise);
     }
 
+    /// Whether a request of ours still waits to be fetched by [`Endpoint::poll_transmit`].
+    pub fn is_unsent(&self, id: ClientId) -> bool {
+        self.unsent(id).is_some()
+    }
+
+    /// Takes back a request of ours that is unsent: its transaction is forgotten, no event of it will come.
+    pub fn withdraw(&mut self, id: ClientId) {
+        if let Some(at) = self.unsent(id) {
+            self.transmits.remove(at);
+            self.clients.remove(id.0);
+        }
+    }
+
+    fn unsent(&self, id: ClientId) -> Option<usize> {
+        let bytes = &self.clients.get(id.0)?.bytes;
+        self.transmits.iter().position(|t| !bytes.is_empty() && t.bytes.as_ptr() == bytes.as_ptr())
+    }
+
     /// The next message to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         self.transmits.pop_front()
