@@ -182,6 +182,11 @@ impl SettingUp {
         Ok(Attempt { client, invite, dest, sdp, silence, forks: Vec::new(), reliable, timer, again: 0 })
     }
 
+    /// The transaction of the target being asked.
+    pub(super) fn client(&self) -> ClientId {
+        self.attempt.client
+    }
+
     /// Who called, where from, and the INVITE.
     pub(super) fn into_caller(self) -> (ServerId, Dest, Request) {
         (self.caller.server, self.caller.dest, self.caller.request)

@@ -42,7 +42,7 @@ fn the_user_counts_its_own_requests_only() {
     let (told, ok) = bench.response_event();
     assert_eq!((told, ok.cseq().expect("CSeq").number), (id, 1), "what comes back is what was asked");
     let mut ack = ours(Method::Ack);
-    ack.set_to_tag_for_tests("b2");
+    ack.headers.set(HeaderName::To, "<sip:bob@example.com>;tag=b2");
     bench.endpoint.ack_2xx(bench.now, id, ack, carrier(), us());
     let ack = bench.sent().remove(0);
     assert!(cseq(&ack) == 2 && ack.contains("\r\nAuthorization: Digest "), "{ack}");
