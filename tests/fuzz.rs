@@ -1,7 +1,7 @@
 //! The bodies of the fuzz targets as plain tests: over the saved corpus (`fuzz/corpus/<target>`), the torture messages
 //! and descriptions other tests use, and thousands of seeded changes of them. `TONEWALL_FUZZ=n` tries n changes per
 //! target instead; `docs/testing.md` says how the same bodies run under libFuzzer.
-#![allow(clippy::disallowed_methods)] // Tests may read files.
+#![allow(clippy::disallowed_methods)] // Tests may read files and the clock.
 
 use std::path::{Path, PathBuf};
 
@@ -36,7 +36,8 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
 fn run(target: &str) {
     let body = TARGETS.iter().find(|(name, _)| *name == target).expect("a target of that name").1;
     let seeds = seeds(target);
-    seeds.iter().for_each(|seed| body(seed));
+    let now = std::time::Instant::now();
+    seeds.iter().for_each(|seed| body(now, seed));
     let usual = if target == "engine" { ENGINE_CHANGES } else { CHANGES };
     let changes = std::env::var("TONEWALL_FUZZ").ok().and_then(|n| n.parse().ok()).unwrap_or(usual);
     let mut random = Random::seed_from_u64(0x746f_6e65);
@@ -44,7 +45,7 @@ fn run(target: &str) {
         let seed = &seeds[random.random_range(0..seeds.len())];
         let other = &seeds[random.random_range(0..seeds.len())];
         let bytes = changed(seed, other, &mut random);
-        if std::panic::catch_unwind(|| body(&bytes)).is_err() {
+        if std::panic::catch_unwind(|| body(now, &bytes)).is_err() {
             panic!("{target}: change {n} of seed 0x746f6e65 is a finding; its bytes: {}", hex::encode(&bytes));
         }
     }

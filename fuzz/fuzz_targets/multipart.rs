@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tonewall::testkit::fuzz::multipart_body(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tonewall::testkit::fuzz::multipart_body(std::time::Instant::now(), bytes));

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tonewall::testkit::fuzz::srtp_packet(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tonewall::testkit::fuzz::srtp_packet(std::time::Instant::now(), bytes));

@@ -1,6 +1,6 @@
 //! What must hold for any bytes at all, one function per parser: the bodies of the fuzz targets in `fuzz/`, which
-//! `tests/fuzz.rs` also runs as plain tests over a saved corpus and seeded changes of it. Bytes go in; a panic is a
-//! finding.
+//! `tests/fuzz.rs` also runs as plain tests over a saved corpus and seeded changes of it. Bytes go in, and any time
+//! to count from; a panic is a finding.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use crate::sip::{Endpoint, EndpointConfig, Flow, multipart};
 use crate::srtp::Receiver;
 
 /// Name and body of every target.
-pub const TARGETS: [(&str, fn(&[u8])); 11] = [
+pub const TARGETS: [(&str, fn(Instant, &[u8])); 11] = [
     ("sip", sip),
     ("stream", stream),
     ("sdp", sdp),
@@ -55,7 +55,7 @@ fn carrier_flow() -> Flow {
 
 /// A SIP datagram. What is accepted prints to what reads the same; every typed header may be asked for; what is
 /// answered is answered to its source, in a message that reads, and not amplified.
-pub fn sip(bytes: &[u8]) {
+pub fn sip(now: Instant, bytes: &[u8]) {
     let read = msg::parse_datagram(bytes);
     let reads = read.is_ok();
     if let Ok(message) = read {
@@ -77,7 +77,7 @@ pub fn sip(bytes: &[u8]) {
     let flow = carrier_flow();
     let config = EndpointConfig { user_agent: "tonewall".into(), ..EndpointConfig::default() };
     let mut endpoint = Endpoint::new(config, Random::seed_from_u64(1));
-    endpoint.handle_datagram(start(), &flow, bytes);
+    endpoint.handle_datagram(now, &flow, bytes);
     while let Some(transmit) = endpoint.poll_transmit() {
         assert_eq!(transmit.flow.remote, flow.remote, "an answer goes elsewhere");
         // A fixed allowance: the shortest request is shorter than the headers an answer must have.
@@ -98,7 +98,7 @@ fn is_framed(message: &[u8]) -> bool {
 }
 
 /// A SIP byte stream: it gives the same frames whole and in pieces.
-pub fn stream(bytes: &[u8]) {
+pub fn stream(now: Instant, bytes: &[u8]) {
     let drain = |framer: &mut Framer, into: &mut Vec<Result<Frame, FrameError>>| {
         while let Some(frame) = framer.next_frame() {
             into.push(frame);
@@ -121,13 +121,13 @@ pub fn stream(bytes: &[u8]) {
     }
     for frame in frames {
         if let Ok(Frame::Message(message)) = frame {
-            sip(&message);
+            sip(now, &message);
         }
     }
 }
 
 /// A session description: it prints as it was read, and our answer to it names no address but ours.
-pub fn sdp(bytes: &[u8]) {
+pub fn sdp(_: Instant, bytes: &[u8]) {
     let Ok(session) = Session::parse(bytes) else { return };
     let printed = session.to_bytes();
     let Ok(again) = Session::parse(&printed) else { panic!("what we print cannot be read") };
@@ -171,14 +171,14 @@ fn only_ours(session: &Session) {
 }
 
 /// An RTP packet: what is read lies inside it.
-pub fn rtp(bytes: &[u8]) {
+pub fn rtp(_: Instant, bytes: &[u8]) {
     let Ok(view) = View::parse(bytes) else { return };
     let _ = (view.marker(), view.payload_type(), view.sequence(), view.timestamp(), view.ssrc());
     assert!(inside(bytes, view.payload()), "a payload outside its packet");
 }
 
 /// An RTCP compound, refused or read.
-pub fn rtcp_compound(bytes: &[u8]) {
+pub fn rtcp_compound(_: Instant, bytes: &[u8]) {
     let read = rtcp::parse(bytes);
     if read.is_ok() {
         assert_eq!(bytes.len() % 4, 0, "RTCP comes in words");
@@ -189,7 +189,7 @@ pub fn rtcp_compound(bytes: &[u8]) {
 }
 
 /// An encrypted packet: what has no good tag is left as it came, and what has one is opened once.
-pub fn srtp_packet(bytes: &[u8]) {
+pub fn srtp_packet(_: Instant, bytes: &[u8]) {
     for suite in SrtpSuite::ALL {
         let key = MediaKey::drawn(suite.key_len() + suite.salt_len(), |bytes| bytes.fill(7));
         let Some(mut receiver) = Receiver::new(suite, &key) else { return };
@@ -208,10 +208,9 @@ pub fn srtp_packet(bytes: &[u8]) {
 }
 
 /// Telephone-event payloads: at most one press per report, and none when the same packet comes again.
-pub fn telephone_event(bytes: &[u8]) {
+pub fn telephone_event(now: Instant, bytes: &[u8]) {
     let [a, b, c, d, rest @ ..] = bytes else { return };
     let timestamp = u32::from_be_bytes([*a, *b, *c, *d]);
-    let now = start();
     for clock_hz in [8_000, 16_000, 48_000, 0] {
         let mut tracker = event::Tracker::new();
         for (n, payload) in rest.chunks(12).enumerate() {
@@ -231,7 +230,7 @@ pub fn telephone_event(bytes: &[u8]) {
 }
 
 /// Redundancy: blocks lie inside the payload, the primary last and alone.
-pub fn redundancy(bytes: &[u8]) {
+pub fn redundancy(_: Instant, bytes: &[u8]) {
     let Some(blocks) = red::blocks(bytes, 1_000) else { return };
     assert!(blocks.iter().all(|block| inside(bytes, block.payload) && block.payload_type < 128));
     assert_eq!(blocks.iter().filter(|block| block.primary).count(), 1);
@@ -241,7 +240,7 @@ pub fn redundancy(bytes: &[u8]) {
 }
 
 /// The body of an INFO request, of either type.
-pub fn info_body(bytes: &[u8]) {
+pub fn info_body(_: Instant, bytes: &[u8]) {
     for kind in ["application/dtmf-relay", "application/dtmf; charset=utf-8", "text/plain"] {
         if let Ok(key) = info::parse(kind, bytes) {
             assert!(key.duration_ms <= 60_000);
@@ -250,7 +249,7 @@ pub fn info_body(bytes: &[u8]) {
 }
 
 /// A body of several parts: the first line is its Content-Type. Parts lie inside the body, in order.
-pub fn multipart_body(bytes: &[u8]) {
+pub fn multipart_body(_: Instant, bytes: &[u8]) {
     let end = memchr::memchr(b'\n', bytes).unwrap_or(bytes.len());
     let Ok(kind) = ContentType::parse(bytes[..end].trim_ascii()) else { return };
     let body = bytes.get(end + 1..).unwrap_or_default();
@@ -267,10 +266,9 @@ pub fn multipart_body(bytes: &[u8]) {
 
 /// A datagram from the carrier to the whole B2BUA: what it sends reads, goes to the carrier or the PBX only, and the
 /// engine goes on through two minutes of its own timers.
-pub fn engine(bytes: &[u8]) {
+pub fn engine(mut now: Instant, bytes: &[u8]) {
     let site = site();
     let mut engine = Engine::new(std::sync::Arc::new(site.config()), Random::seed_from_u64(1));
-    let mut now = start();
     let flow = carrier_flow();
     let reads = msg::parse_datagram(bytes).is_ok();
     engine.handle_datagram(now, &flow, bytes);
@@ -299,12 +297,6 @@ pub fn engine(bytes: &[u8]) {
 
 fn site() -> Site {
     Site::new(address("10.0.0.1:5060"), address("10.1.0.1:5060"), address("10.0.0.1:5080"), address("10.2.0.1:5060"))
-}
-
-/// Any instant will do: nothing here waits.
-#[allow(clippy::disallowed_methods)]
-fn start() -> Instant {
-    Instant::now()
 }
 
 fn inside(outer: &[u8], inner: &[u8]) -> bool {

@@ -150,8 +150,7 @@ impl Wave {
     fn new(half: usize, omega: f64) -> Self {
         let short = (omega / 2.0).sin_cos();
         let one = add(short, short);
-        let mut wave =
-            Self { cosine: [0.0; STEP], sine: [0.0; STEP], turn: (0.0, 1.0), short, one, long: (0.0, 1.0) };
+        let mut wave = Self { cosine: [0.0; STEP], sine: [0.0; STEP], turn: (0.0, 1.0), short, one, long: (0.0, 1.0) };
         let mut at = short;
         for n in 0..STEP {
             (wave.sine[n], wave.cosine[n]) = at;
