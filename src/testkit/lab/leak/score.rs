@@ -258,7 +258,11 @@ impl Judge {
         }
         let mut lag = lag;
         for (count, key) in keyed.iter().enumerate().filter(|(_, k)| k.press.form != Form::Info) {
-            lag = follow(spoken, heard, key.onset, lag);
+            // Only a pause can show the lag; between keys of one group there is none.
+            let before = count.checked_sub(1).and_then(|n| keyed.get(n)).map_or(0, |k| k.end);
+            if key.onset.saturating_sub(before) > COMPARED as u64 + 640 {
+                lag = follow(spoken, heard, key.onset, lag);
+            }
             let Ok(onset) = usize::try_from(key.onset as i64 - lag) else { continue };
             if onset < BEFORE || onset >= heard.len() {
                 continue;
