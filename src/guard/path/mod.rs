@@ -313,6 +313,7 @@ impl Path {
         payload: &[u8],
         out: &mut impl FnMut(Sent<'_>),
     ) {
+        self.hear_waiting();
         self.ear.pass(arrival);
         if let Mode::Relaying = self.mode {
             self.relay_comfort_noise(now, arrival, payload, out);
