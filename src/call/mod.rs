@@ -11,6 +11,7 @@ mod crossing;
 mod detector;
 mod early;
 mod echo;
+mod elsewhere;
 mod engine;
 mod established;
 mod info;

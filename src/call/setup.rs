@@ -28,11 +28,10 @@ use super::trunks::Met;
 use super::{bodies, crossing};
 use crate::base::ids::Leg;
 use crate::base::time::soonest;
-use crate::config::{Extension, Redirect};
+use crate::config::Extension;
 use crate::obs::event::{EndCause, EventKind};
 use crate::sdp::negotiate::{Ask, LegSession, Peer};
 use crate::sip::msg::HeaderName;
-use crate::sip::msg::header::NameAddr;
 use crate::sip::session_timer::SessionTimer;
 use crate::sip::{ClientId, Dest, Request, Response, ServerId, reliable};
 
@@ -42,14 +41,8 @@ pub(super) const SETUP_DEADLINE: Duration = Duration::from_secs(185);
 /// The most early dialogs of one target told apart; further forks are heard only when they answer.
 const MAX_FORKS: usize = 8;
 
-/// How often a call follows a redirection.
-const MOST_REDIRECTS: u8 = 5;
-
-/// How many numbers of a redirection are looked at.
-const MOST_CONTACTS: usize = 8;
-
 /// How often a target is asked again for what it refused.
-const MOST_AGAIN: u8 = 3;
+pub(super) const MOST_AGAIN: u8 = 3;
 
 /// The caller's side.
 pub(super) struct Caller {
@@ -68,26 +61,26 @@ pub(super) struct Caller {
 }
 
 /// The target being asked.
-struct Attempt {
-    client: ClientId,
-    invite: Request,
-    dest: Dest,
+pub(super) struct Attempt {
+    pub(super) client: ClientId,
+    pub(super) invite: Request,
+    pub(super) dest: Dest,
     sdp: LegSession,
     /// Until when it may be silent; `None` once it was heard.
     silence: Option<Instant>,
-    forks: Vec<Fork>,
+    pub(super) forks: Vec<Fork>,
     /// We offered to acknowledge provisional responses.
     reliable: bool,
-    timer: SessionTimer,
+    pub(super) timer: SessionTimer,
     /// How often the target was asked again for what it refused.
-    again: u8,
+    pub(super) again: u8,
 }
 
 /// A call being set up.
 pub(super) struct SettingUp {
-    caller: Caller,
-    attempt: Attempt,
-    rest: VecDeque<Target>,
+    pub(super) caller: Caller,
+    pub(super) attempt: Attempt,
+    pub(super) rest: VecDeque<Target>,
     deadline: Instant,
     /// The 2xx of a fork that the caller must not get yet.
     answer: Option<Response>,
@@ -226,14 +219,7 @@ impl SettingUp {
             }
             200..=299 => self.handle_answer(now, core, s, response),
             422 if self.attempt.timer.handle_too_short(response) && self.attempt.again < MOST_AGAIN => {
-                let Attempt { invite, timer, .. } = &mut self.attempt;
-                for name in [HeaderName::SessionExpires, HeaderName::MinSe] {
-                    invite.headers.remove(name);
-                }
-                let supported = invite.headers.text(HeaderName::Supported).unwrap_or_default().to_owned();
-                timer.write_request(&mut invite.headers);
-                invite.headers.set(HeaderName::Supported, supported);
-                self.ask_again(now, core, s)
+                self.ask_for_longer(now, core, s)
             }
             408 | 503 => self.try_next(now, core, s, response.status),
             500 | 502 | 504 if !self.rest.is_empty() => self.try_next(now, core, s, response.status),
@@ -247,53 +233,6 @@ impl SettingUp {
                 self.refuse(now, core, s, &across, EndCause::Rejected)
             }
         }
-    }
-
-    /// The target names another number: its trunk says whether that is called, told the caller, or neither.
-    fn handle_redirect(mut self, now: Instant, core: &mut Core, s: &mut Shared, response: &Response) -> Phase {
-        let config = s.config.clone();
-        let from = core.trunk(core.caller_leg);
-        let policy = config.trunks[core.trunk(core.caller_leg.other()).0].methods.redirect;
-        let contacts = response.headers.items(HeaderName::Contact).take(MOST_CONTACTS);
-        let mut named = contacts.filter_map(|contact| crossing::number(&NameAddr::parse(contact).ok()?.uri));
-        match policy {
-            Redirect::Follow if self.caller.redirects < MOST_REDIRECTS => {
-                let way = |user: String| {
-                    let targets = super::trunks::targets(now, s, from, &user).ok()?;
-                    let numbers = super::routing::numbers(&config, from, &user, &core.facts.caller)?;
-                    Some((targets, numbers))
-                };
-                if let Some((targets, (user, _))) = named.find_map(way) {
-                    core.facts.user = user;
-                    self.caller.redirects += 1;
-                    self.rest = targets.into();
-                    return self.try_next(now, core, s, 480);
-                }
-            }
-            Redirect::Pass => {
-                if let Some(user) = named.next() {
-                    let contact = format!("<{}>", crossing::uri(s.listener(from), &user, s.listener(from).advertise));
-                    let moved = Refused::new(302).with(HeaderName::Contact, contact);
-                    return self.refuse(now, core, s, &moved, EndCause::Rejected);
-                }
-            }
-            Redirect::Follow | Redirect::Refuse => {}
-        }
-        self.refuse(now, core, s, &Refused::new(480), EndCause::Rejected)
-    }
-
-    /// Asks the same target once more, by the INVITE as it stands now: of the same call, with the next CSeq.
-    fn ask_again(mut self, now: Instant, core: &Core, s: &mut Shared) -> Phase {
-        for fork in self.attempt.forks.drain(..) {
-            let mut fork = fork;
-            fork.drop_change(now, s);
-        }
-        let attempt = &mut self.attempt;
-        attempt.again += 1;
-        let cseq = attempt.invite.cseq().map(|cseq| cseq.number).unwrap_or_default() + 1;
-        attempt.invite.headers.set(HeaderName::CSeq, format!("{cseq} INVITE"));
-        attempt.client = s.send_invite(now, core.id, attempt.invite.clone(), attempt.dest);
-        Phase::SettingUp(Box::new(self))
     }
 
     /// A request of ours gave no final answer in time (408) or cannot be sent (503).
@@ -359,7 +298,7 @@ impl SettingUp {
         }
     }
 
-    fn try_next(mut self, now: Instant, core: &mut Core, s: &mut Shared, status: u16) -> Phase {
+    pub(super) fn try_next(mut self, now: Instant, core: &mut Core, s: &mut Shared, status: u16) -> Phase {
         let worst = match status {
             503 => Refused::busy(""),
             status => Refused::new(status),
@@ -511,7 +450,14 @@ impl SettingUp {
         }
     }
 
-    fn refuse(mut self, now: Instant, core: &mut Core, s: &mut Shared, why: &Refused, cause: EndCause) -> Phase {
+    pub(super) fn refuse(
+        mut self,
+        now: Instant,
+        core: &mut Core,
+        s: &mut Shared,
+        why: &Refused,
+        cause: EndCause,
+    ) -> Phase {
         for fork in &mut self.attempt.forks {
             fork.drop_change(now, s);
         }

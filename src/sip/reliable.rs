@@ -12,11 +12,11 @@
 //! ```
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::msg::header::{RAck, rseq};
 use super::msg::{HeaderName, Response};
-use super::txn::Timers;
+use super::txn::{Pause, Timers};
 
 /// The option tag.
 pub const TAG: &str = "100rel";
@@ -48,7 +48,7 @@ pub struct Sent {
 struct Pending {
     rseq: u32,
     response: Response,
-    interval: Duration,
+    pause: Pause,
     due: Instant,
     until: Instant,
 }
@@ -77,8 +77,13 @@ impl Sent {
         self.next += 1;
         response.headers.push_token(HeaderName::Require, TAG);
         response.headers.push(HeaderName::RSeq, rseq.to_string());
-        let pending =
-            Pending { rseq, response: response.clone(), interval: t.t1, due: now + t.t1, until: now + t.give_up() };
+        let pending = Pending {
+            rseq,
+            response: response.clone(),
+            pause: Pause::new(t.t1, None),
+            due: now + t.t1,
+            until: now + t.give_up(),
+        };
         self.current = Some(pending);
         response
     }
@@ -129,8 +134,7 @@ impl Sent {
             self.queue.clear();
             return Due::GiveUp;
         }
-        pending.interval *= 2;
-        pending.due = (now + pending.interval).min(pending.until);
+        pending.due = (now + pending.pause.grow()).min(pending.until);
         Due::Resend(pending.response.clone())
     }
 
@@ -178,6 +182,8 @@ impl Received {
 #[cfg(test)]
 #[allow(clippy::disallowed_methods)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::sip::{Method, Request};
 

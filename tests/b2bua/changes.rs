@@ -6,10 +6,6 @@ use tonewall::testkit::simple_sip::Message;
 
 use crate::harness::*;
 
-fn text(message: &Message) -> String {
-    String::from_utf8_lossy(&message.body).into_owned()
-}
-
 /// `line` changes the session, the other side agrees.
 fn change(w: &mut World, line: &mut Line, other: Who, ask: &str, agree: &str) -> (Message, Message) {
     let request = line.offer(w, "INVITE", ask);

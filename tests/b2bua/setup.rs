@@ -35,10 +35,7 @@ fn the_agent_may_call_out_and_either_side_may_hang_up() {
 #[test]
 fn early_media_flows_before_the_answer_and_ringing_is_passed_on() {
     let mut w = World::new();
-    let mut caller = Line::new(&mut w, Who::Carrier, "1001");
-    let invite = caller.offer(&mut w, "INVITE", &sdp(Who::Carrier, 1, BOTH, "sendrecv"));
-    w.send(Who::Carrier, &invite);
-    let theirs = w.expect(Who::Pbx, "INVITE");
+    let Dialling { mut caller, theirs, .. } = w.dial();
     let early = reply(Who::Pbx, &theirs, 183, "t").with_body("application/sdp", sdp(Who::Pbx, 1, "8", "sendrecv"));
     w.send(Who::Pbx, &early);
     let progress = w.expect(Who::Carrier, "183");
@@ -66,10 +63,7 @@ fn a_refusal_is_passed_on_and_what_is_not_the_callers_business_is_mapped() {
         [(486, 486), (404, 404), (603, 603), (401, 403), (407, 403), (302, 480), (488, 488), (420, 500), (699, 603)]
     {
         let mut w = World::new();
-        let mut caller = Line::new(&mut w, Who::Carrier, "1001");
-        let invite = caller.offer(&mut w, "INVITE", &sdp(Who::Carrier, 1, BOTH, "sendrecv"));
-        w.send(Who::Carrier, &invite);
-        let asked = w.expect(Who::Pbx, "INVITE");
+        let Dialling { mut caller, invite, theirs: asked, .. } = w.dial();
         w.send(Who::Pbx, &reply(Who::Pbx, &asked, theirs, "t"));
         w.expect(Who::Pbx, "ACK");
         w.expect(Who::Carrier, &ours.to_string());
@@ -80,27 +74,10 @@ fn a_refusal_is_passed_on_and_what_is_not_the_callers_business_is_mapped() {
     }
 }
 
-/// The ACK of a refusal has the INVITE's branch.
-fn with_branch(
-    mut ack: tonewall::testkit::simple_sip::Message,
-    invite: &tonewall::testkit::simple_sip::Message,
-) -> tonewall::testkit::simple_sip::Message {
-    let via = invite.get("via").expect("Via").to_owned();
-    for (name, value) in &mut ack.headers {
-        if name == "Via" {
-            *value = via.clone();
-        }
-    }
-    ack
-}
-
 #[test]
 fn cancel_before_any_provisional_waits_for_one_and_then_goes_out() {
     let mut w = World::new();
-    let mut caller = Line::new(&mut w, Who::Carrier, "1001");
-    let invite = caller.offer(&mut w, "INVITE", &sdp(Who::Carrier, 1, BOTH, "sendrecv"));
-    w.send(Who::Carrier, &invite);
-    let theirs = w.expect(Who::Pbx, "INVITE");
+    let Dialling { mut caller, invite, theirs, .. } = w.dial();
     let cancel = caller.request(&mut w, "CANCEL");
     w.send(Who::Carrier, &with_branch(cancel, &invite));
     w.expect(Who::Carrier, "200");
@@ -118,10 +95,7 @@ fn cancel_before_any_provisional_waits_for_one_and_then_goes_out() {
 #[test]
 fn cancel_while_ringing_ends_both_legs() {
     let mut w = World::new();
-    let mut caller = Line::new(&mut w, Who::Carrier, "1001");
-    let invite = caller.offer(&mut w, "INVITE", &sdp(Who::Carrier, 1, BOTH, "sendrecv"));
-    w.send(Who::Carrier, &invite);
-    let theirs = w.expect(Who::Pbx, "INVITE");
+    let Dialling { mut caller, invite, theirs, .. } = w.dial();
     w.send(Who::Pbx, &reply(Who::Pbx, &theirs, 180, "t"));
     w.expect(Who::Carrier, "180");
     let cancel = caller.request(&mut w, "CANCEL");
@@ -139,10 +113,7 @@ fn cancel_while_ringing_ends_both_legs() {
 #[test]
 fn cancel_that_crosses_the_200_sends_ack_and_bye() {
     let mut w = World::new();
-    let mut caller = Line::new(&mut w, Who::Carrier, "1001");
-    let invite = caller.offer(&mut w, "INVITE", &sdp(Who::Carrier, 1, BOTH, "sendrecv"));
-    w.send(Who::Carrier, &invite);
-    let theirs = w.expect(Who::Pbx, "INVITE");
+    let Dialling { mut caller, invite, theirs, .. } = w.dial();
     w.send(Who::Pbx, &reply(Who::Pbx, &theirs, 180, "t"));
     let cancel = caller.request(&mut w, "CANCEL");
     w.send(Who::Carrier, &with_branch(cancel, &invite));
@@ -159,10 +130,7 @@ fn cancel_that_crosses_the_200_sends_ack_and_bye() {
 #[test]
 fn cancel_after_the_200_changes_nothing() {
     let mut w = World::new();
-    let mut caller = Line::new(&mut w, Who::Carrier, "1001");
-    let invite = caller.offer(&mut w, "INVITE", &sdp(Who::Carrier, 1, BOTH, "sendrecv"));
-    w.send(Who::Carrier, &invite);
-    let theirs = w.expect(Who::Pbx, "INVITE");
+    let Dialling { mut caller, invite, theirs, .. } = w.dial();
     let ok = reply(Who::Pbx, &theirs, 200, "t").with_body("application/sdp", sdp(Who::Pbx, 1, BOTH, "sendrecv"));
     w.send(Who::Pbx, &ok);
     let answer = w.expect(Who::Carrier, "200");
@@ -180,10 +148,7 @@ fn cancel_after_the_200_changes_nothing() {
 #[test]
 fn a_lost_ack_ends_both_legs() {
     let mut w = World::new();
-    let mut caller = Line::new(&mut w, Who::Carrier, "1001");
-    let invite = caller.offer(&mut w, "INVITE", &sdp(Who::Carrier, 1, BOTH, "sendrecv"));
-    w.send(Who::Carrier, &invite);
-    let theirs = w.expect(Who::Pbx, "INVITE");
+    let theirs = w.dial().theirs;
     let ok = reply(Who::Pbx, &theirs, 200, "t").with_body("application/sdp", sdp(Who::Pbx, 1, BOTH, "sendrecv"));
     w.send(Who::Pbx, &ok);
     w.expect(Who::Pbx, "ACK");
@@ -202,10 +167,7 @@ fn a_lost_ack_ends_both_legs() {
 #[test]
 fn a_bye_of_the_callee_before_the_ack_waits_for_the_ack() {
     let mut w = World::new();
-    let mut caller = Line::new(&mut w, Who::Carrier, "1001");
-    let invite = caller.offer(&mut w, "INVITE", &sdp(Who::Carrier, 1, BOTH, "sendrecv"));
-    w.send(Who::Carrier, &invite);
-    let theirs = w.expect(Who::Pbx, "INVITE");
+    let Dialling { mut caller, theirs, .. } = w.dial();
     let ok = reply(Who::Pbx, &theirs, 200, "t").with_body("application/sdp", sdp(Who::Pbx, 1, BOTH, "sendrecv"));
     w.send(Who::Pbx, &ok);
     w.expect(Who::Pbx, "ACK");
@@ -243,10 +205,7 @@ fn both_sides_hanging_up_at_once_get_their_200() {
 #[test]
 fn forks_ring_apart_and_only_the_one_that_answers_is_connected() {
     let mut w = World::new();
-    let mut caller = Line::new(&mut w, Who::Carrier, "1001");
-    let invite = caller.offer(&mut w, "INVITE", &sdp(Who::Carrier, 1, BOTH, "sendrecv"));
-    w.send(Who::Carrier, &invite);
-    let theirs = w.expect(Who::Pbx, "INVITE");
+    let Dialling { mut caller, theirs, .. } = w.dial();
     let mut tags = vec![];
     for fork in 0..10 {
         let early = reply(Who::Pbx, &theirs, 183, &format!("fork{fork}"));
@@ -392,10 +351,7 @@ fn a_target_that_never_answers_is_408_after_timer_b() {
 #[test]
 fn ringing_for_ever_ends_at_the_deadline() {
     let mut w = World::new();
-    let mut caller = Line::new(&mut w, Who::Carrier, "1001");
-    let invite = caller.offer(&mut w, "INVITE", &sdp(Who::Carrier, 1, BOTH, "sendrecv"));
-    w.send(Who::Carrier, &invite);
-    let theirs = w.expect(Who::Pbx, "INVITE");
+    let theirs = w.dial().theirs;
     w.send(Who::Pbx, &reply(Who::Pbx, &theirs, 180, "t"));
     w.expect(Who::Carrier, "180");
     w.advance(186 * SEC);
@@ -552,10 +508,7 @@ fn a_tcp_peer_is_answered_and_called_back_on_its_own_connection() {
     assert_eq!(w.dests[&Who::Pbx].connection, None);
     w.expect_clean();
     // Its connection breaks while the other side rings: nobody is there to hear the answer.
-    let mut caller = Line::new(&mut w, Who::Carrier, "1001");
-    let invite = caller.offer(&mut w, "INVITE", &sdp(Who::Carrier, 1, BOTH, "sendrecv"));
-    w.send(Who::Carrier, &invite);
-    let theirs = w.expect(Who::Pbx, "INVITE");
+    let theirs = w.dial().theirs;
     w.send(Who::Pbx, &reply(Who::Pbx, &theirs, 180, "t"));
     let dest = w.dests[&Who::Carrier];
     w.engine.handle_flow_failed(w.now, &dest);
@@ -597,10 +550,7 @@ fn when_another_trunk_is_tried_its_guard_and_star_codes_rule() {
         config.trunks.push(second);
         config.routes[0].to.push(TrunkId(2));
     });
-    let mut caller = Line::new(&mut w, Who::Carrier, "1001");
-    let invite = caller.offer(&mut w, "INVITE", &sdp(Who::Carrier, 1, BOTH, "sendrecv"));
-    w.send(Who::Carrier, &invite);
-    let theirs = w.expect(Who::Pbx, "INVITE");
+    let theirs = w.dial().theirs;
     assert_eq!(w.session().toward_customer, tonewall::media::Guard::Open);
     w.send(Who::Pbx, &reply(Who::Pbx, &theirs, 503, "t"));
     assert!(matches!(w.session().toward_customer, tonewall::media::Guard::Masked(_)));
@@ -612,10 +562,7 @@ fn when_another_trunk_is_tried_its_guard_and_star_codes_rule() {
 fn a_key_by_info_before_the_answer_reaches_the_announcement_unless_masked() {
     for guard in [tonewall::config::GuardMode::Signal, tonewall::config::GuardMode::Always] {
         let mut w = World::with(|config| config.trunks[0].guard = guard);
-        let mut caller = Line::new(&mut w, Who::Carrier, "1001");
-        let invite = caller.offer(&mut w, "INVITE", &sdp(Who::Carrier, 1, BOTH, "sendrecv"));
-        w.send(Who::Carrier, &invite);
-        let theirs = w.expect(Who::Pbx, "INVITE");
+        let Dialling { mut caller, theirs, .. } = w.dial();
         let early = reply(Who::Pbx, &theirs, 183, "t");
         w.send(Who::Pbx, &early.with_body("application/sdp", sdp(Who::Pbx, 1, BOTH, "sendrecv")));
         let progress = w.expect(Who::Carrier, "183");

@@ -279,7 +279,6 @@ impl Endpoint {
     }
 
     pub(super) fn client_due(&mut self, now: Instant, id: u64) {
-        let timers = &self.config.timers;
         let Some(client) = self.clients.get_mut(id) else { return };
         let (resend, timed_out) = match &mut client.kind {
             Kind::Invite(invite) => {
@@ -287,10 +286,10 @@ impl Endpoint {
                 (due == InviteDue::Resend, due == InviteDue::TimedOut)
             }
             Kind::Other(machine) => {
-                let due = machine.handle_timeout(now, timers);
+                let due = machine.handle_timeout(now);
                 (due == OtherDue::Resend, due == OtherDue::TimedOut)
             }
-            Kind::Cancel(machine) => (machine.handle_timeout(now, timers) == OtherDue::Resend, false),
+            Kind::Cancel(machine) => (machine.handle_timeout(now) == OtherDue::Resend, false),
         };
         if resend {
             let (dest, bytes) = (client.dest, client.bytes.clone());

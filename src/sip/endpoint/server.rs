@@ -248,7 +248,7 @@ impl Endpoint {
     pub(super) fn server_due(&mut self, now: Instant, id: u64) {
         let Some(server) = self.servers.get_mut(id) else { return };
         match &mut server.kind {
-            Kind::Invite(machine) => match machine.handle_timeout(now, &self.config.timers) {
+            Kind::Invite(machine) => match machine.handle_timeout(now) {
                 ServerDue::Nothing | ServerDue::Over => {}
                 due @ (ServerDue::SendTrying | ServerDue::Resend) => {
                     server.sent |= due == ServerDue::SendTrying;

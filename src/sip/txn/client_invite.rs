@@ -23,9 +23,9 @@
 //! Cancelling adds one timer, X: 64×T1 after the CANCEL without a final answer the transaction is given up
 //! (section 9.1).
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::Timers;
+use super::{Pause, Timers};
 use crate::base::time::TimerTable;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,7 +104,7 @@ pub enum CancelWhen {
 pub struct ClientInvite {
     state: State,
     timers: TimerTable<Timer, 5>,
-    interval: Duration,
+    pause: Pause,
     reliable: bool,
 }
 
@@ -116,7 +116,7 @@ impl ClientInvite {
             timers.set(Timer::A, now + t.t1);
         }
         timers.set(Timer::B, now + t.give_up());
-        Self { state: State::Calling, timers, interval: t.t1, reliable }
+        Self { state: State::Calling, timers, pause: Pause::new(t.t1, None), reliable }
     }
 
     /// Takes a response by its status.
@@ -162,8 +162,7 @@ impl ClientInvite {
             return InviteDue::Over;
         }
         if self.timers.take_due(Timer::A, now) {
-            self.interval *= 2;
-            self.timers.set(Timer::A, now + self.interval);
+            self.timers.set(Timer::A, now + self.pause.grow());
             return InviteDue::Resend;
         }
         InviteDue::Nothing

@@ -17,9 +17,9 @@
 //!            +-----------+
 //! ```
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::Timers;
+use super::{Pause, Timers};
 use crate::base::time::TimerTable;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +74,7 @@ pub enum OtherDue {
 pub struct ClientOther {
     state: State,
     timers: TimerTable<Timer, 3>,
-    interval: Duration,
+    pause: Pause,
     reliable: bool,
 }
 
@@ -86,7 +86,7 @@ impl ClientOther {
             timers.set(Timer::E, now + t.t1);
         }
         timers.set(Timer::F, now + t.give_up());
-        Self { state: State::Trying, timers, interval: t.t1, reliable }
+        Self { state: State::Trying, timers, pause: Pause::new(t.t1, Some(t.t2)), reliable }
     }
 
     /// Takes a response by its status.
@@ -94,6 +94,7 @@ impl ClientOther {
         match (self.state, status) {
             (State::Trying, 100..200) => {
                 self.state = State::Proceeding;
+                self.pause.stretch();
                 Answer::Deliver
             }
             (State::Proceeding, 100..200) => Answer::Deliver,
@@ -112,7 +113,7 @@ impl ClientOther {
     }
 
     /// Fires what is due.
-    pub fn handle_timeout(&mut self, now: Instant, t: &Timers) -> OtherDue {
+    pub fn handle_timeout(&mut self, now: Instant) -> OtherDue {
         if self.timers.take_due(Timer::F, now) {
             self.end();
             return OtherDue::TimedOut;
@@ -122,11 +123,7 @@ impl ClientOther {
             return OtherDue::Over;
         }
         if self.timers.take_due(Timer::E, now) {
-            self.interval = match self.state {
-                State::Trying => (self.interval * 2).min(t.t2),
-                State::Proceeding | State::Completed | State::Terminated => t.t2,
-            };
-            self.timers.set(Timer::E, now + self.interval);
+            self.timers.set(Timer::E, now + self.pause.grow());
             return OtherDue::Resend;
         }
         OtherDue::Nothing

@@ -3,12 +3,14 @@
 
 mod client_invite;
 mod client_other;
+mod pause;
 mod server_invite;
 mod server_other;
 mod timers;
 
 pub use client_invite::{CancelWhen, ClientInvite, InviteAnswer, InviteDue};
 pub use client_other::{Answer, ClientOther, OtherDue};
+pub use pause::Pause;
 pub use server_invite::{ServerDue, ServerInvite};
 pub use server_other::ServerOther;
 pub use timers::Timers;

@@ -21,9 +21,9 @@
 //!     +-----------+
 //! ```
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::Timers;
+use super::{Pause, Timers};
 use crate::base::time::TimerTable;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +78,7 @@ pub enum ServerDue {
 pub struct ServerInvite {
     state: State,
     timers: TimerTable<Timer, 6>,
-    interval: Duration,
+    pause: Pause,
     reliable: bool,
 }
 
@@ -87,7 +87,7 @@ impl ServerInvite {
     pub fn start(now: Instant, t: &Timers, reliable: bool) -> Self {
         let mut timers = TimerTable::default();
         timers.set(Timer::Trying, now + t.trying);
-        Self { state: State::Proceeding, timers, interval: t.t1, reliable }
+        Self { state: State::Proceeding, timers, pause: Pause::new(t.t1, Some(t.t2)), reliable }
     }
 
     /// Takes the user's response by its status. `true`: send it. `false`: it comes too late.
@@ -151,7 +151,7 @@ impl ServerInvite {
     }
 
     /// Fires what is due.
-    pub fn handle_timeout(&mut self, now: Instant, t: &Timers) -> ServerDue {
+    pub fn handle_timeout(&mut self, now: Instant) -> ServerDue {
         if self.timers.take_due(Timer::H, now) {
             self.end();
             return ServerDue::NoAck;
@@ -170,8 +170,7 @@ impl ServerInvite {
         }
         for timer in [Timer::G, Timer::R] {
             if self.timers.take_due(timer, now) {
-                self.interval = (self.interval * 2).min(t.t2);
-                self.timers.set(timer, now + self.interval);
+                self.timers.set(timer, now + self.pause.grow());
                 return ServerDue::Resend;
             }
         }
