@@ -301,7 +301,7 @@ impl Voice {
         }
     }
 
-    /// Encodes one packet; Opus takes 10, 20, 40 or 60 ms. Returns its length, 0 when there is none.
+    /// Encodes one packet; Opus takes 10, 20 or 40 ms. Returns its length, 0 when there is none.
     pub(super) fn encode(&mut self, codec: Codec, low: &[i16], high: &[[i16; 2]], room: &mut [u8]) -> usize {
         match codec {
             Codec::Pcmu => write(room, low, g711::ulaw_encode),

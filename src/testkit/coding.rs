@@ -35,7 +35,7 @@ impl Coder {
         Self { codec, wide: codec.is_wide().then(wide) }
     }
 
-    /// The payload of the next samples; with Opus they are 10, 20, 40 or 60 ms.
+    /// The payload of the next samples; with Opus they are 10, 20 or 40 ms.
     pub fn encode(&mut self, samples: &[i16]) -> Vec<u8> {
         match (&mut self.wide, self.codec) {
             (None, Codec::Pcma) => samples.iter().map(|sample| g711::alaw_encode(*sample)).collect(),

@@ -313,7 +313,7 @@ fn packet_times_of_any_length_and_changes_of_it_in_the_call_are_heard_and_guarde
             sim.peers[0].speak(room(14));
             sim.run(1_000);
             for ptime_ms in [10u8, 40, 30, 60, 20] {
-                if codec == Codec::Opus && ptime_ms == 30 {
+                if codec == Codec::Opus && ![10, 20, 40].contains(&ptime_ms) {
                     continue;
                 }
                 sim.plan.ptime_ms = ptime_ms;
