@@ -146,7 +146,7 @@ pub(super) fn describe_us(headers: &mut Headers, listener: &Listener) {
 /// An OPTIONS that asks a target whether it is there.
 pub(super) fn ping(random: &mut Random, listener: &Listener, remote: SocketAddr) -> Request {
     let target = uri(listener, "", remote);
-    let mut ping = Request::new(Method::Options, &format!("{target}{}", transport_parameter(listener)));
+    let mut ping = Request::new(Method::Options, format!("{target}{}", transport_parameter(listener)));
     ping.headers.push(HeaderName::From, address(None, &uri(listener, "", listener.advertise), Some(&token(random))));
     ping.headers.push(HeaderName::To, address(None, &target, None));
     ping.headers.push(HeaderName::CallId, format!("{:032x}", random.random::<u128>()));
@@ -165,7 +165,7 @@ pub(super) fn register(
     let scheme = if listener.options.sips { "sips" } else { "sip" };
     let parameter = transport_parameter(listener);
     let record = format!("{scheme}:{}@{}", wish.user, wish.domain);
-    let mut register = Request::new(Method::Register, &format!("{scheme}:{}{parameter}", wish.domain));
+    let mut register = Request::new(Method::Register, format!("{scheme}:{}{parameter}", wish.domain));
     register.headers.push(HeaderName::From, address(None, &record, Some(tag)));
     register.headers.push(HeaderName::To, address(None, &record, None));
     register.headers.push(HeaderName::CallId, call_id);

@@ -13,12 +13,12 @@ use super::level::clamp;
 
 /// Taps beside the middle one at odd distances 1, 3 … 23, the same on both sides (sinc under a Kaiser window, β 5.4).
 const SIDE: [f32; 12] = [
-    0.317_169_79,
+    0.317_169_8,
     -0.102_209_99,
     0.057_281_433,
     -0.036_874_106,
     0.024_884_762,
-    -0.016_952_631,
+    -0.016_952_63,
     0.011_406_117,
     -0.007_452_509,
     0.004_647_752,

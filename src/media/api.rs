@@ -171,6 +171,7 @@ pub enum Tap {
 
 /// An order to the media room.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant)] // Orders are moved once and not kept; the large one is the common one.
 pub enum Command {
     /// Makes a session. Its four sockets (RTP, RTCP per leg) are bound by `rt/` on these ports.
     Create {

@@ -81,7 +81,9 @@ impl Recipient for Till {
 
 /// Every event of the node with its time, since a node keeps only the newest.
 #[derive(Clone, Default)]
-struct Events(Arc<Mutex<Vec<(Instant, Arc<Event>)>>>);
+struct Events(Arc<Mutex<Told>>);
+
+type Told = Vec<(Instant, Arc<Event>)>;
 
 impl Events {
     async fn listen(self, mut reader: Reader) {
@@ -92,7 +94,7 @@ impl Events {
         }
     }
 
-    fn all(&self) -> MutexGuard<'_, Vec<(Instant, Arc<Event>)>> {
+    fn all(&self) -> MutexGuard<'_, Told> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -108,7 +110,10 @@ impl Events {
 
 /// How sealed files grow: when, and by how many bytes.
 #[derive(Clone, Default)]
-struct Growth(Arc<Mutex<HashMap<RecordingId, (u64, Vec<(Instant, usize)>)>>>);
+struct Growth(Arc<Mutex<Files>>);
+
+/// The size last seen and the steps to it, by recording.
+type Files = HashMap<RecordingId, (u64, Vec<(Instant, usize)>)>;
 
 impl Growth {
     /// Looks at every file each 10 ms, until aborted.

@@ -20,8 +20,11 @@ use crate::sip::msg::{self, Frame, FrameError, Framer, Message};
 use crate::sip::{Endpoint, EndpointConfig, Flow, multipart};
 use crate::srtp::Receiver;
 
+/// The body of a target: any instant to count from, any bytes.
+pub type Body = fn(Instant, &[u8]);
+
 /// Name and body of every target.
-pub const TARGETS: [(&str, fn(Instant, &[u8])); 11] = [
+pub const TARGETS: [(&str, Body); 11] = [
     ("sip", sip),
     ("stream", stream),
     ("sdp", sdp),

@@ -255,7 +255,7 @@ fn by_level(lab: &mut Lab, corpus: &[speech::Clip], said: &[Vec<i16>]) -> io::Re
             .iter()
             .zip(&made)
             .map(|(level, made)| {
-                made[receiver].as_ref().map(|m| (f64::from(*level), (pick(&m) as f64 / m.hours().max(1e-9)).max(foot)))
+                made[receiver].as_ref().map(|m| (f64::from(*level), (pick(m) as f64 / m.hours().max(1e-9)).max(foot)))
             })
             .collect();
         plot.series.extend(points.map(|points| Series::new(name, points)));

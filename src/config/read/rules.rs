@@ -25,7 +25,7 @@ fn header(table: &Table<'_>) -> Option<HeaderRule> {
         table.require(key, "\"…\"")?;
     }
     for key in ["from", "match", "value"].into_iter().filter(|key| table.has(key)) {
-        if !wanted.contains(&key) && !(does == "copy" && key != "from") {
+        if !(wanted.contains(&key) || does == "copy" && key != "from") {
             table.fault(key, format!("is not read with do = {does:?}"));
         }
     }

@@ -104,7 +104,8 @@ impl Together {
             let blocks = self.rows[*first].blocks;
             let mut count = 0;
             for loud in [true, false] {
-                for n in count..waiting.len() {
+                let from = count;
+                for n in from..waiting.len() {
                     let row = &self.rows[waiting[n]];
                     if (row.blocks, row.loud) == (blocks, loud) {
                         waiting.swap(n, count);

@@ -215,7 +215,7 @@ pub fn add_rtcp(pair: &mut Pair, call: u32, heard: &Heard, began: Instant, ptime
         let (a, b) = (two[0], two[1]);
         // The last moment alone gives the label: with more of them in a longer interval, its length would tell of keys.
         let between = |m: &&Moment| (a.at_ms..b.at_ms - AFTER_MS).contains(&m.at_ms);
-        let Some(Moment { key, .. }) = moments.iter().filter(between).next_back().copied() else { continue };
+        let Some(Moment { key, .. }) = moments.iter().rfind(between).copied() else { continue };
         let (real, packets) = (b.at_ms - a.at_ms, f64::from(b.packets.wrapping_sub(a.packets)));
         let stamped = f64::from(b.rtp.wrapping_sub(a.rtp) as i32) / 8.0;
         let octets = f64::from(b.octets.wrapping_sub(a.octets));
