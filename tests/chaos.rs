@@ -4,6 +4,8 @@
 //! guarded. `TONEWALL_CHAOS=n` plays n calls instead of the usual number; a failure names its seed, and
 //! `TONEWALL_CHAOS_SEED=n` plays that one alone.
 
+#![allow(clippy::print_stdout)] // What was played is told with --nocapture.
+
 use std::time::{Duration, Instant};
 
 use rand::{RngExt, SeedableRng};

@@ -1,7 +1,7 @@
 //! The bodies of the fuzz targets as plain tests: over the saved corpus (`fuzz/corpus/<target>`), the torture messages
 //! and descriptions other tests use, and thousands of seeded changes of them. `TONEWALL_FUZZ=n` tries n changes per
 //! target instead; `docs/testing.md` says how the same bodies run under libFuzzer.
-#![allow(clippy::disallowed_methods)] // Tests may read files and the clock.
+#![allow(clippy::disallowed_methods, clippy::print_stdout)] // Tests may read files and the clock.
 
 use std::path::{Path, PathBuf};
 
