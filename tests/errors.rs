@@ -292,6 +292,7 @@ fn each_refused_sip_request_says_why() {
     let (no_codec, secure) = (sdp("m=audio 40000 RTP/AVP 18"), sdp("m=audio 40000 RTP/SAVP 0"));
     let elsewhere = good.replace("c=IN IP4 127.0.0.1", "c=IN IP4 203.0.113.9");
     let parts = [("Content-Type", "multipart/mixed;boundary=x")];
+    let isup = [("Content-Type", "application/isup")];
     // Method, user, headers, body; status, the header that says more, and a part of it.
     type Row<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a str, u16, &'a str, &'a str);
     let table: &[Row<'_>] = &[
@@ -300,7 +301,8 @@ fn each_refused_sip_request_says_why() {
         ("INVITE", "4930", &[], &no_codec, 488, "Warning", "305 tonewall \""),
         ("INVITE", "4930", &[], &secure, 488, "Warning", " tonewall \""),
         ("INVITE", "4930", &[], &elsewhere, 488, "Warning", " tonewall \""),
-        ("INVITE", "4930", &parts, &good, 415, "Accept", "application/sdp"),
+        ("INVITE", "4930", &parts, &good, 400, "", ""),
+        ("INVITE", "4930", &isup, &good, 415, "Accept", "application/sdp"),
         ("INVITE", "4930", &[("Require", "100rel, x")], &good, 420, "Unsupported", "x"),
         ("INVITE", "4930", &[("Max-Forwards", "0")], &good, 483, "", ""),
         ("INVITE", "3030", &[], &good, 404, "", ""),

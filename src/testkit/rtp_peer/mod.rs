@@ -3,7 +3,7 @@
 //!
 //! The sender's clock is a count of 8 kHz samples from the start of its stream. Each packet time it takes that many
 //! samples from its source, lays the tones of the keys that are down over them, and sends audio, event packets or both,
-//! as each key's [`Form`] says. A line of its own may lose, delay, repeat and reorder what it sends.
+//! as each key's [`Form`](super::keys::Form) says. A line of its own may lose, delay, repeat and reorder what it sends.
 
 mod pressed;
 
