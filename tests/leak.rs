@@ -303,7 +303,8 @@ async fn every_form_over_every_line_reaches_nobody() {
         assert!(by_chance(sink.template.rate()) > 1e-5, "{:?}", sink.template.rate());
     }
     assert_eq!((on.messages_with_keys, on.texts), (0, 0));
-    assert!(off.ear.decoded.share() > 0.5 && off.messages.rate().share() > 0.2, "the attackers are blunt");
+    // Half the lines lose, delay or break keys, and INFO and events are no sound.
+    assert!(off.ear.decoded.share() > 0.3 && off.messages.rate().share() > 0.2, "the attackers are blunt");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
