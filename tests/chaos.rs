@@ -172,8 +172,10 @@ fn play(seed: u64) -> Tally {
     let told = |wanted: fn(&EventKind) -> bool| sim.events.iter().filter(|(_, kind)| wanted(kind)).count();
     let started = told(|kind| matches!(kind, EventKind::CallStarted { .. }));
     let ended = told(|kind| matches!(kind, EventKind::CallEnded { .. }));
-    // The engine that was killed cannot tell of its end.
-    assert!(started <= 1 && (ended == started || (crashed && ended == 0)), "started {started}, ended {ended}");
+    // The engine that was killed cannot tell of its end; the one after it may get the INVITE again.
+    let told_once = started <= 1 && ended == started;
+    let told_after = crashed && started <= 2 && ended + 1 >= started && ended <= started;
+    assert!(told_once || told_after, "started {started}, ended {ended}");
     assert!(half_open(&sim).is_none(), "half open: {}", half_open(&sim).unwrap_or_default());
     let guarded = guard == GuardMode::Always || held;
     if guarded {
