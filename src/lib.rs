@@ -8,7 +8,7 @@
 //! | 8 | [`rt`] | the only room with sockets, clocks, tasks and threads |
 //! | 7 | [`control`], [`web`], [`testkit`] | HTTP API types and handlers, embedded pages, simulated peers and attackers |
 //! | 6 | [`call`] | the B2BUA: joins SIP, SDP, media, guard, capture and recording |
-//! | 5 | [`record`], [`capture`] | sealed recordings; digit collection |
+//! | 5 | [`record`], [`capture`], [`psp`] | sealed recordings; digit collection; payment service providers |
 //! | 4 | [`media`] | RTP sessions: legs, relay, guarded path, recorder tap |
 //! | 3 | [`guard`] | holds, look-ahead, masking; the only maker of [`guard::Masked`] |
 //! | 2 | [`dtmf`] | in-band tones, RFC 4733 events and SIP INFO merged to one digit per key press |
@@ -28,6 +28,7 @@ pub mod dtmf;
 pub mod guard;
 pub mod media;
 pub mod obs;
+pub mod psp;
 pub mod record;
 pub mod rt;
 pub mod rtp;

@@ -17,6 +17,7 @@ const RANKS: &[(&str, u8)] = &[
     ("call", 6),
     ("record", 5),
     ("capture", 5),
+    ("psp", 5),
     ("media", 4),
     ("guard", 3),
     ("dtmf", 2),

@@ -111,6 +111,10 @@ random_id!(
     CollectionId, "collection", "coll_"
 );
 random_id!(
+    /// A payment on a call.
+    PaymentId, "payment", "pay_"
+);
+random_id!(
     /// A recording on disk; also its file name.
     RecordingId, "recording", "rec_"
 );

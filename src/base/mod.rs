@@ -1,8 +1,10 @@
-//! What every room needs and nothing more: time tables, ids, secret digits and keys. Opens nothing, prints nothing secret.
+//! What every room needs and nothing more: time tables, ids, the words of payments, secret digits and keys. Opens nothing,
+//! prints nothing secret.
 
 pub mod bucket;
 pub mod ids;
 pub mod key;
+pub mod payment;
 pub mod secret;
 pub mod time;
 
