@@ -75,6 +75,8 @@ pub struct EventPress {
     pub digit: Digit,
     /// When the key went down, on the receiver's clock; presses of one source keep the order of their timestamps.
     pub onset: Instant,
+    /// Where in the packet it began: units of the clock after the packet's timestamp.
+    pub offset: u32,
 }
 
 /// How many presses are remembered: at the fastest keying, more than two seconds of them.
@@ -163,7 +165,7 @@ impl Tracker {
             });
             self.next = (self.next + 1) % REMEMBERED;
             let onset = self.onset(now, packet, begin, block.duration);
-            press(EventPress { digit, onset });
+            press(EventPress { digit, onset, offset: block.offset });
         }
     }
 

@@ -32,8 +32,11 @@ pub(super) enum Known {
     Digit,
 }
 
-/// A key the detector has named: how long before the newest sample it began, in samples.
+/// A key the detector has named.
 pub(super) struct Named {
+    /// Where it began.
+    pub(super) place: u64,
+    /// How long before the newest sample that is, in samples.
     pub(super) lag: u64,
     pub(super) digit: Digit,
 }
@@ -381,7 +384,10 @@ fn judge(
             let from = shift + from;
             *open = Some(open.map_or(from, |before| before.min(from)));
         }
-        Verdict::Confirm { from, digit } => named(Named { lag: edge.saturating_sub(shift + from), digit }),
+        Verdict::Confirm { from, digit } => {
+            let place = shift + from;
+            named(Named { place, lag: edge.saturating_sub(place), digit });
+        }
         Verdict::Clear { from } => {
             let until = (shift + from).min(play + RING as u64);
             for at in open.take().unwrap_or(play).max(play)..until {

@@ -15,6 +15,10 @@
 //!   INFO               a     b          c     joins
 //! ```
 //!
+//! When something began is told by the media's own clock where it has one ([`Moment`]): a tone's position on the line and
+//! an event's RTP timestamp are one count, so how late either was read, or how unsteadily it came, changes nothing. An
+//! INFO, and events on a clock of their own, have only their arrival.
+//!
 //! A press leaves at once when two forms agree on it, else after [`SETTLE`], so that a reordered or lagging sighting can
 //! still take its place before it. On a call where INFO is seen, presses wait for theirs up to [`INFO_WAIT`].
 
@@ -62,6 +66,47 @@ impl Form {
     }
 }
 
+/// When something began: on the receiver's clock, and on the line's own count of samples where it has a place there.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// As well as arrivals tell.
+    pub at: Instant,
+    /// Position on the line in samples at 8 kHz; of one count for tones and for events whose clock is the audio's.
+    pub place: Option<u64>,
+}
+
+impl Moment {
+    /// What has only an arrival.
+    pub fn arrived(at: Instant) -> Self {
+        Self { at, place: None }
+    }
+
+    /// How long after `earlier` this is; zero when it is before. By places when both have one.
+    fn since(self, earlier: Self) -> Duration {
+        match (self.place, earlier.place) {
+            (Some(this), Some(that)) => samples(this.saturating_sub(that)),
+            _ => self.at.saturating_duration_since(earlier.at),
+        }
+    }
+
+    fn is_after(self, other: Self) -> bool {
+        match (self.place, other.place) {
+            (Some(this), Some(that)) => this > that,
+            _ => self.at > other.at,
+        }
+    }
+
+    fn before_by(self, lag: Duration) -> Self {
+        let place = self.place.map(|place| place.saturating_sub(lag.as_micros() as u64 / 125));
+        Self { at: self.at.checked_sub(lag).unwrap_or(self.at), place }
+    }
+}
+
+/// The length of so many samples at 8 kHz.
+fn samples(count: u64) -> Duration {
+    Duration::from_micros(count.saturating_mul(125))
+}
+
 /// One key press.
 #[derive(Debug)]
 pub struct Press {
@@ -75,9 +120,9 @@ pub struct Press {
 
 struct Entry {
     digit: Digit,
-    onset: Instant,
+    onset: Moment,
     /// When its event began.
-    event: Option<Instant>,
+    event: Option<Moment>,
     /// When it was first shown.
     seen: Instant,
     first: Form,
@@ -109,22 +154,21 @@ impl Merger {
         Self::default()
     }
 
-    /// A tone was confirmed at `now` that began `lag_samples` (8 kHz) before.
-    pub fn handle_inband(&mut self, now: Instant, lag_samples: u64, digit: Digit) {
-        let lag = Duration::from_micros(lag_samples.saturating_mul(125));
-        let onset = now.checked_sub(lag).unwrap_or(now);
-        self.handle(now, onset, digit, Form::Inband);
+    /// A tone was confirmed at `now` that began `lag` samples (8 kHz) before, at `place` on the line.
+    pub fn handle_inband(&mut self, now: Instant, lag: u64, place: u64, digit: Digit) {
+        let at = now.checked_sub(samples(lag)).unwrap_or(now);
+        self.handle(now, Moment { at, place: Some(place) }, digit, Form::Inband);
     }
 
     /// An event's first sighting ([`super::event::EventPress`]).
-    pub fn handle_event(&mut self, now: Instant, onset: Instant, digit: Digit) {
+    pub fn handle_event(&mut self, now: Instant, onset: Moment, digit: Digit) {
         self.handle(now, onset, digit, Form::Event);
     }
 
     /// An INFO arrived. Call in CSeq order, without retransmissions.
     pub fn handle_info(&mut self, now: Instant, digit: Digit) {
         self.info_in_use = true;
-        self.handle(now, now, digit, Form::Info);
+        self.handle(now, Moment::arrived(now), digit, Form::Info);
     }
 
     /// Lets time pass.
@@ -141,7 +185,7 @@ impl Merger {
         }
         let entry = &mut self.presses[at];
         entry.out = true;
-        Some(Press { digit: entry.digit.clone(), onset: entry.onset, first: entry.first })
+        Some(Press { digit: entry.digit.clone(), onset: entry.onset.at, first: entry.first })
     }
 
     /// When the next press leaves if nothing more is seen of it.
@@ -162,15 +206,17 @@ impl Merger {
 
     fn tick(&mut self, now: Instant) {
         self.clock = Some(self.clock.map_or(now, |c| c.max(now)));
-        while self.presses.first().is_some_and(|e| e.out && now.saturating_duration_since(e.onset) > MEMORY) {
+        while self.presses.first().is_some_and(|e| e.out && now.saturating_duration_since(e.onset.at) > MEMORY) {
             self.presses.remove(0);
         }
     }
 
-    fn handle(&mut self, now: Instant, onset: Instant, digit: Digit, form: Form) {
+    fn handle(&mut self, now: Instant, onset: Moment, digit: Digit, form: Form) {
         self.tick(now);
         // Events may be heard out of order; their timestamps, and so their onsets, tell it. The others come in order.
-        let earlier = |e: &Entry| e.shown_by(form) && (form != Form::Event || e.event.is_some_and(|at| at <= onset));
+        let earlier = |e: &Entry| {
+            e.shown_by(form) && (form != Form::Event || e.event.is_some_and(|event| !event.is_after(onset)))
+        };
         let after = self.presses.iter().rposition(earlier).map_or(0, |n| n + 1);
         let fits = |e: &Entry| !e.shown_by(form) && e.digit.same_key(&digit) && Self::together(e, onset, form);
         let joined = (after..self.presses.len()).find(|n| fits(&self.presses[*n])).or_else(|| {
@@ -189,13 +235,13 @@ impl Merger {
         }
         let event = (form == Form::Event).then_some(onset);
         let onset = match self.event_lag {
-            Some(lag) if form == Form::Event => onset.checked_sub(lag).unwrap_or(onset),
+            Some(lag) if form == Form::Event => onset.before_by(lag),
             _ => onset,
         };
         self.insert(Entry { digit, onset, event, seen: now, first: form, forms: form.bit(), out: false });
     }
 
-    fn join(&mut self, at: usize, onset: Instant, form: Form) {
+    fn join(&mut self, at: usize, onset: Moment, form: Form) {
         let entry = &mut self.presses[at];
         let (tone, event) = match form {
             Form::Event if entry.shown_by(Form::Inband) => (Some(entry.onset), onset),
@@ -203,7 +249,7 @@ impl Merger {
             _ => (None, onset),
         };
         if let Some(tone) = tone {
-            let lag = event.saturating_duration_since(tone);
+            let lag = event.since(tone);
             // The least seen: more is jitter, or a first packet that was lost.
             self.event_lag = Some(self.event_lag.map_or(lag, |known| known.min(lag)).min(EVENT_LAG));
         }
@@ -233,7 +279,7 @@ impl Merger {
         if moved.out || moved.shown_by(Form::Inband) {
             return;
         }
-        let near = |e: &Entry| moved.onset.saturating_duration_since(e.onset) <= EVENT_LATE;
+        let near = |e: &Entry| moved.onset.since(e.onset) <= EVENT_LATE;
         let first = (0..at).rev().take_while(|n| {
             let e = &self.presses[*n];
             !e.out && !e.shown_by(Form::Info) && near(e)
@@ -244,9 +290,9 @@ impl Merger {
     }
 
     /// Whether a sighting may be of this press.
-    fn together(entry: &Entry, onset: Instant, form: Form) -> bool {
-        let late = onset.saturating_duration_since(entry.onset);
-        let early = entry.onset.saturating_duration_since(onset);
+    fn together(entry: &Entry, onset: Moment, form: Form) -> bool {
+        let late = onset.since(entry.onset);
+        let early = entry.onset.since(onset);
         let info_only = entry.forms == Form::Info.bit();
         match form {
             _ if form == Form::Info || info_only => late.max(early) <= INFO_WINDOW,
@@ -264,13 +310,16 @@ impl Merger {
             self.presses.remove(oldest);
         }
         // Never before a press that has left, nor before one that the same form showed earlier.
-        let floor = self.presses.iter().rposition(|e| e.out || (e.forms & entry.forms != 0 && e.onset <= entry.onset));
+        let floor =
+            self.presses.iter().rposition(|e| e.out || (e.forms & entry.forms != 0 && !e.onset.is_after(entry.onset)));
         let floor = floor.map_or(0, |n| n + 1);
         let at = if entry.first == Form::Info {
             // By CSeq: before the presses whose INFO has not come.
             floor
         } else {
-            (floor..self.presses.len()).find(|n| self.presses[*n].onset > entry.onset).unwrap_or(self.presses.len())
+            (floor..self.presses.len())
+                .find(|n| self.presses[*n].onset.is_after(entry.onset))
+                .unwrap_or(self.presses.len())
         };
         self.presses.insert(at, entry);
     }

@@ -7,7 +7,7 @@ use super::{Guarded, Mode, Order, Path, Pressed};
 use crate::base::secret::Digit;
 use crate::config::MaskKind;
 use crate::dtmf::event::{EventPacket, Tracker};
-use crate::dtmf::merge::{Form, Press};
+use crate::dtmf::merge::{Form, Moment, Press};
 use crate::guard::keyer::Job;
 use crate::guard::relay::Arrival;
 
@@ -15,8 +15,13 @@ impl Path {
     /// Takes events into the account of presses, in every mode: a press begun before an order is known after it.
     pub(super) fn hear_event(&mut self, now: Instant, arrival: &Arrival, ssrc: u32, clock: u32, payload: &[u8]) {
         let packet = EventPacket { ssrc, timestamp: arrival.timestamp, clock_hz: clock, payload };
+        let began = arrival.in_step.then(|| self.timeline.position_of(arrival.generation, arrival.at)).flatten();
         let Self { tracker, merger, .. } = self;
-        Tracker::handle(tracker, now, &packet, |press| merger.handle_event(now, press.onset, press.digit));
+        Tracker::handle(tracker, now, &packet, |press| {
+            let offset = u64::from(press.offset) * 8_000 / u64::from(clock.max(1));
+            let onset = Moment { at: press.onset, place: began.map(|began| began + offset) };
+            merger.handle_event(now, onset, press.digit);
+        });
         self.drain_presses();
     }
 

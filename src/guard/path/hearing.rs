@@ -46,7 +46,7 @@ impl Path {
         if let Some(waiting) = self.waiting.take() {
             let Self { line, merger, .. } = self;
             let mut named = |named: Named| {
-                merger.handle_inband(waiting.at, named.lag, named.digit);
+                merger.handle_inband(waiting.at, named.lag, named.place, named.digit);
             };
             line.take_out(place, together, waiting.needed, &mut named);
             self.after_hearing();

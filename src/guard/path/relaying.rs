@@ -314,7 +314,7 @@ impl Path {
     /// Lets the detector hear what is there.
     pub(super) fn hear(&mut self, now: Instant, needed: u64) {
         let Self { line, merger, .. } = self;
-        line.hear(needed, &mut |named| merger.handle_inband(now, named.lag, named.digit));
+        line.hear(needed, &mut |named| merger.handle_inband(now, named.lag, named.place, named.digit));
     }
 
     /// Where an event began on the line.
