@@ -186,15 +186,20 @@ pub fn tone(hz: f64, n: usize) -> i16 {
 /// Whether `hz` makes up most of the second half of `heard`.
 pub fn sounds(heard: &[i16], hz: f64) -> bool {
     let part = &heard[heard.len() / 2..];
-    let (mut re, mut im, mut all) = (0.0, 0.0, 0.0);
-    for (n, sample) in part.iter().enumerate() {
-        let (x, w) = (f64::from(*sample), TAU * hz * n as f64 / 8_000.0);
-        re += x * w.cos();
-        im += x * w.sin();
-        all += x * x;
+    let (mut tone, mut all) = (0.0, 0.0);
+    // By tenths of a second: a jitter buffer that gains or drops a few samples breaks the phase, not the tone.
+    for window in part.chunks(800) {
+        let (mut re, mut im) = (0.0, 0.0);
+        for (n, sample) in window.iter().enumerate() {
+            let (x, w) = (f64::from(*sample), TAU * hz * n as f64 / 8_000.0);
+            re += x * w.cos();
+            im += x * w.sin();
+            all += x * x;
+        }
+        tone += (re * re + im * im) * 2.0 / window.len() as f64;
     }
-    // Phase breaks (jitter buffer, masked stretches) take their share.
-    !part.is_empty() && (re * re + im * im) * 2.0 / part.len() as f64 > 0.2 * all && all > 0.0
+    // Masked stretches take their share.
+    tone > 0.2 * all && all > 0.0
 }
 
 /// baresip takes the port after its own as well, for TLS.
