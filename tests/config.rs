@@ -460,6 +460,12 @@ const SLIPS: &[Slip] = &[
         "guard = \"always\"\nunmaskable = \"pass\"",
         &["21: trunk[0].unmaskable: lets through what guard = \"auto\" or \"always\" could not mask"],
     ),
+    small(
+        "guard = \"always\"",
+        "guard = \"always\"\nt38 = \"pass\"",
+        &["21: trunk[0].t38: lets through what guard = \"auto\" or \"always\" could not mask"],
+    ),
+    small("guard = \"always\"", "t38 = \"drop\"", &["20: trunk[0].t38: \"drop\" is not known here"]),
     small("guard = \"always\"", "unmaskable = \"drop\"", &["20: trunk[0].unmaskable: \"drop\" is not known here"]),
     small("guard = \"always\"", "codecs = [\"G729\"]", &["20: trunk[0].codecs[0]: \"G729\" is not known here"]),
     small(

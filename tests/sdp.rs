@@ -43,6 +43,7 @@ impl Pair {
 fn policy(network: &str, codecs: &[Codec]) -> Policy {
     Policy {
         unmaskable: tonewall::config::Unmaskable::Strip,
+        t38: tonewall::config::T38::Refuse,
         codecs: codecs.into(),
         events: true,
         ptime_ms: 20,

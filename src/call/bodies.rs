@@ -83,6 +83,7 @@ pub(super) fn leg_media(media: &Media, identity: Option<&Arc<Identity>>) -> LegM
         security: security(media, identity),
         rtcp_mux: media.rtcp_mux,
         latch: media.latch,
+        opaque: media.fax,
     }
 }
 

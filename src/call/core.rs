@@ -12,7 +12,7 @@ use super::ports::Pair;
 use super::protection::Protection;
 use super::shared::Shared;
 use crate::base::ids::{CallId, Leg, SessionId};
-use crate::config::{Codec, GuardMode, MediaPlace, TrunkId};
+use crate::config::{Codec, Foreign, GuardMode, MediaPlace, TrunkId};
 use crate::media::Command;
 use crate::obs::event::{EndCause, EventKind};
 use crate::sdp::{LegSession, Media, Policy};
@@ -192,11 +192,14 @@ impl Core {
 
     /// Orders what was agreed on a leg.
     pub(super) fn agreed(&self, s: &mut Shared, leg: Leg, media: &Media) {
-        let codec = media.tx.audio.first().map(|audio| audio.codec);
+        let fax = || Foreign::new("T38", 8_000, 1).filter(|_| media.fax).map(Codec::Foreign);
+        let codec = media.tx.audio.first().map(|audio| audio.codec).or_else(fax);
         let before = self.codecs[leg.index()].replace(codec);
         if let Some(codec) = codec.filter(|codec| !codec.can_be_masked() && before != Some(*codec)) {
             s.out.event(self.id, EventKind::Unmaskable { leg, codec: codec.name().to_owned() });
         }
+        let unmaskable = self.codecs.iter().filter_map(Cell::get).any(|codec| !codec.can_be_masked());
+        self.protection.carries_unmaskable(unmaskable, &mut s.out);
         s.out.media(Command::SetLeg {
             session: self.session,
             leg,

@@ -14,6 +14,7 @@
 //! The `policy` module decides; [`Protection::settle`] runs after every
 //! change and orders the difference, masking before anything else.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use super::detector::Detector;
@@ -114,6 +115,8 @@ pub(super) struct Protection {
     recording: Recording,
     pub(super) keys_masked: u32,
     ordered: Ordered,
+    /// Something flows that can be neither heard nor masked.
+    unmaskable: Cell<bool>,
     /// Until when INFO of the customer counts as masked although the mask is gone.
     info_until: Option<Instant>,
 }
@@ -139,6 +142,7 @@ impl Protection {
             recording: Recording::None,
             keys_masked: 0,
             ordered: Ordered { toward_agent, toward_customer, tap: Tap::Off },
+            unmaskable: Cell::new(false),
             info_until: None,
             wishes,
         }
@@ -160,6 +164,15 @@ impl Protection {
         }
         self.wishes = wishes;
         self.settle(now, out);
+    }
+
+    /// Whether something flows, as agreed now, that can be neither heard nor masked: media holds it back while the mask is
+    /// in force, and the call says so.
+    pub(super) fn carries_unmaskable(&self, unmaskable: bool, out: &mut Outbox) {
+        let before = self.unmaskable.replace(unmaskable);
+        if unmaskable && !before && self.masked() {
+            out.event(self.call, EventKind::UnmaskableStopped { on: true });
+        }
     }
 
     /// Guard policy.
@@ -436,6 +449,9 @@ impl Protection {
         }
         if was_masked != masked {
             out.event(self.call, EventKind::Mask { on: masked });
+            if self.unmaskable.get() {
+                out.event(self.call, EventKind::UnmaskableStopped { on: masked });
+            }
         }
         if let Recording::Open { id } = self.recording {
             let state = match (before.tap, tap) {

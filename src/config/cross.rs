@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use super::hint::hint;
 use super::read::value::overlap;
 use super::read::{Drafts, link, listener, route, trunk};
-use super::{GuardMode, ListenerId, RecordingPolicy, Route, Side, Transport, TrunkId, Unmaskable};
+use super::{GuardMode, ListenerId, RecordingPolicy, Route, Side, T38, Transport, TrunkId, Unmaskable};
 
 /// UDP ports a call takes: RTP and RTCP on both legs.
 const PORTS_PER_CALL: u32 = 4;
@@ -202,12 +202,16 @@ fn side(trunk: &trunk::Draft<'_>) {
     {
         trunk.table.fault(key, "is read with guard = \"auto\" only");
     }
-    if trunk.unmaskable == Some(Unmaskable::Pass)
-        && trunk.guard.is_some_and(|guard| matches!(guard, GuardMode::Auto | GuardMode::Always))
-    {
-        let reason =
-            "lets through what guard = \"auto\" or \"always\" could not mask; \"strip\" or \"refuse\" is wanted";
-        trunk.table.fault("unmaskable", reason);
+    if trunk.guard.is_some_and(|guard| matches!(guard, GuardMode::Auto | GuardMode::Always)) {
+        if trunk.unmaskable == Some(Unmaskable::Pass) {
+            let reason =
+                "lets through what guard = \"auto\" or \"always\" could not mask; \"strip\" or \"refuse\" is wanted";
+            trunk.table.fault("unmaskable", reason);
+        }
+        if trunk.t38 == Some(T38::Pass) {
+            let reason = "lets through what guard = \"auto\" or \"always\" could not mask; \"refuse\" is wanted";
+            trunk.table.fault("t38", reason);
+        }
     }
     match trunk.side {
         Some(Side::Pbx) if trunk.guard.is_some_and(|guard| guard != GuardMode::Off) => {

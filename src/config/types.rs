@@ -292,6 +292,15 @@ pub enum Unmaskable {
     Pass,
 }
 
+/// What happens to fax (T.38) that is offered in place of the audio.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum T38 {
+    /// It is refused; the audio goes on.
+    Refuse,
+    /// Its datagrams pass as they come where both trunks say so, and only while no mask is in force.
+    Pass,
+}
+
 /// How digits travel on a trunk besides in-band tones. All detectors run whatever stands here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DtmfForms {
@@ -346,6 +355,8 @@ pub struct Trunk {
     pub codecs: Vec<Codec>,
     /// What happens to codecs that cannot be masked.
     pub unmaskable: Unmaskable,
+    /// What happens to fax in place of the audio.
+    pub t38: T38,
     /// Packet time asked for in milliseconds, 10–60.
     pub ptime_ms: u8,
     /// Whether media is encrypted.

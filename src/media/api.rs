@@ -125,6 +125,9 @@ pub struct LegMedia {
     pub rtcp_mux: bool,
     /// The peer's address may be learnt from its first packets, within the leg's networks (threats R1).
     pub latch: bool,
+    /// What flows is no RTP but datagrams nobody here can read (fax): they go on as they come, from the signalled address
+    /// only, and only while the customer's digits are not masked.
+    pub opaque: bool,
 }
 
 impl LegMedia {
@@ -140,6 +143,7 @@ impl LegMedia {
             security: Security::Plain,
             rtcp_mux: false,
             latch: false,
+            opaque: false,
         }
     }
 }

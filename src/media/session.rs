@@ -158,6 +158,9 @@ impl Session {
         bytes: &[u8],
         out: &mut impl Egress,
     ) {
+        if self.legs[leg.index()].media.opaque {
+            return self.pass_opaque(now, leg, source, bytes, out);
+        }
         let side = &mut self.legs[leg.index()];
         if side.secure.shakes_hands() && Handshake::is_dtls(bytes) {
             // Of nobody but the signalled address, learnt or not (threats R4).
@@ -182,6 +185,31 @@ impl Session {
         if let Some((room, length)) = side.secure.open(bytes, false, &mut side.stats) {
             self.handle_opened(now, leg, source, &room[..length], out);
             self.legs[leg.index()].secure.give_back(room);
+        }
+    }
+
+    /// Takes a datagram of a stream that is no RTP: it goes on into another such stream, if the guard lets it.
+    fn pass_opaque(&mut self, now: Instant, leg: Leg, source: SocketAddr, bytes: &[u8], out: &mut impl Egress) {
+        let side = &mut self.legs[leg.index()];
+        if !side.is_signalled(source) {
+            side.stats.foreign += 1;
+            return;
+        }
+        if !side.media.receive {
+            return;
+        }
+        side.stats.received += 1;
+        if !self.inactivity.is_zero() {
+            self.inactive_at = Some(now + self.inactivity);
+        }
+        // The customer's mask stops both directions: what cannot be read cannot be judged.
+        let Some(datagram) = self.paths[Leg::Customer.index()].pass(bytes) else { return };
+        let to = leg.other();
+        let other = &mut self.legs[to.index()];
+        let destination = other.rtp_to().filter(|_| other.media.opaque && other.media.send);
+        if let Some(destination) = destination {
+            other.stats.sent += 1;
+            out.rtp(self.id, to, destination, datagram);
         }
     }
 

@@ -267,13 +267,19 @@ pub enum EventKind {
         /// It answers.
         up: bool,
     },
-    /// A codec was agreed on with a leg that can be neither heard nor masked (`unmaskable = "pass"`): digits in the sound
+    /// A codec was agreed on with a leg that can be neither heard nor masked (`unmaskable = "pass"`), or fax in place of a
+    /// codec (`t38 = "pass"`, named `T38`): digits in the sound
     /// pass unheard. While a mask hold is in force, the agent hears nothing instead.
     Unmaskable {
         /// Leg.
         leg: Leg,
         /// Encoding name, for instance `G729`.
         codec: String,
+    },
+    /// What a leg sends that can be neither heard nor masked is held back, because the mask is in force; or no more.
+    UnmaskableStopped {
+        /// It is held back.
+        on: bool,
     },
     /// A leg was put on hold by SDP, or taken back.
     LegHeld {

@@ -336,6 +336,7 @@ impl Metrics {
             | EventKind::CollectionProgress { .. }
             | EventKind::CallTransferred { .. }
             | EventKind::Unmaskable { .. }
+            | EventKind::UnmaskableStopped { .. }
             | EventKind::LegHeld { .. } => {}
         }
     }

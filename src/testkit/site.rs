@@ -11,7 +11,7 @@ use crate::base::secret::Digit;
 use crate::config::{
     ApiKey, Codec, Config, Control, DtmfForms, GuardMode, KekRef, Keys, Link, Listener, ListenerId, ListenerOptions,
     Log, LogLevel, MaskKind, Media, Methods, Network, Node, Numbers, RecordingPolicy, Role, Route, Side, Srtp,
-    SrtpKeying, SrtpSuite, StarCodes, Storage, Transport, Trunk, TrunkId, Unmaskable,
+    SrtpKeying, SrtpSuite, StarCodes, Storage, T38, Transport, Trunk, TrunkId, Unmaskable,
 };
 
 /// A carrier trunk of a site; it has its own listener.
@@ -145,6 +145,7 @@ impl Site {
             media: vec![everyone(remote)],
             codecs: codecs.to_vec(),
             unmaskable: self.unmaskable,
+            t38: T38::Refuse,
             ptime_ms: 20,
             srtp: Srtp::Off,
             srtp_keying: SrtpKeying::Sdes,

@@ -71,6 +71,7 @@ fn trunk(name: &str, side: Side, listener: usize, remotes: &[Who], around: (&str
         media: vec![network(around.0, around.1)],
         codecs: vec![Codec::Pcmu, Codec::Pcma],
         unmaskable: Unmaskable::Strip,
+        t38: T38::Refuse,
         ptime_ms: 20,
         srtp: Srtp::Off,
         srtp_keying: SrtpKeying::Sdes,

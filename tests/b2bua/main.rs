@@ -10,6 +10,7 @@ mod changes;
 mod codecs;
 mod digits;
 mod faults;
+mod fax;
 mod harness;
 mod headers;
 mod hiding;

@@ -199,6 +199,45 @@ fn an_answer_that_breaks_what_was_offered_ends_the_call() {
     }
 }
 
+#[test]
+fn a_key_with_an_mki_is_left_for_one_without_and_never_taken_as_one_without() {
+    let mki = |letter| key(letter) + "|2^20|1:4";
+    for (profile, listed) in [
+        ("RTP/SAVP", crypto(1, CM, &mki('M')) + &crypto(2, CM, &key('A'))),
+        ("RTP/SAVP", crypto(1, CM, &key('A')) + &crypto(2, CM, &mki('M'))),
+        ("RTP/AVP", crypto(5, CM, &(key('M') + "|1:4")) + &crypto(6, CM, &(key('A') + "|2^31"))),
+    ] {
+        let mut w = with([Srtp::Optional, Srtp::Off]);
+        calls(&mut w, &secure(&plain(Who::Carrier, 1), profile, &listed));
+        let out = w.expect(Who::Pbx, "INVITE");
+        answers(&mut w, &out, &plain(Who::Pbx, 1));
+        let answer = lines(&w.expect(Who::Carrier, "200"));
+        let chosen = listed.lines().find(|line| line.contains(&key('A'))).expect("one without MKI");
+        assert_eq!(answer.len(), 1);
+        assert!(chosen.starts_with(&format!("a=crypto:{} ", answer[0].0)), "{chosen}: {answer:?}");
+        assert!(!answer[0].2.contains('|'), "ours has no MKI");
+        assert_keys(&w, Leg::Customer, &key('A'), &answer[0].2);
+    }
+    // Optional, and nothing but MKI: the stream is plain, and says so.
+    let mut w = with([Srtp::Optional, Srtp::Off]);
+    calls(&mut w, &secure(&plain(Who::Carrier, 1), "RTP/AVP", &crypto(1, CM, &mki('M'))));
+    let out = w.expect(Who::Pbx, "INVITE");
+    answers(&mut w, &out, &plain(Who::Pbx, 1));
+    assert_eq!(lines(&w.expect(Who::Carrier, "200")), []);
+    assert_eq!(suite_of(&media(&w, Leg::Customer)), None);
+    // An answer stands by its key: one we cannot use ends the call, and is no reason to talk in the clear.
+    for (srtp, profile) in [(Srtp::Optional, "RTP/AVP"), (Srtp::Required, "RTP/SAVP")] {
+        let mut w = with([Srtp::Off, srtp]);
+        calls(&mut w, &plain(Who::Carrier, 1));
+        let out = w.expect(Who::Pbx, "INVITE");
+        answers(&mut w, &out, &secure(&plain(Who::Pbx, 1), profile, &crypto(3, CM, &mki('B'))));
+        w.expect(Who::Carrier, "488");
+        w.expect(Who::Pbx, "ACK");
+        w.expect(Who::Pbx, "BYE");
+        assert!(w.ledger.sessions.is_empty());
+    }
+}
+
 /// A call secure on the carrier's leg and plain on the PBX's; both lines and our key.
 fn up(w: &mut World) -> (Line, Line, String) {
     let mut caller = calls(w, &secure(&plain(Who::Carrier, 1), "RTP/SAVP", &crypto(1, CM, &key('A'))));

@@ -3,6 +3,7 @@
 mod codecs;
 mod dtls;
 mod echo;
+mod fax;
 mod forms;
 mod hard;
 mod latch;

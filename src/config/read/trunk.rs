@@ -8,7 +8,7 @@ use super::{link, methods, value};
 use crate::config::load::Surroundings;
 use crate::config::{
     Auto, Codec, DtmfForms, GuardMode, ListenerId, MaskKind, Methods, Network, Place, RecordingPolicy, Remote, Side,
-    Srtp, SrtpKeying, SrtpSuite, StarCodes, Trunk, Unmaskable,
+    Srtp, SrtpKeying, SrtpSuite, StarCodes, T38, Trunk, Unmaskable,
 };
 
 pub(super) const KEYS: &[&str] = &[
@@ -20,6 +20,7 @@ pub(super) const KEYS: &[&str] = &[
     "media",
     "codecs",
     "unmaskable",
+    "t38",
     "ptime_ms",
     "srtp",
     "srtp_keying",
@@ -84,6 +85,7 @@ pub(in crate::config) struct Draft<'a> {
     pub(in crate::config) sources: Option<Vec<Network>>,
     pub(in crate::config) codecs: Option<Vec<Codec>>,
     pub(in crate::config) unmaskable: Option<Unmaskable>,
+    pub(in crate::config) t38: Option<T38>,
     pub(in crate::config) guard: Option<GuardMode>,
     pub(in crate::config) recording: Option<RecordingPolicy>,
     pub(in crate::config) max_calls: Option<u32>,
@@ -162,6 +164,7 @@ pub(super) fn read<'a>(table: Table<'a>, around: &Surroundings<'_>) -> Draft<'a>
         unmaskable: or(&table, "unmaskable", Unmaskable::Strip, |v| {
             v.one_of(&[("strip", Unmaskable::Strip), ("refuse", Unmaskable::Refuse), ("pass", Unmaskable::Pass)])
         }),
+        t38: or(&table, "t38", T38::Refuse, |v| v.one_of(&[("refuse", T38::Refuse), ("pass", T38::Pass)])),
         ptime_ms: or(&table, "ptime_ms", 20, |v| v.integer(10..=60).map(|ms| ms as u8)),
         srtp: or(&table, "srtp", Srtp::Off, |v| {
             v.one_of(&[("off", Srtp::Off), ("optional", Srtp::Optional), ("required", Srtp::Required)])
@@ -355,6 +358,7 @@ impl Draft<'_> {
             media: self.media.clone()?,
             codecs: self.codecs.clone()?,
             unmaskable: self.unmaskable?,
+            t38: self.t38?,
             ptime_ms: self.ptime_ms?,
             srtp: self.srtp?,
             srtp_keying: self.srtp_keying?,

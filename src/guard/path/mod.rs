@@ -25,6 +25,7 @@ use super::coder::{self, Ear, Voice};
 use super::keyer::{Job, Keyer};
 use super::line::Line;
 use super::mask::Mask;
+use super::masked::Masked;
 use super::relay::{Arrival, Relay};
 use super::splice::Heard;
 use super::stream::{Sent, Sink, Stream};
@@ -226,6 +227,20 @@ impl Path {
             }
             (Mode::Relaying, Order::Open | Order::Listen | Order::Withhold) => {}
         }
+    }
+
+    /// Whether the mask is in force, or not yet safely gone.
+    fn is_guarding(&self) -> bool {
+        match (&self.mode, self.order) {
+            (Mode::Relaying, Order::Open | Order::Listen | Order::Withhold) => false,
+            (Mode::Relaying, Order::Masked(_)) | (Mode::Guarded(_), _) => true,
+        }
+    }
+
+    /// A datagram that nobody here can read (fax), for the sink as it is; `None` while the mask is in force.
+    pub fn pass<'a>(&mut self, datagram: &'a [u8]) -> Option<Masked<&'a [u8]>> {
+        self.foreign = true;
+        (!self.is_guarding()).then(|| Masked::new(datagram))
     }
 
     /// Takes audio of the source. A redundant copy (not `primary`) fills what is missing in the line, no more. What is to be

@@ -8,6 +8,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use smallvec::SmallVec;
 use zeroize::Zeroizing;
 
 use crate::base::key::{MAX_MEDIA_KEY, MediaKey};
@@ -59,9 +60,14 @@ impl Crypto {
         }
         let mut parts = info.split('|');
         let text = parts.next().unwrap_or_default();
-        // The lifetime is the peer's own affair: it re-keys in time. After it, or in its place, comes an MKI.
-        if parts.any(|part| part.contains(':')) {
+        // After a lifetime, or in its place, comes an MKI. Read over, it would lie in every packet between payload and tag.
+        let after: SmallVec<[&str; 2]> = parts.collect();
+        if after.iter().any(|part| part.contains(':')) {
             return Err(CryptoFault::Mki);
+        }
+        // The lifetime is the peer's own affair: it re-keys in time.
+        if after.len() > 1 || !after.iter().all(|part| is_lifetime(part)) {
+            return Err(CryptoFault::Malformed);
         }
         // A minus marks what may be ignored (section 6.3.7); a window hint binds nobody.
         let harmless = |field: &str| field.starts_with('-') || field.starts_with("WSH=");
@@ -75,6 +81,12 @@ impl Crypto {
     pub fn print(&self) -> String {
         format!("crypto:{} {} inline:{}", self.tag, self.suite.name(), STANDARD.encode(self.key.expose()))
     }
+}
+
+/// `2^20` or `1048576` (RFC 4568 section 9.2).
+fn is_lifetime(text: &str) -> bool {
+    let number = text.strip_prefix("2^").unwrap_or(text);
+    (1..=20).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn decode(text: &str, suite: SrtpSuite) -> Result<MediaKey, CryptoFault> {
@@ -139,6 +151,14 @@ mod tests {
             ("1 F8_128_HMAC_SHA1_80 inline:K", Suite),
             ("1 AES_CM_128_HMAC_SHA1_80 inline:K|2^20|1:4", Mki),
             ("1 AES_CM_128_HMAC_SHA1_80 inline:K|1:4", Mki),
+            ("1 AES_CM_128_HMAC_SHA1_80 inline:K|2^20|1:4 -x", Mki),
+            ("1 AES_CM_128_HMAC_SHA1_80 inline:K|2^20|1:129", Mki),
+            ("1 AES_CM_128_HMAC_SHA1_80 inline:K||1:4", Mki),
+            ("1 AES_CM_128_HMAC_SHA1_80 inline:K|2^20|:", Mki),
+            ("1 AES_CM_128_HMAC_SHA1_80 inline:K|2^20|1", Malformed),
+            ("1 AES_CM_128_HMAC_SHA1_80 inline:K|", Malformed),
+            ("1 AES_CM_128_HMAC_SHA1_80 inline:K|2^x", Malformed),
+            ("1 AES_CM_128_HMAC_SHA1_80 inline:K|2^20|2^20", Malformed),
             ("1 AES_CM_128_HMAC_SHA1_80 inline:K;inline:K", Mki),
             ("1 AES_CM_128_HMAC_SHA1_80 inline:K KDR=1", Parameter),
             ("1 AES_CM_128_HMAC_SHA1_80 inline:K UNENCRYPTED_SRTP", Parameter),

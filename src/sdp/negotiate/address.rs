@@ -109,6 +109,7 @@ mod tests {
         Policy {
             codecs: smallvec![],
             unmaskable: crate::config::Unmaskable::Strip,
+            t38: crate::config::T38::Refuse,
             events: true,
             ptime_ms: 20,
             srtp: crate::config::Srtp::Off,

@@ -78,4 +78,6 @@ pub struct Media {
     pub rtcp_mux: bool,
     /// The peer's address may be learnt from its packets.
     pub latch: bool,
+    /// It is fax (T.38), and no RTP: datagrams that nobody here can read.
+    pub fax: bool,
 }

@@ -9,11 +9,14 @@
 //!   answer(peer's offer) ──► Quiet, media agreed      (again when the other leg's answer changes)
 //! ```
 
+mod fax;
+
 use std::net::SocketAddr;
 
 use rand::RngExt;
 use smallvec::SmallVec;
 
+use super::fax::Fax;
 use super::formats::{Audio, Event, Media, Receive, Transmit};
 use super::peer::{COMFORT_NOISE, Peer, fixed_type, read_section};
 use super::policy::Policy;
@@ -70,6 +73,8 @@ struct Declared {
     comfort_noise: Option<u8>,
     /// What the other side says of codecs that cannot be masked.
     parameters: Vec<(Codec, String)>,
+    /// The stream is fax, and no audio.
+    fax: Option<Fax>,
     direction: Direction,
 }
 
@@ -119,6 +124,9 @@ impl LegSession {
     /// Writes our offer: what the other leg's peer has, in the trunk's order; where they have nothing in common, all the
     /// trunk allows, since every codec we take can be made of every other.
     pub fn offer(&mut self, ask: Ask<'_>, policy: &Policy) -> Result<Session, Refusal> {
+        if let Some((other, fax)) = ask.other.and_then(|peer| peer.fax.as_ref().map(|fax| (peer, fax))) {
+            return self.offer_fax(other, fax, policy);
+        }
         let wanted = |codec: &Codec| ask.other.is_none_or(|peer| peer.audio.iter().any(|audio| audio.codec == *codec));
         let mut codecs: SmallVec<[Codec; 4]> = policy.codecs.iter().copied().filter(wanted).collect();
         // What cannot be masked comes last, if it may come at all.
@@ -179,6 +187,7 @@ impl LegSession {
             opus: wish_of(ask.other),
             comfort_noise: ask.other.and_then(|peer| peer.comfort_noise).map(|_| COMFORT_NOISE),
             parameters: ask.other.map(|peer| peer.parameters.clone()).unwrap_or_default(),
+            fax: None,
             direction: ask.other.map(|peer| peer.direction).unwrap_or_default(),
         };
         let session = self.print(&declared);
@@ -193,6 +202,9 @@ impl LegSession {
         let Some(offer) = self.offered.clone() else {
             return Err(Refusal::not_acceptable(399, "an answer came to no offer"));
         };
+        if offer.fax.is_some() {
+            return self.accept_fax(answer, &offer, policy);
+        }
         let mut peer = read_section(answer, offer.chosen, policy)?;
         peer.audio.retain(|audio| offer.audio.iter().any(|ours| ours.codec == audio.codec));
         if peer.audio.is_empty() {
@@ -208,6 +220,11 @@ impl LegSession {
         let keys = match peer.security.keys.iter().find(|theirs| offer.keys.contains(&(theirs.tag, theirs.suite))) {
             None if !peer.security.keys.is_empty() => {
                 return Err(Refusal::not_acceptable(302, "the answer takes none of the offered keys"));
+            }
+            None if !offer.keys.is_empty()
+                && let Some(fault) = peer.security.unusable =>
+            {
+                return Err(Refusal::not_acceptable(302, format!("the answer's key cannot be used: {fault}")));
             }
             None if dtls.is_none() && self.line(&offer).is_secure_rtp() => {
                 return Err(Refusal::not_acceptable(302, "encrypted media was offered and the answer has no key"));
@@ -249,6 +266,9 @@ impl LegSession {
         keep_events: bool,
         policy: &Policy,
     ) -> Result<(Session, Media), Refusal> {
+        if peer.fax.is_some() {
+            return self.answer_fax(peer, other, policy);
+        }
         let there = |codec: Codec| other.is_none_or(|other| other.audio.iter().any(|audio| audio.codec == codec));
         let mut audio: SmallVec<[Audio; 4]> = SmallVec::new();
         for codec in policy.codecs.iter().copied().filter(|codec| there(*codec)) {
@@ -307,6 +327,7 @@ impl LegSession {
             opus: wish_of(other),
             comfort_noise: peer.comfort_noise.filter(|_| other.is_some_and(|other| other.comfort_noise.is_some())),
             parameters: other.map(|other| other.parameters.clone()).unwrap_or_default(),
+            fax: None,
             direction: peer.direction.answered(wish),
         };
         self.offered = None;
@@ -360,6 +381,7 @@ impl LegSession {
             dtls,
             rtcp_mux: peer.rtcp_mux,
             latch: policy.latch,
+            fax: false,
         }
     }
 
@@ -425,7 +447,11 @@ impl LegSession {
     }
 
     fn line(&self, declared: &Declared) -> MediaLine {
-        let protocol = declared.layout.get(declared.chosen).map_or(declared.protocol, |line| line.protocol.as_str());
+        if let Some(fax) = &declared.fax {
+            return fax.line(self.local.port());
+        }
+        let former = declared.layout.get(declared.chosen).filter(|line| line.is_audio());
+        let protocol = former.map_or(declared.protocol, |line| line.protocol.as_str());
         let types = declared.audio.iter().map(|audio| audio.payload_type);
         let types = types.chain(declared.comfort_noise);
         let types = types.chain(declared.events.iter().map(|event| event.payload_type));
@@ -472,6 +498,13 @@ impl LegSession {
     fn stream(&self, declared: &Declared) -> Section {
         let mut section = Section::new(self.line(declared));
         let mut attribute = |value: String| section.push(Line::new(b'a', value));
+        if let Some(fax) = &declared.fax {
+            fax.attributes.iter().cloned().for_each(&mut attribute);
+            if declared.direction != Direction::SendRecv {
+                attribute(declared.direction.to_string());
+            }
+            return section;
+        }
         for Audio { payload_type, codec } in &declared.audio {
             let map = RtpMap {
                 payload_type: *payload_type,

@@ -3,6 +3,7 @@
 //!
 //! - The first `m=audio` whose transport the trunk allows and that is not refused is used; every other section is answered with port 0 in
 //!   its place, and our own later offers keep the count and order.
+//! - Fax (T.38) in place of the audio is offered on where both trunks pass it; any other stream is refused.
 //! - Codecs are what both legs' trunks and peers have in common; only where there is nothing, all that can be masked, and
 //!   the media room codes it anew. Toward a leg they stand in the order of that leg's trunk; in an answer, the codec the
 //!   other leg put first leads, so that both directions speak the same one. What cannot be masked is never coded anew.
@@ -12,6 +13,7 @@
 //! - Keys belong to one leg: a peer's is answered with ours, whatever the other leg does.
 
 mod address;
+mod fax;
 mod formats;
 mod leg;
 mod peer;

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use smallvec::SmallVec;
 
 use super::address::check_address;
+use super::fax::{self, Fax};
 use super::formats::{Audio, Event};
 use super::policy::Policy;
 use super::refusal::Refusal;
@@ -25,7 +26,7 @@ pub struct Peer {
     pub rtcp: Option<SocketAddr>,
     /// Direction as the peer sees it; the 0.0.0.0 hold counts as not receiving (RFC 3264 section 8.4).
     pub direction: Direction,
-    /// Codecs that the trunk allows, in the peer's order, those that cannot be masked last. Never empty.
+    /// Codecs that the trunk allows, in the peer's order, those that cannot be masked last. Empty only for fax.
     pub audio: SmallVec<[Audio; 4]>,
     /// Telephone-event numbers at every clock rate, in the peer's order.
     pub events: SmallVec<[Event; 2]>,
@@ -45,6 +46,8 @@ pub struct Peer {
     pub rtcp_mux: bool,
     /// How it would encrypt the stream.
     pub(super) security: Offered,
+    /// The stream is fax, in place of the audio.
+    pub(super) fax: Option<Fax>,
     /// Index of the section in use.
     pub(super) chosen: usize,
     /// Every `m=` line, for answers that keep count and order.
@@ -64,7 +67,7 @@ impl Peer {
 }
 
 /// Reads a peer's offer: the first audio section that can be used. When none can, the refusal is of the first audio
-/// section that is not switched off.
+/// section that is not switched off. Fax is looked at only where no audio is offered.
 pub fn read_peer(offer: &Session, policy: &Policy) -> Result<Peer, Refusal> {
     let mut first = None;
     for (index, section) in offer.sections().iter().enumerate() {
@@ -76,7 +79,10 @@ pub fn read_peer(offer: &Session, policy: &Policy) -> Result<Peer, Refusal> {
             Err(refusal) => first = first.or(Some(refusal)),
         }
     }
-    Err(first.unwrap_or_else(|| Refusal::not_acceptable(304, "no audio stream is offered")))
+    match first {
+        Some(refusal) => Err(refusal),
+        None => fax::read_offer(offer, policy).unwrap_or_else(|| Err(refuse(304, "no audio stream is offered"))),
+    }
 }
 
 /// Reads the section `index` of a peer's offer or answer.
@@ -124,17 +130,18 @@ pub(super) fn read_section(session: &Session, index: usize, policy: &Policy) -> 
         maxptime_ms: attribute("maxptime", maxptime::parse),
         rtcp_mux,
         security,
+        fax: None,
         chosen: index,
         layout: session.sections().iter().map(|section| section.media().clone()).collect(),
     })
 }
 
 /// 488 with a Warning code.
-fn refuse(warning: u16, reason: impl Into<String>) -> Refusal {
+pub(super) fn refuse(warning: u16, reason: impl Into<String>) -> Refusal {
     Refusal::not_acceptable(warning, reason)
 }
 
-fn read_addresses(
+pub(super) fn read_addresses(
     session: &Session,
     section: &Section,
     policy: &Policy,

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use smallvec::SmallVec;
 
-use crate::config::{Codec, Config, Network, Srtp, SrtpKeying, SrtpSuite, TrunkId, Unmaskable};
+use crate::config::{Codec, Config, Network, Srtp, SrtpKeying, SrtpSuite, T38, TrunkId, Unmaskable};
 use crate::sdp::attr::fingerprint::Fingerprint;
 
 /// What is offered to and accepted from the peers of one trunk.
@@ -14,6 +14,8 @@ pub struct Policy {
     pub codecs: SmallVec<[Codec; 2]>,
     /// What happens to codecs that cannot be masked.
     pub unmaskable: Unmaskable,
+    /// What happens to fax in place of the audio.
+    pub t38: T38,
     /// Offer and accept telephone-event.
     pub events: bool,
     /// Packet time asked for when the other leg asks for none, in ms.
@@ -52,6 +54,7 @@ impl Policy {
         Self {
             codecs: SmallVec::from_slice(&trunk.codecs),
             unmaskable: trunk.unmaskable,
+            t38: trunk.t38,
             events: trunk.dtmf.events,
             ptime_ms: trunk.ptime_ms,
             srtp: trunk.srtp,
@@ -73,7 +76,7 @@ impl Policy {
             Unmaskable::Pass => Unmaskable::Strip,
             other => other,
         };
-        Self { unmaskable, ..self.clone() }
+        Self { unmaskable, t38: T38::Refuse, ..self.clone() }
     }
 
     /// Whether a codec may be agreed on.

@@ -31,6 +31,8 @@ pub(super) type Keys = Vec<Crypto>;
 pub(super) struct Offered {
     /// Usable keys.
     pub(super) keys: Keys,
+    /// Keys are there, and why none of them is usable; they are left out of an offer, but an answer stands by them.
+    pub(super) unusable: Option<CryptoFault>,
     /// The peer's certificate, and who begins.
     pub(super) dtls: Option<(Fingerprint, Setup)>,
 }
@@ -112,7 +114,7 @@ fn read_keys(section: &Section, policy: &Policy) -> Result<Offered, Refusal> {
         }
     }
     match (keys.is_empty(), fault) {
-        (false, _) => Ok(Offered { keys, dtls: None }),
+        (false, _) => Ok(Offered { keys, ..Offered::default() }),
         (true, None) if line.is_secure_rtp() => refuse(format!("{} without a=crypto has no key", profile(line))),
         (true, Some(fault)) if line.is_secure_rtp() || policy.srtp == Srtp::Required => {
             let suites: Vec<_> = policy.suites.iter().map(|suite| suite.name()).collect();
@@ -121,7 +123,7 @@ fn read_keys(section: &Section, policy: &Policy) -> Result<Offered, Refusal> {
         (true, None) if policy.srtp == Srtp::Required => {
             refuse("unencrypted media is not allowed on this trunk; offer RTP/SAVP with a=crypto".to_owned())
         }
-        (true, _) => Ok(Offered::default()),
+        (true, unusable) => Ok(Offered { unusable, ..Offered::default() }),
     }
 }
 
