@@ -1,6 +1,8 @@
-//! Digit collection: what a customer keys, gathered in secret memory and handed over once. Knows no telephony.
+//! Digit collection and payments: what a customer keys, gathered in secret memory and handed over once. Knows no
+//! telephony and no payment provider.
 
 pub mod collect;
+pub mod payment;
 mod recipient;
 
 pub use collect::{Collection, Handover, Progress, Spec, SpecError, Step};

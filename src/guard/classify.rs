@@ -76,6 +76,8 @@ use smallvec::SmallVec;
 use crate::base::secret::{Digit, Digits, MAX_DIGITS};
 
 pub use crate::config::Auto as Settings;
+#[cfg(test)]
+pub(crate) use brands::may_become_card;
 pub use replay::{Replay, TONE_MS};
 
 /// The most first digits of a card that can get out, whatever the settings.

@@ -9,14 +9,14 @@
 //!                    ├── release by its owner, or by one who may override ──► (none)
 //!                    └── deadline reached ──► expired ──► (none)
 //! ```
-//! A hold of [`Owner::Capture`] is pinned: it neither expires nor can be released by hand while its collection is
-//! open, so a pause never lapses under a card being keyed. The collection itself is bounded in time.
+//! A hold of [`Owner::Capture`] or [`Owner::Payment`] is pinned: it neither expires nor can be released by hand while its
+//! collection or payment is open, so a pause never lapses under a card being keyed. Both are themselves bounded in time.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::base::Random;
-use crate::base::ids::{CollectionId, HoldId};
+use crate::base::ids::{CollectionId, HoldId, PaymentId};
 use crate::base::time::soonest;
 use crate::obs::event::HoldKind;
 
@@ -34,6 +34,8 @@ pub const SHORTEST: Duration = Duration::from_secs(1);
 pub enum Owner {
     /// A digit collection on the call; pinned until the collection ends.
     Capture(CollectionId),
+    /// A payment on the call; pinned until the payment provider has answered.
+    Payment(PaymentId),
     /// `guard = auto`, which heard a card being keyed.
     Detector,
     /// The agent, by star code.
@@ -48,6 +50,7 @@ impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Owner::Capture(_) => f.write_str("capture"),
+            Owner::Payment(_) => f.write_str("payment"),
             Owner::Detector => f.write_str("detector"),
             Owner::Agent => f.write_str("agent"),
             Owner::Pbx => f.write_str("pbx"),
@@ -80,7 +83,7 @@ impl Hold {
     }
 
     fn pinned(&self) -> bool {
-        matches!(self.owner, Owner::Capture(_))
+        matches!(self.owner, Owner::Capture(_) | Owner::Payment(_))
     }
 }
 
@@ -93,8 +96,8 @@ pub enum HoldError {
     /// Only the owner, or a supervisor or administrator, may do this.
     #[error("the hold belongs to another owner")]
     NotOwner,
-    /// The hold belongs to an open collection: end the collection.
-    #[error("the hold belongs to an open collection; cancel the collection instead")]
+    /// The hold belongs to an open collection or payment: end that.
+    #[error("the hold belongs to an open collection or payment; cancel that instead")]
     Pinned,
     /// [`MAX_HOLDS`] are held.
     #[error("the call already carries {MAX_HOLDS} holds")]
@@ -139,7 +142,7 @@ impl Holds {
             return Err(HoldError::Full);
         }
         let ttl = match owner {
-            Owner::Capture(_) => ttl.unwrap_or(self.max),
+            Owner::Capture(_) | Owner::Payment(_) => ttl.unwrap_or(self.max),
             _ => self.lease(ttl),
         };
         let hold =
@@ -303,15 +306,17 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_does_not_lapse_under_an_open_collection() {
+    fn a_pause_does_not_lapse_under_an_open_collection_or_payment() {
         let (t, mut r, mut holds) = start();
-        let capture = Owner::Capture(CollectionId::draw(&mut r));
-        let id = holds.take(t, &mut r, HoldKind::Pause, capture.clone(), "", Some(S)).expect("taken").id;
-        assert!(holds.expire(t + 9_000 * S).is_empty());
-        assert_eq!(holds.release(id, &key("boss"), true), Err(HoldError::Pinned));
-        assert_eq!(holds.poll_timeout(), None);
-        assert_eq!(holds.release_owned(&capture).len(), 1);
-        assert!(!holds.in_force(HoldKind::Pause));
+        for owner in [Owner::Capture(CollectionId::draw(&mut r)), Owner::Payment(PaymentId::draw(&mut r))] {
+            let id = holds.take(t, &mut r, HoldKind::Pause, owner.clone(), "", Some(S)).expect("taken").id;
+            assert!(holds.expire(t + 9_000 * S).is_empty());
+            assert_eq!(holds.release(id, &key("boss"), true), Err(HoldError::Pinned));
+            assert_eq!(holds.renew(t, id, &owner, true, None).err(), Some(HoldError::Pinned));
+            assert_eq!(holds.poll_timeout(), None);
+            assert_eq!(holds.release_owned(&owner).len(), 1);
+            assert!(!holds.in_force(HoldKind::Pause));
+        }
     }
 
     #[test]

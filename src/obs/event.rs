@@ -4,7 +4,8 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::base::ids::{CallId, CollectionId, HoldId, Leg, RecordingId};
+use super::payment::{PaymentMethod, PaymentProgress, PaymentResult};
+use crate::base::ids::{CallId, CollectionId, HoldId, Leg, PaymentId, RecordingId};
 use crate::base::time::WallMs;
 
 /// One event as subscribers see it.
@@ -71,6 +72,20 @@ pub enum CollectionEnd {
     Cancelled,
     /// The call ended.
     CallerHungUp,
+}
+
+/// What a payment provider made of a payment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct PaymentOutcome {
+    /// Token that stands for the card or account.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payment_token: Option<String>,
+    /// The provider's reference of the charge.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payment_confirmation_code: Option<String>,
+    /// The provider's code for a refusal, or why it could not be used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pay_error_code: Option<String>,
 }
 
 /// State of a call's recording.
@@ -228,6 +243,55 @@ pub enum EventKind {
         count: u32,
         /// Whether they are complete, 12 or more, and pass the Luhn check. Of fewer it would tell too much.
         luhn: bool,
+    },
+    /// A payment began: digits are masked and the recording pauses until it is over.
+    PaymentStarted {
+        /// Payment.
+        #[schema(value_type = String)]
+        payment: PaymentId,
+        /// What is paid with.
+        method: PaymentMethod,
+        /// Connector to the payment provider.
+        connector: String,
+        /// Name of the API key that began it.
+        by: String,
+    },
+    /// Something happened in the capture of a payment: a field was asked for, a key pressed, a field accepted or not.
+    PaymentUpdated {
+        /// Payment.
+        #[schema(value_type = String)]
+        payment: PaymentId,
+        /// How far it is, as marks.
+        #[serde(flatten)]
+        progress: PaymentProgress,
+    },
+    /// A payment was given to the payment provider.
+    PaymentSubmitted {
+        /// Payment.
+        #[schema(value_type = String)]
+        payment: PaymentId,
+    },
+    /// A payment is over; what was keyed is wiped.
+    PaymentEnded {
+        /// Payment.
+        #[schema(value_type = String)]
+        payment: PaymentId,
+        /// How.
+        result: PaymentResult,
+        /// What the payment provider made of it.
+        #[serde(flatten)]
+        outcome: PaymentOutcome,
+    },
+    /// What came of a payment whose result was unknown.
+    PaymentReconciled {
+        /// Payment.
+        #[schema(value_type = String)]
+        payment: PaymentId,
+        /// What the payment provider says now.
+        result: PaymentResult,
+        /// What the payment provider made of it.
+        #[serde(flatten)]
+        outcome: PaymentOutcome,
     },
     /// The state of the call's recording changed.
     Recording {

@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::event::{CollectionEnd, EndCause, EventKind, HoldKind, RecordingState};
+use super::payment::PaymentResult;
 use crate::base::ids::{CallId, Leg};
 
 /// The node's metrics. Share it in an `Arc`; every method takes `&self`.
@@ -32,6 +33,8 @@ pub struct Metrics {
     star_codes: Counter,
     collections_started: Counter,
     collections_ended: Family<ResultLabel, Counter>,
+    payments_started: Counter,
+    payments_ended: Family<PaymentLabel, Counter>,
     recordings: Family<StateLabel, Counter>,
     packets: Family<PacketLabel, Counter>,
     recorder_open: Gauge,
@@ -102,6 +105,12 @@ struct HoldEndLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultLabel {
     result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PaymentLabel {
+    result: &'static str,
+    reconciled: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -212,6 +221,8 @@ impl Metrics {
         let star_codes = metric!("star_codes", "Star codes keyed by agents");
         let collections_started = metric!("collections_started", "Digit collections begun");
         let collections_ended = metric!("collections_ended", "Digit collections ended, by result");
+        let payments_started = metric!("payments_started", "Payments begun");
+        let payments_ended = metric!("payments_ended", "Payments ended, by result; reconciled: found out later");
         let recordings = metric!("recordings", "Changes of recordings, by new state");
         let packets = metric!("rtp_packets", "RTP packets of ended sessions, by leg and what became of them");
         let recorder_open = metric!("recorder_open", "Recordings being written");
@@ -255,6 +266,8 @@ impl Metrics {
             star_codes,
             collections_started,
             collections_ended,
+            payments_started,
+            payments_ended,
             recordings,
             packets,
             recorder_open,
@@ -308,6 +321,17 @@ impl Metrics {
                 };
                 self.collections_ended.get_or_create(&ResultLabel { result }).inc();
             }
+            EventKind::PaymentStarted { .. } => {
+                self.payments_started.inc();
+            }
+            EventKind::PaymentEnded { result, .. } => {
+                let label = PaymentLabel { result: payment_name(*result), reconciled: "no" };
+                self.payments_ended.get_or_create(&label).inc();
+            }
+            EventKind::PaymentReconciled { result, .. } => {
+                let label = PaymentLabel { result: payment_name(*result), reconciled: "yes" };
+                self.payments_ended.get_or_create(&label).inc();
+            }
             EventKind::Recording { state, .. } => {
                 let state = match state {
                     RecordingState::Recording => "recording",
@@ -334,6 +358,8 @@ impl Metrics {
             | EventKind::KeysWiped { .. }
             | EventKind::HoldRenewed { .. }
             | EventKind::CollectionProgress { .. }
+            | EventKind::PaymentUpdated { .. }
+            | EventKind::PaymentSubmitted { .. }
             | EventKind::CallTransferred { .. }
             | EventKind::Unmaskable { .. }
             | EventKind::UnmaskableStopped { .. }
@@ -457,6 +483,19 @@ fn kind_name(kind: HoldKind) -> &'static str {
     match kind {
         HoldKind::Mask => "mask",
         HoldKind::Pause => "pause",
+    }
+}
+
+fn payment_name(result: PaymentResult) -> &'static str {
+    match result {
+        PaymentResult::Success => "success",
+        PaymentResult::Declined => "declined",
+        PaymentResult::Unknown => "unknown",
+        PaymentResult::Cancelled => "cancelled",
+        PaymentResult::CallerHungUp => "caller-hung-up",
+        PaymentResult::TooManyFailedAttempts => "too-many-failed-attempts",
+        PaymentResult::PaymentConnectorError => "payment-connector-error",
+        PaymentResult::Expired => "expired",
     }
 }
 

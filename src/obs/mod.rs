@@ -3,4 +3,5 @@
 
 pub mod event;
 pub mod metrics;
+pub mod payment;
 pub mod redact;

@@ -43,7 +43,7 @@ fn begins(digits: &[u8], (low, high, ..): &Range) -> bool {
 }
 
 /// Whether `digits` (ASCII) are a card number or the beginning of one, by brand and length.
-pub(super) fn may_become_card(digits: &[u8]) -> bool {
+pub(crate) fn may_become_card(digits: &[u8]) -> bool {
     !digits.is_empty() && RANGES.iter().any(|range| digits.len() <= range.3 && begins(digits, range))
 }
 
