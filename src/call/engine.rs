@@ -32,7 +32,7 @@ use crate::srtp::Identity;
 /// Order matters only within one queue: media orders are to be carried out in the order they come out, so that a mask
 /// is in force before anything that follows it.
 pub struct Engine {
-    shared: Shared,
+    pub(super) shared: Shared,
     calls: HashMap<CallId, Slot>,
     /// When each call wants to be woken.
     due: BTreeSet<(Instant, CallId)>,
@@ -232,6 +232,7 @@ impl Engine {
             self.with_call(id, |call, s| call.handle_timeout(now, s));
         }
         self.shared.remains.handle_timeout(now, &mut self.shared.out);
+        self.shared.payments.handle_timeout(now, &mut self.shared.out);
         trunks::handle_timeout(now, &mut self.shared);
         register::handle_timeout(now, &mut self.shared);
         self.shared.forget_old(now);
@@ -259,9 +260,9 @@ impl Engine {
     }
 
     /// Whether nothing is left to do: no call, no dialog to be ended, no request of ours without its answer, no recording
-    /// to be closed.
+    /// to be closed, no payment with its provider.
     pub fn is_idle(&self) -> bool {
-        self.calls.is_empty() && self.shared.remains.is_quiet() && !self.shared.endpoint.is_waiting()
+        self.calls.is_empty() && self.shared.remains.is_quiet() && self.shared.payments.is_quiet() && !self.shared.endpoint.is_waiting()
     }
 
     /// Datagrams dropped because their source belongs to no trunk.
@@ -333,6 +334,7 @@ impl Engine {
             call,
             self.shared.endpoint.poll_timeout(),
             self.shared.remains.poll_timeout(),
+            self.shared.payments.poll_timeout(),
             self.shared.forget_at(),
             self.shared.trunks.poll_timeout(),
             register::poll_timeout(&self.shared),
@@ -351,6 +353,7 @@ impl Engine {
     pub(super) fn with_call<R>(&mut self, id: CallId, act: impl FnOnce(&mut Call, &mut Shared) -> R) -> Option<R> {
         let slot = self.calls.get_mut(&id)?;
         let result = act(&mut slot.call, &mut self.shared);
+        self.shared.payments.note(&mut self.shared.out);
         let due = if slot.call.is_over() { None } else { slot.call.poll_timeout() };
         if due != slot.due {
             if let Some(at) = slot.due {

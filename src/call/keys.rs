@@ -1,4 +1,5 @@
-//! What becomes of the single keys of a call: the customer's go to the open collection or to `auto`'s classifier, the
+//! What becomes of the single keys of a call: the customer's go to the open payment or
+//! collection, or to `auto`'s classifier, the
 //! agent's are star codes, echoes of the customer's, or his own. Key presses and the time go in; what is to be sent on,
 //! holds, events and handovers come out. It sends nothing.
 
@@ -46,6 +47,9 @@ impl Protection {
         }
         for lingering in &mut self.lingering {
             lingering.until = (now + LINGER).min(lingering.last);
+        }
+        if self.payment_takes(now, &digit, out) {
+            return;
         }
         let Some(collection) = &mut self.collection else {
             return self.classify(now, random, (&digit, at, masked), out);

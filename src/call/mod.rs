@@ -18,6 +18,9 @@ mod info;
 mod keys;
 mod orders;
 mod outbox;
+mod paying;
+mod payment_signal;
+mod payments;
 mod policy;
 mod ports;
 mod protection;
@@ -41,6 +44,7 @@ mod views;
 
 pub use engine::Engine;
 pub use orders::{RecordOrder, RecorderReport};
+pub use payment_signal::{PaymentOrder, PaymentRequest, PaymentView};
 pub use signal::{
     Actor, CallState, CallView, CodecView, CollectionRequest, CollectionState, CollectionView, Find, HoldView,
     RecordingView, Reply, Signal, SignalError, SipCallIds,

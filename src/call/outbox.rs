@@ -2,12 +2,16 @@
 //! each in the order of decision. Bounded by the work of one turn: the shell drains it after every `handle_*`.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use super::RecordOrder;
+use super::paying::Paying;
+use super::payment_signal::PaymentView;
 use crate::base::ids::CallId;
 use crate::capture::Handover;
 use crate::media::Command;
 use crate::obs::event::EventKind;
+use crate::psp::Charge;
 
 /// Decisions on their way out.
 #[derive(Debug, Default)]
@@ -16,6 +20,11 @@ pub(super) struct Outbox {
     pub(super) record: VecDeque<RecordOrder>,
     pub(super) events: VecDeque<(Option<CallId>, EventKind)>,
     pub(super) handovers: VecDeque<Handover>,
+    pub(super) charges: VecDeque<Charge>,
+    /// Payments that ended; the engine keeps what is shown of them.
+    pub(super) payments_over: Vec<(Instant, PaymentView)>,
+    /// Submitted payments whose call ended; the engine keeps them until they are answered.
+    pub(super) orphans: Vec<Paying>,
 }
 
 impl Outbox {

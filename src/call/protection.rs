@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use super::detector::Detector;
 use super::echo::{Echo, LATE};
 use super::outbox::Outbox;
+use super::paying::Paying;
 use super::policy::{Wishes, guard_back, guard_in_force, tap_in_force};
 use super::star::{Keys, Star};
 use super::{RecordOrder, RecorderReport};
@@ -103,6 +104,8 @@ pub(super) struct Protection {
     /// Name of the API key that opened the collection.
     pub(super) collector: String,
     pub(super) ended: Vec<Ended>,
+    /// The payment that is not over.
+    pub(super) payment: Option<Paying>,
     pub(super) lingering: Vec<Lingering>,
     pub(super) star: Option<Star>,
     pub(super) detector: Option<Detector>,
@@ -133,6 +136,7 @@ impl Protection {
             collection: None,
             collector: String::new(),
             ended: Vec::new(),
+            payment: None,
             lingering: Vec::new(),
             star: wishes.star.clone().map(Star::new),
             detector: (wishes.mode == GuardMode::Auto).then(|| Detector::new(wishes.auto)),
@@ -377,6 +381,7 @@ impl Protection {
         if let Some(end) = self.collection.as_mut().and_then(|c| c.handle_timeout(now)) {
             self.end_collection(now, end, out);
         }
+        self.payment_due(now, out);
         if let Some(detector) = &mut self.detector {
             let actions = detector.handle_timeout(now);
             self.obey(now, actions, out);
@@ -402,17 +407,19 @@ impl Protection {
     /// When [`Protection::handle_timeout`] is due.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let collection = self.collection.as_ref().map(Collection::poll_timeout);
+        let payment = self.payment.as_ref().and_then(Paying::poll_timeout);
         let lingering = self.lingering.iter().fold(None, |soon, l| soonest(soon, Some(l.until)));
         let star = self.star.as_ref().and_then(Star::poll_timeout);
         let detector = self.detector.as_ref().and_then(Detector::poll_timeout);
         let echo = soonest(self.echo.poll_timeout(), self.echo_until);
-        [collection, lingering, star, detector, echo, self.holds.poll_timeout()].into_iter().fold(None, soonest)
+        [collection, payment, lingering, star, detector, echo, self.holds.poll_timeout()].into_iter().fold(None, soonest)
     }
 
     /// The call is over: wipes what was being keyed and ends the tap. The caller closes the media session and, when
     /// the last block is out, the recording that is told.
     pub(super) fn end(&mut self, now: Instant, out: &mut Outbox) -> Option<RecordingId> {
         self.end_collection(now, CollectionEnd::CallerHungUp, out);
+        self.end_payment(now, out);
         self.detector = None;
         let Recording::Open { id } = self.recording else { return None };
         self.recording = Recording::Ended { id, state: RecordingState::Closed };

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::crossing;
 use super::outbox::Outbox;
+use super::payments::Payments;
 use super::ports::Ports;
 use super::refused::Refused;
 use super::register::Registration;
@@ -83,6 +84,8 @@ pub(super) struct Shared {
     answered: VecDeque<(Instant, ClientId)>,
     pub(super) asked: HashMap<ClientId, Asked>,
     pub(super) remains: Remains,
+    /// Payments that no call holds.
+    pub(super) payments: Payments,
     /// Calls per trunk.
     pub(super) load: Vec<u32>,
     /// Targets and limits of the trunks.
@@ -124,6 +127,7 @@ impl Shared {
             answered: VecDeque::new(),
             asked: HashMap::new(),
             remains: Remains::default(),
+            payments: Payments::default(),
             load: vec![0; config.trunks.len()],
             trunks: Trunks::new(&config),
             registrations: config.trunks.iter().map(|_| None).collect(),

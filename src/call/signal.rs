@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::base::ids::{CallId, CollectionId, HoldId, RecordingId};
+use super::payment_signal::{PaymentOrder, PaymentView};
 use crate::base::secret::Digit;
+use crate::capture::payment::{Refusal, WishError};
 use crate::capture::{Spec, SpecError};
 use crate::config::{Codec, GuardMode, Role};
 use crate::guard::holds::HoldError;
@@ -104,7 +106,7 @@ impl CollectionRequest {
 }
 
 /// An empty text is no key.
-fn key(text: &str) -> Result<Option<Digit>, SpecError> {
+pub(super) fn key(text: &str) -> Result<Option<Digit>, SpecError> {
     let mut chars = text.chars();
     match (chars.next(), chars.next()) {
         (None, _) => Ok(None),
@@ -186,6 +188,15 @@ pub enum Signal {
         /// Who asks.
         actor: Actor,
     },
+    /// Something about the payments of a call.
+    Payment {
+        /// Call.
+        call: CallId,
+        /// What.
+        order: PaymentOrder,
+        /// Who asks.
+        actor: Actor,
+    },
     /// Ends the call. Answered by [`Reply::Done`].
     HangUp {
         /// Call.
@@ -206,6 +217,10 @@ pub enum Reply {
     Holds(Vec<HoldView>),
     /// A collection.
     Collection(CollectionView),
+    /// A payment.
+    Payment(Box<PaymentView>),
+    /// Payments.
+    Payments(Vec<PaymentView>),
     /// Done; nothing to tell.
     Done,
 }
@@ -225,8 +240,8 @@ pub enum SignalError {
     /// The role or the ownership does not allow it.
     #[error("not allowed: another owner's, or beyond the key's role")]
     Forbidden,
-    /// The hold belongs to an open collection.
-    #[error("the hold belongs to an open collection; cancel the collection instead")]
+    /// The hold belongs to an open collection or payment.
+    #[error("the hold belongs to an open collection or payment; cancel that instead")]
     HoldPinned,
     /// The call already carries the most holds it may.
     #[error("the call carries too many holds")]
@@ -243,6 +258,54 @@ pub enum SignalError {
     /// The collection cannot be as asked.
     #[error(transparent)]
     BadCollection(#[from] SpecError),
+    /// The call has no such payment.
+    #[error("the call has no such payment")]
+    NoSuchPayment,
+    /// One payment at a time.
+    #[error("a payment is already open on this call")]
+    PaymentOpen,
+    /// The payment is over.
+    #[error("the payment is over")]
+    PaymentOver,
+    /// The payment is with the payment provider.
+    #[error("the payment has been submitted; wait for its result")]
+    PaymentSubmitted,
+    /// Fields are missing.
+    #[error("fields are still missing; `required` of the payment names them")]
+    PaymentIncomplete,
+    /// The payment does not gather the field.
+    #[error("this payment does not gather that field")]
+    FieldNotWanted,
+    /// The field has to be keyed before it is keyed again.
+    #[error("the field itself must be captured before its matcher")]
+    MatcherFirst,
+    /// The payment cannot be as asked.
+    #[error(transparent)]
+    BadPayment(#[from] WishError),
+    /// No connector of that name.
+    #[error("no connector of that name is configured")]
+    NoConnector,
+    /// No amount of that currency.
+    #[error("charge_amount must be a number of the currency's units, such as 10.50, and currency three capital letters")]
+    BadAmount,
+    /// A text that may not be kept.
+    #[error(
+        "description and parameters must be one line of at most 250 characters each, at most 16, without anything that \
+         looks like a card number"
+    )]
+    BadText,
+}
+
+impl From<Refusal> for SignalError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Over => SignalError::PaymentOver,
+            Refusal::Submitted => SignalError::PaymentSubmitted,
+            Refusal::NotWanted => SignalError::FieldNotWanted,
+            Refusal::MatcherFirst => SignalError::MatcherFirst,
+            Refusal::Missing => SignalError::PaymentIncomplete,
+        }
+    }
 }
 
 impl From<HoldError> for SignalError {
@@ -309,6 +372,8 @@ pub struct CallView {
     pub holds: Vec<HoldView>,
     /// The open collection, or the last one.
     pub collection: Option<CollectionView>,
+    /// The payment that is not over.
+    pub payment: Option<PaymentView>,
     /// The recording.
     pub recording: Option<RecordingView>,
 }

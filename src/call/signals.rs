@@ -78,6 +78,9 @@ impl Engine {
                     if protection.collection().is_some() {
                         return Err(SignalError::CollectionOpen);
                     }
+                    if protection.payment().is_some() {
+                        return Err(SignalError::PaymentOpen);
+                    }
                     let id = protection.start_collection(now, &mut s.random, (spec, &actor.name), &mut s.out)?;
                     collection_view(protection, id).map(Reply::Collection).ok_or(SignalError::NoSuchCollection)
                 })
@@ -101,6 +104,7 @@ impl Engine {
                     view.map(Reply::Collection).ok_or(SignalError::NoSuchCollection)
                 })
             }
+            Signal::Payment { call, order, actor } => self.handle_payment_order(now, call, order, &actor),
             Signal::HangUp { call, actor } => {
                 may_collect(&actor)?;
                 self.signal(call, |call, s| {
@@ -111,7 +115,7 @@ impl Engine {
         }
     }
 
-    fn signal<R>(
+    pub(super) fn signal<R>(
         &mut self,
         id: CallId,
         obey: impl FnOnce(&mut Call, &mut super::shared::Shared) -> Result<R, SignalError>,

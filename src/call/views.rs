@@ -43,6 +43,7 @@ impl Call {
             keys_masked: core.protection.keys_masked(),
             holds: core.protection.holds().map(|hold| hold_view(now, hold)).collect(),
             collection: last_collection(&core.protection),
+            payment: core.protection.payment().map(super::paying::Paying::view),
             recording: core.protection.recording().map(|(id, state)| RecordingView { id, state }),
         }
     }

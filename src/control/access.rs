@@ -34,6 +34,8 @@ pub enum Right {
     Hold,
     /// Start and cancel collections.
     Collect,
+    /// Run payments.
+    Pay,
     /// End calls.
     HangUp,
     /// Read the metrics.
@@ -42,8 +44,15 @@ pub enum Right {
 
 impl Right {
     /// Every right.
-    pub const ALL: [Right; 6] =
-        [Right::SeeCalls, Right::SeeEvents, Right::Hold, Right::Collect, Right::HangUp, Right::SeeMetrics];
+    pub const ALL: [Right; 7] = [
+        Right::SeeCalls,
+        Right::SeeEvents,
+        Right::Hold,
+        Right::Collect,
+        Right::Pay,
+        Right::HangUp,
+        Right::SeeMetrics,
+    ];
 
     /// In words: "a key of role `auditor` may not …".
     pub fn words(self) -> &'static str {
@@ -52,6 +61,7 @@ impl Right {
             Right::SeeEvents => "follow events",
             Right::Hold => "take or release holds",
             Right::Collect => "start or cancel collections",
+            Right::Pay => "run payments",
             Right::HangUp => "end calls",
             Right::SeeMetrics => "read metrics",
         }
@@ -65,21 +75,30 @@ pub const ROLES: [Role; 5] = [Role::Admin, Role::Supervisor, Role::Integration, 
 pub fn allows(role: Role, right: Right) -> bool {
     match (role, right) {
         (Role::Admin | Role::Supervisor, right) => match right {
-            Right::SeeCalls | Right::SeeEvents | Right::Hold | Right::Collect | Right::HangUp | Right::SeeMetrics => {
-                true
-            }
+            Right::SeeCalls
+            | Right::SeeEvents
+            | Right::Hold
+            | Right::Collect
+            | Right::Pay
+            | Right::HangUp
+            | Right::SeeMetrics => true,
         },
         (Role::Integration, right) => match right {
-            Right::SeeCalls | Right::SeeEvents | Right::Hold | Right::Collect | Right::SeeMetrics => true,
+            Right::SeeCalls
+            | Right::SeeEvents
+            | Right::Hold
+            | Right::Collect
+            | Right::Pay
+            | Right::SeeMetrics => true,
             Right::HangUp => false,
         },
         (Role::Agent, right) => match right {
-            Right::SeeCalls | Right::SeeEvents | Right::Hold => true,
+            Right::SeeCalls | Right::SeeEvents | Right::Hold | Right::Pay => true,
             Right::Collect | Right::HangUp | Right::SeeMetrics => false,
         },
         (Role::Auditor, right) => match right {
             Right::SeeCalls | Right::SeeEvents | Right::SeeMetrics => true,
-            Right::Hold | Right::Collect | Right::HangUp => false,
+            Right::Hold | Right::Collect | Right::Pay | Right::HangUp => false,
         },
     }
 }
@@ -96,6 +115,10 @@ pub const ENDPOINTS: &[(&str, &str, Right)] = &[
     ("POST", "/v1/calls/{call}/collections", Right::Collect),
     ("GET", "/v1/calls/{call}/collections/{collection}", Right::SeeCalls),
     ("DELETE", "/v1/calls/{call}/collections/{collection}", Right::Collect),
+    ("GET", "/v1/calls/{call}/payments", Right::SeeCalls),
+    ("POST", "/v1/calls/{call}/payments", Right::Pay),
+    ("GET", "/v1/calls/{call}/payments/{payment}", Right::SeeCalls),
+    ("POST", "/v1/calls/{call}/payments/{payment}", Right::Pay),
     ("GET", "/v1/calls/{call}/events", Right::SeeEvents),
     ("GET", "/v1/events", Right::SeeEvents),
     ("POST", "/v1/tickets", Right::SeeEvents),

@@ -8,7 +8,7 @@ use axum::http::{StatusCode, Uri, header};
 use serde::de::DeserializeOwned;
 
 use super::problem::{Blame, Part, Problem};
-use crate::base::ids::{CallId, CollectionId, HoldId};
+use crate::base::ids::{CallId, CollectionId, HoldId, PaymentId};
 use crate::obs::redact::redact;
 
 /// The most bytes a request body has.
@@ -97,6 +97,9 @@ pub(super) struct InHold(pub CallId, pub HoldId);
 /// The call and the collection of the path.
 pub(super) struct InCollection(pub CallId, pub CollectionId);
 
+/// The call and the payment of the path.
+pub(super) struct InPayment(pub CallId, pub PaymentId);
+
 impl<S: Send + Sync> FromRequestParts<S> for InCall {
     type Rejection = Problem;
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
@@ -118,6 +121,14 @@ impl<S: Send + Sync> FromRequestParts<S> for InCollection {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let Path((call, collection)): Path<(String, String)> = path(parts, state).await?;
         Ok(Self(id(&call, "call")?, id(&collection, "collection")?))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for InPayment {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Path((call, payment)): Path<(String, String)> = path(parts, state).await?;
+        Ok(Self(id(&call, "call")?, id(&payment, "payment")?))
     }
 }
 

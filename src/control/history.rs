@@ -110,20 +110,23 @@ impl Ring {
         self.events.iter().filter(move |event| event.call == Some(call))
     }
 
-    /// Whether nothing more will happen to a call that has ended: its media have been told, its recording is closed.
+    /// Whether nothing more will happen to a call that has ended: its media have been told, its recording is
+    /// closed, no payment waits for its provider.
     fn is_over(&self, call: CallId) -> bool {
-        let (mut answered, mut media, mut recording) = (false, false, false);
+        let (mut answered, mut media, mut recording, mut paying) = (false, false, false, false);
         for event in self.of(call) {
             match &event.kind {
                 EventKind::CallAnswered => answered = true,
                 EventKind::CallMedia { .. } => media = true,
+                EventKind::PaymentSubmitted { .. } => paying = true,
+                EventKind::PaymentUpdated { .. } | EventKind::PaymentEnded { .. } => paying = false,
                 EventKind::Recording { state, .. } => {
                     recording = !matches!(state, RecordingState::Closed | RecordingState::Failed);
                 }
                 _ => {}
             }
         }
-        (media || !answered) && !recording
+        (media || !answered) && !recording && !paying
     }
 }
 

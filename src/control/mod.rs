@@ -14,6 +14,7 @@ pub mod history;
 pub mod problem;
 
 mod extract;
+mod idempotency;
 mod openapi;
 mod routes;
 
@@ -88,18 +89,22 @@ pub struct Parts {
 
 /// The API's state, shared by its handlers.
 #[derive(Clone)]
-struct Api(Arc<Parts>);
+struct Api {
+    parts: Arc<Parts>,
+    /// Answers to requests that came under a key of their own.
+    kept: Arc<idempotency::Kept>,
+}
 
 impl std::ops::Deref for Api {
     type Target = Parts;
     fn deref(&self) -> &Parts {
-        &self.0
+        &self.parts
     }
 }
 
 /// The whole HTTP service: the API, and `pages` beside it (open to all; they hold no data).
 pub fn router(parts: Parts, pages: Router) -> Router {
-    let api = Api(Arc::new(parts));
+    let api = Api { parts: Arc::new(parts), kept: Arc::default() };
     let (closed, _) = routes::closed().split_for_parts();
     let (open, _) = routes::open().split_for_parts();
     let closed = closed.route_layer(middleware::from_fn_with_state(api.clone(), guard));
@@ -132,8 +137,11 @@ async fn guard(State(api): State<Api>, route: MatchedPath, mut request: Request,
     };
     match right {
         Some(right) if access::allows(actor.role, right) => {
-            request.extensions_mut().insert(actor);
-            next.run(request).await
+            request.extensions_mut().insert(actor.clone());
+            if !idempotency::covers(request.method(), route.as_str()) {
+                return next.run(request).await;
+            }
+            idempotency::once(&api.kept, (api.clock)(), &actor, request, next).await
         }
         right => {
             tracing::warn!(route = route.as_str(), key = %actor.name, "request refused: role");

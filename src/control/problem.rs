@@ -176,7 +176,22 @@ impl From<SignalError> for Problem {
             E::CollectionOpen => (409, "collection-open", "Collection already open", Blame::field(Part::Path, "call")),
             E::NotAnswered => (409, "not-answered", "Call not answered", Blame::field(Part::Path, "call")),
             E::BadKinds => (422, "invalid-request", "Invalid request", Blame::field(Part::Body, "kind")),
-            E::BadCollection(_) => (422, "invalid-request", "Invalid request", Blame::part(Part::Body)),
+            E::NoSuchPayment => (404, "no-such-payment", "No such payment", Blame::field(Part::Path, "payment")),
+            E::PaymentOpen => (409, "session-in-progress", "Payment already open", Blame::field(Part::Path, "call")),
+            E::PaymentOver => (409, "payment-over", "Payment is over", Blame::field(Part::Path, "payment")),
+            E::PaymentSubmitted => {
+                (409, "payment-submitted", "Payment is submitted", Blame::field(Part::Path, "payment"))
+            }
+            E::PaymentIncomplete => {
+                (409, "payment-incomplete", "Payment is incomplete", Blame::field(Part::Body, "status"))
+            }
+            E::MatcherFirst => (409, "matcher-first", "Field not captured yet", Blame::field(Part::Body, "capture")),
+            E::FieldNotWanted => (422, "invalid-request", "Invalid request", Blame::field(Part::Body, "capture")),
+            E::NoConnector => (422, "invalid-request", "Invalid request", Blame::field(Part::Body, "payment_connector")),
+            E::BadAmount => (422, "invalid-request", "Invalid request", Blame::field(Part::Body, "charge_amount")),
+            E::BadCollection(_) | E::BadPayment(_) | E::BadText => {
+                (422, "invalid-request", "Invalid request", Blame::part(Part::Body))
+            }
         };
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Problem::new(status, kind, title, error.to_string()).at(place)

@@ -4,6 +4,7 @@ pub(super) mod calls;
 pub(super) mod collections;
 pub(super) mod events;
 pub(super) mod holds;
+pub(super) mod payments;
 pub(super) mod system;
 
 use utoipa_axum::router::OpenApiRouter;
@@ -20,6 +21,8 @@ pub(super) fn closed() -> OpenApiRouter<Api> {
         .routes(routes!(holds::renew, holds::release))
         .routes(routes!(collections::start))
         .routes(routes!(collections::get, collections::cancel))
+        .routes(routes!(payments::list, payments::start))
+        .routes(routes!(payments::get, payments::update))
         .routes(routes!(events::of_call))
         .routes(routes!(events::all))
         .routes(routes!(events::ticket))

@@ -4,6 +4,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::base::payment::FieldError;
+
 /// What a caller keys for a payment. A `…-matcher` is the same field keyed a second time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -81,32 +83,6 @@ impl PaymentField {
         let base = self.base();
         Self::ALL.iter().position(|field| *field == base).unwrap_or(0)
     }
-}
-
-/// Why a field was not accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum PaymentError {
-    /// No key, or not enough, in time.
-    InputTimeout,
-    /// Length or check digit of the card number is wrong.
-    InvalidCardNumber,
-    /// A card of a brand that is not taken.
-    InvalidCardType,
-    /// No month, past, or too far ahead.
-    InvalidDate,
-    /// The security code has the wrong length for the card.
-    InvalidSecurityCode,
-    /// The postal code has the wrong length.
-    InvalidPostalCode,
-    /// Length or checksum of the routing number is wrong.
-    InvalidBankRoutingNumber,
-    /// Length or checksum of the account number is wrong.
-    InvalidBankAccountNumber,
-    /// What was keyed the second time differs from the first.
-    InputMatchingFailed,
-    /// The payment provider could not use it.
-    InternalError,
 }
 
 /// How a payment ended.
@@ -245,7 +221,7 @@ pub struct PaymentProgress {
     pub required: Vec<PaymentField>,
     /// Why the field was not accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub error_type: Option<PaymentError>,
+    pub error_type: Option<FieldError>,
     /// What stands in the fields, as marks.
     #[serde(flatten)]
     pub fields: MaskedFields,

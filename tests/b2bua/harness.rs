@@ -15,7 +15,9 @@ use tonewall::call::{Actor, CallView, Engine, Find, RecordOrder, RecorderReport,
 use tonewall::capture::Handover;
 use tonewall::config::*;
 use tonewall::media::{self, Command, Guard, LegMedia, Tap};
+use tonewall::base::time::WallMs;
 use tonewall::obs::event::EventKind;
+use tonewall::psp::{Answer, Charge, Outcome};
 use tonewall::sip::{Dest, Flow};
 use tonewall::testkit::simple_sip::{Message, tag, uri};
 
@@ -208,6 +210,7 @@ pub struct World {
     pub wire: HashMap<Who, Vec<u8>>,
     pub events: Vec<EventKind>,
     pub handovers: Vec<Handover>,
+    pub charges: Vec<Charge>,
     /// Calls started and not ended.
     live: HashSet<CallId>,
     counter: u32,
@@ -222,9 +225,13 @@ impl World {
     pub fn with(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = config();
         change(&mut config);
+        let now = Instant::now();
+        let mut engine = Engine::new(Arc::new(config), Random::seed_from_u64(7));
+        // 2026-11-22.
+        engine.set_wall(now, WallMs(1_795_305_600_000));
         Self {
-            now: Instant::now(),
-            engine: Engine::new(Arc::new(config), Random::seed_from_u64(7)),
+            now,
+            engine,
             ledger: Ledger::default(),
             inbox: HashMap::new(),
             carrier_tcp: None,
@@ -232,6 +239,7 @@ impl World {
             wire: HashMap::new(),
             events: Vec::new(),
             handovers: Vec::new(),
+            charges: Vec::new(),
             live: HashSet::new(),
             counter: 0,
         }
@@ -311,7 +319,11 @@ impl World {
                     EventKind::CallStarted { .. } => assert!(self.live.insert(call.expect("a call"))),
                     EventKind::CallEnded { .. } => assert!(self.live.remove(&call.expect("a call")), "ended twice"),
                     // Recorder and media report after their call.
-                    EventKind::Recording { .. } | EventKind::CallMedia { .. } => {}
+                    // So does a payment provider.
+                    EventKind::Recording { .. }
+                    | EventKind::CallMedia { .. }
+                    | EventKind::PaymentEnded { .. }
+                    | EventKind::PaymentReconciled { .. } => {}
                     _ => assert!(self.live.contains(&call.expect("a call")), "{event:?} of a call that is over"),
                 }
                 self.events.push(event);
@@ -320,10 +332,30 @@ impl World {
                 busy = true;
                 self.handovers.push(handover);
             }
+            while let Some(charge) = self.engine.poll_charge() {
+                busy = true;
+                self.charges.push(charge);
+            }
             if !busy {
                 return;
             }
         }
+    }
+
+    /// Takes events that belong to no call of this run.
+    pub fn drain_orphan_events(&mut self) {
+        while let Some((call, event)) = self.engine.poll_event() {
+            assert_eq!(call, None);
+            self.events.push(event);
+        }
+    }
+
+    /// The payment provider answers the newest charge.
+    pub fn provider(&mut self, outcome: Outcome) {
+        let charge = self.charges.last().expect("a charge");
+        let answer = Answer { payment: charge.payment, attempt: charge.attempt, outcome };
+        self.engine.handle_payment(self.now, answer);
+        self.drain();
     }
 
     /// Lets time pass, firing every timer on its way.

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use super::brand::{self, Range};
 use super::check::{self, Month};
 use super::spec::{Accounts, MOST_POSTAL, Spec};
+use crate::base::payment::FieldError;
 use crate::base::secret::{Digit, Digits};
-use crate::obs::payment::{CardType, PaymentError, PaymentField};
+use crate::obs::payment::{CardType, PaymentField};
 
 /// How long is waited for more when what is held is whole already but could be longer.
 pub(super) const SETTLE: Duration = Duration::from_secs(2);
@@ -95,9 +96,9 @@ impl Entry {
     }
 
     /// Ends it: the digits, with the brand of a card number, or what is wrong.
-    pub(super) fn finish(self, by: By, around: Around<'_>) -> Result<(Digits, Option<CardType>), PaymentError> {
+    pub(super) fn finish(self, by: By, around: Around<'_>) -> Result<(Digits, Option<CardType>), FieldError> {
         if by == By::Silence && self.digits.len() < self.usual(around) {
-            return Err(PaymentError::InputTimeout);
+            return Err(FieldError::InputTimeout);
         }
         let brand = self.judge(around)?;
         Ok((self.digits, brand))
@@ -142,20 +143,20 @@ impl Entry {
         }
     }
 
-    fn judge(&self, around: Around<'_>) -> Result<Option<CardType>, PaymentError> {
+    fn judge(&self, around: Around<'_>) -> Result<Option<CardType>, FieldError> {
         let digits = self.digits.expose();
         let (min, max) = self.lengths(around);
         let fits = (min..=max).contains(&digits.len());
         let verdict = |fine: bool, error| if fine { Ok(None) } else { Err(error) };
         match self.field.base() {
             PaymentField::ExpirationDate => {
-                verdict(check::expiry(digits, around.today), PaymentError::InvalidDate)
+                verdict(check::expiry(digits, around.today), FieldError::InvalidDate)
             }
-            PaymentField::SecurityCode => verdict(fits, PaymentError::InvalidSecurityCode),
-            PaymentField::PostalCode => verdict(fits, PaymentError::InvalidPostalCode),
+            PaymentField::SecurityCode => verdict(fits, FieldError::InvalidSecurityCode),
+            PaymentField::PostalCode => verdict(fits, FieldError::InvalidPostalCode),
             PaymentField::BankRoutingNumber => {
                 let fine = fits && (around.spec.accounts != Accounts::Us || check::aba(digits));
-                verdict(fine, PaymentError::InvalidBankRoutingNumber)
+                verdict(fine, FieldError::InvalidBankRoutingNumber)
             }
             PaymentField::BankAccountNumber => {
                 let fine = fits
@@ -163,19 +164,19 @@ impl Entry {
                         Accounts::Iban(country, _) => check::iban(country, digits),
                         Accounts::Us | Accounts::Gb => true,
                     };
-                verdict(fine, PaymentError::InvalidBankAccountNumber)
+                verdict(fine, FieldError::InvalidBankAccountNumber)
             }
             _ => {
                 let luhn = self.digits.luhn();
                 if luhn && fits && brand::range_of(digits).is_none() {
-                    return Err(PaymentError::InvalidCardType);
+                    return Err(FieldError::InvalidCardType);
                 }
-                let brand = check::card(digits, luhn).ok_or(PaymentError::InvalidCardNumber)?;
+                let brand = check::card(digits, luhn).ok_or(FieldError::InvalidCardNumber)?;
                 let taken = &around.spec.wish.card_types;
                 if taken.is_empty() || taken.contains(&brand) {
                     Ok(Some(brand))
                 } else {
-                    Err(PaymentError::InvalidCardType)
+                    Err(FieldError::InvalidCardType)
                 }
             }
         }

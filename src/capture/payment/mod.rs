@@ -26,9 +26,10 @@ use std::time::{Duration, Instant};
 use subtle::ConstantTimeEq;
 
 use crate::base::ids::PaymentId;
+use crate::base::payment::FieldError;
 use crate::base::secret::{Digit, Digits};
 use crate::obs::payment::{
-    CardType, MaskedFields, PaymentError, PaymentField, PaymentProgress, PaymentResult, PaymentState,
+    CardType, MaskedFields, PaymentField, PaymentProgress, PaymentResult, PaymentState,
 };
 
 use brand::Range;
@@ -80,7 +81,7 @@ pub enum Answer {
     /// Done.
     Approved,
     /// A field must be keyed again.
-    ReEnter(PaymentField, PaymentError),
+    ReEnter(PaymentField, FieldError),
     /// No.
     Declined,
     /// Nobody knows.
@@ -113,7 +114,7 @@ enum Phase {
 struct Last {
     capture: Option<PaymentField>,
     partial: bool,
-    error: Option<PaymentError>,
+    error: Option<FieldError>,
 }
 
 const FIELDS: usize = PaymentField::ALL.len();
@@ -384,7 +385,7 @@ impl Payment {
             let held = self.held[code.index()].as_ref().map(Digits::len);
             if held.is_some_and(|length| length != Range::security_code(brand)) {
                 self.wipe(code);
-                return self.failed(code, PaymentError::InvalidSecurityCode);
+                return self.failed(code, FieldError::InvalidSecurityCode);
             }
         }
         Step::Changed
@@ -399,10 +400,10 @@ impl Payment {
         }
         // Nobody knows which of the two was wrong.
         self.wipe(field.base());
-        self.failed(field, PaymentError::InputMatchingFailed)
+        self.failed(field, FieldError::InputMatchingFailed)
     }
 
-    fn failed(&mut self, field: PaymentField, error: PaymentError) -> Step {
+    fn failed(&mut self, field: PaymentField, error: FieldError) -> Step {
         self.last = Last { capture: Some(field), partial: false, error: Some(error) };
         let failures = &mut self.failures[field.index()];
         *failures = failures.saturating_add(1);

@@ -100,7 +100,7 @@ fn a_security_code_keyed_before_an_american_express_must_have_its_length() {
     key(&mut p, t, F::SecurityCode, "123#");
     key(&mut p, t, F::PaymentCardNumber, "378282246310005");
     let progress = p.progress();
-    assert_eq!((progress.capture, progress.error_type), (Some(F::SecurityCode), Some(PaymentError::InvalidSecurityCode)));
+    assert_eq!((progress.capture, progress.error_type), (Some(F::SecurityCode), Some(FieldError::InvalidSecurityCode)));
     assert_eq!(progress.required, [F::ExpirationDate, F::SecurityCode]);
     assert_eq!(key(&mut p, t, F::SecurityCode, "123"), Step::Changed);
     assert!(p.progress().partial_result);
@@ -111,14 +111,14 @@ fn a_security_code_keyed_before_an_american_express_must_have_its_length() {
 #[test]
 fn what_is_wrong_is_named_and_wiped() {
     for (field, keys, error) in [
-        (F::PaymentCardNumber, "4242424242424241#", PaymentError::InvalidCardNumber),
-        (F::PaymentCardNumber, "4242#", PaymentError::InvalidCardNumber),
-        (F::PaymentCardNumber, "9000000000000001#", PaymentError::InvalidCardType),
-        (F::PaymentCardNumber, "378282246310005", PaymentError::InvalidCardType),
-        (F::ExpirationDate, "1026", PaymentError::InvalidDate),
-        (F::ExpirationDate, "1330", PaymentError::InvalidDate),
-        (F::SecurityCode, "12#", PaymentError::InvalidSecurityCode),
-        (F::PostalCode, "1234#", PaymentError::InvalidPostalCode),
+        (F::PaymentCardNumber, "4242424242424241#", FieldError::InvalidCardNumber),
+        (F::PaymentCardNumber, "4242#", FieldError::InvalidCardNumber),
+        (F::PaymentCardNumber, "9000000000000001#", FieldError::InvalidCardType),
+        (F::PaymentCardNumber, "378282246310005", FieldError::InvalidCardType),
+        (F::ExpirationDate, "1026", FieldError::InvalidDate),
+        (F::ExpirationDate, "1330", FieldError::InvalidDate),
+        (F::SecurityCode, "12#", FieldError::InvalidSecurityCode),
+        (F::PostalCode, "1234#", FieldError::InvalidPostalCode),
     ] {
         let t = Instant::now();
         let mut p = open_with(t, Wish { card_types: vec![CardType::Visa, CardType::Mastercard], ..Wish::default() });
@@ -147,7 +147,7 @@ fn bank_accounts_are_checked_by_country() {
     };
     let mut p = bank("US");
     key(&mut p, t, F::BankRoutingNumber, "110000001");
-    assert_eq!(p.progress().error_type, Some(PaymentError::InvalidBankRoutingNumber));
+    assert_eq!(p.progress().error_type, Some(FieldError::InvalidBankRoutingNumber));
     key(&mut p, t, F::BankRoutingNumber, "110000000");
     key(&mut p, t, F::BankAccountNumber, "000123492#");
     assert_eq!(p.progress().fields.bank_account_number.as_deref(), Some("*******92"));
@@ -156,7 +156,7 @@ fn bank_accounts_are_checked_by_country() {
     assert_eq!(text(&p.complete(t).expect("whole"), F::BankRoutingNumber), "110000000");
     let mut p = bank("DE");
     key(&mut p, t, F::BankAccountNumber, "89370400440532013001");
-    assert_eq!(p.progress().error_type, Some(PaymentError::InvalidBankAccountNumber));
+    assert_eq!(p.progress().error_type, Some(FieldError::InvalidBankAccountNumber));
     key(&mut p, t, F::BankAccountNumber, "89370400440532013000");
     key(&mut p, t, F::BankAccountNumberMatcher, "89370400440532013000");
     assert_eq!(p.complete(t).expect("whole").iban_country, Some(*b"DE"));
@@ -177,7 +177,7 @@ fn a_field_keyed_twice_must_be_the_same_and_a_difference_costs_both() {
     key(&mut p, t, F::SecurityCodeMatcher, "12");
     assert_eq!(p.progress().fields.matcher.as_deref(), Some("xx"));
     press(&mut p, t, "4#");
-    assert_eq!(p.progress().error_type, Some(PaymentError::InputMatchingFailed));
+    assert_eq!(p.progress().error_type, Some(FieldError::InputMatchingFailed));
     assert!(p.progress().required.contains(&F::SecurityCode) && !p.holds_digits());
     key(&mut p, t, F::SecurityCode, "123#");
     key(&mut p, t, F::SecurityCodeMatcher, "123#");
@@ -191,7 +191,7 @@ fn silence_ends_a_field_and_a_pause_within_a_card_does_not() {
     p.capture(t, F::PaymentCardNumber).expect("wanted");
     assert_eq!(p.poll_timeout(), Some(t + 20 * S));
     assert_eq!(p.handle_timeout(t + 20 * S), Step::Changed);
-    assert_eq!(p.progress().error_type, Some(PaymentError::InputTimeout));
+    assert_eq!(p.progress().error_type, Some(FieldError::InputTimeout));
     // A Visa of 16 that could have 19.
     key(&mut p, t, F::PaymentCardNumber, "4242424242424242");
     assert!(p.progress().partial_result);
@@ -202,7 +202,7 @@ fn silence_ends_a_field_and_a_pause_within_a_card_does_not() {
     key(&mut p, t, F::PaymentCardNumber, "4222222222222");
     assert_eq!(p.poll_timeout(), Some(t + 5 * S));
     p.handle_timeout(t + 5 * S);
-    assert_eq!(p.progress().error_type, Some(PaymentError::InputTimeout));
+    assert_eq!(p.progress().error_type, Some(FieldError::InputTimeout));
     key(&mut p, t, F::PaymentCardNumber, "4222222222222#");
     assert_eq!(p.progress().fields.payment_card_type, Some(CardType::Visa));
 }
@@ -231,7 +231,7 @@ fn a_field_the_provider_refuses_is_keyed_again_and_the_rest_is_kept() {
     assert_eq!(p.cancel(), Err(Refusal::Submitted));
     let late = t + LONGEST;
     assert_eq!(p.handle_timeout(t + 100 * S), Step::Ignored);
-    let again = Answer::ReEnter(F::SecurityCode, PaymentError::InvalidSecurityCode);
+    let again = Answer::ReEnter(F::SecurityCode, FieldError::InvalidSecurityCode);
     assert_eq!(p.handle_answer(late, again), Step::Changed);
     assert_eq!(p.progress().required, [F::SecurityCode]);
     assert_eq!(p.handle_timeout(late), Step::Ignored);
@@ -263,7 +263,7 @@ fn a_caller_who_hangs_up_leaves_nothing_but_a_submitted_payment() {
     drop(p.complete(t).expect("whole"));
     assert_eq!(p.hang_up(), Step::Ignored);
     assert!(!p.holds_digits());
-    let again = Answer::ReEnter(F::SecurityCode, PaymentError::InvalidSecurityCode);
+    let again = Answer::ReEnter(F::SecurityCode, FieldError::InvalidSecurityCode);
     assert_eq!(p.handle_answer(t, again), Step::Ended(PaymentResult::Declined));
 }
 
@@ -279,7 +279,7 @@ fn completing_judges_what_stands_in_an_open_field() {
     p.capture(t, F::PaymentCardNumber).expect("wanted");
     press(&mut p, t, "4242");
     assert_eq!(p.complete(t).err(), Some(Refusal::Missing));
-    assert_eq!(p.progress().error_type, Some(PaymentError::InvalidCardNumber));
+    assert_eq!(p.progress().error_type, Some(FieldError::InvalidCardNumber));
 }
 
 #[test]
@@ -379,9 +379,9 @@ proptest! {
                     1 => Answer::Declined,
                     2 => Answer::Unknown,
                     3 => Answer::Failed,
-                    4 => Answer::ReEnter(F::SecurityCode, PaymentError::InvalidSecurityCode),
-                    5 => Answer::ReEnter(F::PaymentCardNumberMatcher, PaymentError::InvalidCardNumber),
-                    _ => Answer::ReEnter(F::PostalCode, PaymentError::InvalidPostalCode),
+                    4 => Answer::ReEnter(F::SecurityCode, FieldError::InvalidSecurityCode),
+                    5 => Answer::ReEnter(F::PaymentCardNumberMatcher, FieldError::InvalidCardNumber),
+                    _ => Answer::ReEnter(F::PostalCode, FieldError::InvalidPostalCode),
                 }),
                 Input::Cancel => p.cancel().unwrap_or(Step::Ignored),
                 Input::HangUp => p.hang_up(),
