@@ -2,6 +2,9 @@
 //! that resume, tickets that work once, and no digit anywhere.
 #![allow(clippy::disallowed_methods)]
 
+#[path = "control/payments.rs"]
+mod payments;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -17,7 +20,8 @@ use tonewall::base::Random;
 use tonewall::base::ids::{CallId, CollectionId, HoldId};
 use tonewall::base::time::WallMs;
 use tonewall::call::{
-    CallState, CallView, CollectionState, CollectionView, HoldView, Reply, Signal, SignalError, SipCallIds,
+    CallState, CallView, CollectionState, CollectionView, HoldView, PaymentOrder, Reply, Signal, SignalError,
+    SipCallIds,
 };
 use tonewall::config::{ApiKey, GuardMode, Role};
 use tonewall::control::access::{Access, ENDPOINTS, ROLES, allows, role_name};
@@ -273,6 +277,7 @@ fn call(id: CallId) -> CallView {
         keys_masked: 0,
         holds: Vec::new(),
         collection: None,
+        payment: None,
         recording: None,
     }
 }
@@ -293,6 +298,8 @@ fn agreeable(signal: &Signal) -> Result<Reply, CallsError> {
         Signal::StartCollection { .. } | Signal::GetCollection { .. } | Signal::CancelCollection { .. } => {
             Reply::Collection(collection(ids().collection))
         }
+        Signal::Payment { order: PaymentOrder::List, .. } => Reply::Payments(vec![payments::view()]),
+        Signal::Payment { .. } => Reply::Payment(Box::new(payments::view())),
         Signal::ReleaseHold { .. } | Signal::HangUp { .. } => Reply::Done,
     })
 }
@@ -303,6 +310,7 @@ fn concrete(route: &str) -> String {
         .replace("{call}", &ids.call.to_string())
         .replace("{hold}", &ids.hold.to_string())
         .replace("{collection}", &ids.collection.to_string())
+        .replace("{payment}", &payments::view().id.to_string())
 }
 
 fn body_for(method: &str, route: &str) -> Option<Value> {
@@ -310,6 +318,8 @@ fn body_for(method: &str, route: &str) -> Option<Value> {
         ("POST", Some("holds")) => Some(json!({"kind": "both", "reason": "payment", "ttl_s": 60})),
         ("PATCH", _) => Some(json!({"ttl_s": 60})),
         ("POST", Some("collections")) => Some(json!({"length": 16})),
+        ("POST", Some("payments")) => Some(json!({"charge_amount": "10.50"})),
+        ("POST", Some("{payment}")) => Some(json!({"capture": "security-code"})),
         _ => None,
     }
 }

@@ -262,7 +262,10 @@ impl Engine {
     /// Whether nothing is left to do: no call, no dialog to be ended, no request of ours without its answer, no recording
     /// to be closed, no payment with its provider.
     pub fn is_idle(&self) -> bool {
-        self.calls.is_empty() && self.shared.remains.is_quiet() && self.shared.payments.is_quiet() && !self.shared.endpoint.is_waiting()
+        self.calls.is_empty()
+            && self.shared.remains.is_quiet()
+            && self.shared.payments.is_quiet()
+            && !self.shared.endpoint.is_waiting()
     }
 
     /// Datagrams dropped because their source belongs to no trunk.

@@ -87,7 +87,8 @@ impl PaymentRequest {
             card_types: self.valid_card_types.clone(),
             matching: self.require_matching_inputs.clone(),
             bank_country: self.bank_country.clone().unwrap_or(usual.bank_country),
-            terminator: key(self.terminator.as_deref().unwrap_or("#")).map_err(|_| SignalError::BadPayment(WishError::Key))?,
+            terminator: key(self.terminator.as_deref().unwrap_or("#"))
+                .map_err(|_| SignalError::BadPayment(WishError::Key))?,
             clear: key(self.clear.as_deref().unwrap_or("*")).map_err(|_| SignalError::BadPayment(WishError::Key))?,
             first_key: seconds(self.first_key_timeout, usual.first_key),
             inter_key: seconds(self.timeout, usual.inter_key),
@@ -241,9 +242,13 @@ mod tests {
 
     #[test]
     fn amounts_become_the_smallest_unit_and_back() {
-        for (text, currency, amount) in
-            [("10.50", "USD", 1050), ("10", "USD", 1000), ("0.1", "EUR", 10), ("500", "JPY", 500), ("1.234", "KWD", 1234)]
-        {
+        for (text, currency, amount) in [
+            ("10.50", "USD", 1050),
+            ("10", "USD", 1000),
+            ("0.1", "EUR", 10),
+            ("500", "JPY", 500),
+            ("1.234", "KWD", 1234),
+        ] {
             let asked = |r: &mut PaymentRequest| {
                 (r.charge_amount, r.currency) = (Some(text.into()), Some(currency.into()));
             };
@@ -251,9 +256,15 @@ mod tests {
             let operation = Operation::Charge { amount_minor: amount, currency: currency.into() };
             assert_eq!(bill.operation, operation, "{text} {currency}");
         }
-        for (text, currency) in
-            [("1.505", "USD"), ("1.5", "JPY"), ("-1", "USD"), ("1.", "USD"), (".5", "USD"), ("1e3", "USD"), ("1", "usd")]
-        {
+        for (text, currency) in [
+            ("1.505", "USD"),
+            ("1.5", "JPY"),
+            ("-1", "USD"),
+            ("1.", "USD"),
+            (".5", "USD"),
+            ("1e3", "USD"),
+            ("1", "usd"),
+        ] {
             let asked = |r: &mut PaymentRequest| {
                 (r.charge_amount, r.currency) = (Some(text.into()), Some(currency.into()));
             };

@@ -412,7 +412,9 @@ impl Protection {
         let star = self.star.as_ref().and_then(Star::poll_timeout);
         let detector = self.detector.as_ref().and_then(Detector::poll_timeout);
         let echo = soonest(self.echo.poll_timeout(), self.echo_until);
-        [collection, payment, lingering, star, detector, echo, self.holds.poll_timeout()].into_iter().fold(None, soonest)
+        [collection, payment, lingering, star, detector, echo, self.holds.poll_timeout()]
+            .into_iter()
+            .fold(None, soonest)
     }
 
     /// The call is over: wipes what was being keyed and ends the tap. The caller closes the media session and, when

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::base::ids::{CallId, CollectionId, HoldId, RecordingId};
 use super::payment_signal::{PaymentOrder, PaymentView};
+use crate::base::ids::{CallId, CollectionId, HoldId, RecordingId};
 use crate::base::secret::Digit;
 use crate::capture::payment::{Refusal, WishError};
 use crate::capture::{Spec, SpecError};
@@ -286,7 +286,9 @@ pub enum SignalError {
     #[error("no connector of that name is configured")]
     NoConnector,
     /// No amount of that currency.
-    #[error("charge_amount must be a number of the currency's units, such as 10.50, and currency three capital letters")]
+    #[error(
+        "charge_amount must be a number of the currency's units, such as 10.50, and currency three capital letters"
+    )]
     BadAmount,
     /// A text that may not be kept.
     #[error(

@@ -44,15 +44,8 @@ pub enum Right {
 
 impl Right {
     /// Every right.
-    pub const ALL: [Right; 7] = [
-        Right::SeeCalls,
-        Right::SeeEvents,
-        Right::Hold,
-        Right::Collect,
-        Right::Pay,
-        Right::HangUp,
-        Right::SeeMetrics,
-    ];
+    pub const ALL: [Right; 7] =
+        [Right::SeeCalls, Right::SeeEvents, Right::Hold, Right::Collect, Right::Pay, Right::HangUp, Right::SeeMetrics];
 
     /// In words: "a key of role `auditor` may not …".
     pub fn words(self) -> &'static str {
@@ -84,12 +77,7 @@ pub fn allows(role: Role, right: Right) -> bool {
             | Right::SeeMetrics => true,
         },
         (Role::Integration, right) => match right {
-            Right::SeeCalls
-            | Right::SeeEvents
-            | Right::Hold
-            | Right::Collect
-            | Right::Pay
-            | Right::SeeMetrics => true,
+            Right::SeeCalls | Right::SeeEvents | Right::Hold | Right::Collect | Right::Pay | Right::SeeMetrics => true,
             Right::HangUp => false,
         },
         (Role::Agent, right) => match right {

@@ -77,7 +77,10 @@ fn finish(operation: &mut Operation, method: &Method, path: &str, right: Right) 
     if path.contains('{') {
         problems.push((StatusCode::NOT_FOUND, "No such call, hold, collection or payment; it may have ended"));
     }
-    if path.contains("{call}/") && method != Method::GET || path.ends_with("/collections") || path.ends_with("/payments") && method == Method::POST {
+    if path.contains("{call}/") && method != Method::GET
+        || path.ends_with("/collections")
+        || path.ends_with("/payments") && method == Method::POST
+    {
         problems.push((StatusCode::CONFLICT, "The state of the call does not allow it"));
     }
     if operation.request_body.is_some() {

@@ -187,7 +187,9 @@ impl From<SignalError> for Problem {
             }
             E::MatcherFirst => (409, "matcher-first", "Field not captured yet", Blame::field(Part::Body, "capture")),
             E::FieldNotWanted => (422, "invalid-request", "Invalid request", Blame::field(Part::Body, "capture")),
-            E::NoConnector => (422, "invalid-request", "Invalid request", Blame::field(Part::Body, "payment_connector")),
+            E::NoConnector => {
+                (422, "invalid-request", "Invalid request", Blame::field(Part::Body, "payment_connector"))
+            }
             E::BadAmount => (422, "invalid-request", "Invalid request", Blame::field(Part::Body, "charge_amount")),
             E::BadCollection(_) | E::BadPayment(_) | E::BadText => {
                 (422, "invalid-request", "Invalid request", Blame::part(Part::Body))

@@ -21,6 +21,7 @@ use crate::control::history::History;
 use crate::media;
 use crate::obs::event::{Event, EventKind};
 use crate::obs::metrics::{LegPackets, Metrics};
+use crate::psp::{Answer as PaymentAnswer, Gateway};
 use crate::sip::dns::{Answer, Question};
 use crate::sip::endpoint::{Dest, Flow};
 
@@ -58,6 +59,7 @@ pub(super) struct Inputs {
     pub(super) signals: mpsc::Receiver<Ask>,
     pub(super) media: mpsc::UnboundedReceiver<media::Event>,
     pub(super) reports: mpsc::UnboundedReceiver<(RecordingId, RecorderReport)>,
+    pub(super) payments: mpsc::UnboundedReceiver<PaymentAnswer>,
     pub(super) stop: watch::Receiver<Stop>,
 }
 
@@ -69,6 +71,7 @@ pub(super) struct Driver {
     pub(super) taps: Taps,
     pub(super) history: Arc<History>,
     pub(super) recipient: Box<dyn Recipient>,
+    pub(super) gateway: Box<dyn Gateway>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) media_address: IpAddr,
     pub(super) resolve: Resolve,
@@ -81,6 +84,7 @@ enum Woken {
     Network(Option<Inbound>),
     Media(media::Event),
     Report((RecordingId, RecorderReport)),
+    Payment(PaymentAnswer),
     Ask(Ask),
     Name(Question, Answer),
     Stop,
@@ -144,6 +148,7 @@ impl Driver {
             inbound = self.sockets.ready() => Woken::Network(inbound),
             Some(event) = inputs.media.recv() => Woken::Media(event),
             Some(report) = inputs.reports.recv() => Woken::Report(report),
+            Some(answer) = inputs.payments.recv() => Woken::Payment(answer),
             Some(ask) = inputs.signals.recv() => Woken::Ask(ask),
             Some((question, answer)) = self.resolve.next() => Woken::Name(question, answer),
             () = timer => Woken::Timer,
@@ -157,6 +162,7 @@ impl Driver {
             Woken::Network(None) | Woken::Timer => {}
             Woken::Media(event) => self.take_media(now, event),
             Woken::Report((recording, report)) => self.take_report(now, recording, report),
+            Woken::Payment(answer) => self.engine.handle_payment(now, answer),
             Woken::Ask(ask) => self.answer(now, ask),
             Woken::Name(question, answer) => self.engine.handle_answer(now, &question, answer),
             Woken::Stop => {
@@ -192,6 +198,10 @@ impl Driver {
             self.take_report(now, recording, report);
         }
         for _ in 0..TURN {
+            let Ok(answer) = inputs.payments.try_recv() else { break };
+            self.engine.handle_payment(now, answer);
+        }
+        for _ in 0..TURN {
             let Ok(ask) = inputs.signals.try_recv() else { break };
             self.answer(now, ask);
         }
@@ -225,6 +235,8 @@ impl Driver {
     }
 
     fn answer(&mut self, now: Instant, Ask { signal, reply }: Ask) {
+        // Whether a card is past is asked by the date of today.
+        self.engine.set_wall(now, wall());
         let answer = self.engine.handle_signal(now, signal);
         // Media orders first: by the time the asker hears "masked", the order is with the worker.
         self.carry_out();
@@ -243,6 +255,9 @@ impl Driver {
             }
             while let Some(handover) = self.engine.poll_handover() {
                 self.recipient.receive(handover);
+            }
+            while let Some(charge) = self.engine.poll_charge() {
+                self.gateway.submit(charge);
             }
             while let Some((call, kind)) = self.engine.poll_event() {
                 let event = self.history.publish(wall(), call, kind);
@@ -337,13 +352,19 @@ impl Driver {
 /// One log line per event: its type as the message, its call, the rest as `name=value` words. The event types have no
 /// room for a digit; one line per masked key would only be noise.
 fn log_event(event: &Event) {
-    if matches!(event.kind, EventKind::KeyMasked { .. } | EventKind::CollectionProgress { .. }) {
+    let noise = matches!(
+        event.kind,
+        EventKind::KeyMasked { .. } | EventKind::CollectionProgress { .. } | EventKind::PaymentUpdated { .. }
+    );
+    if noise {
         return;
     }
     let Ok(serde_json::Value::Object(mut fields)) = serde_json::to_value(&event.kind) else {
         tracing::error!(seq = event.seq, "an event cannot be written");
         return;
     };
+    // Worth money to whoever holds our credentials.
+    fields.remove("payment_token");
     let kind = fields.remove("type");
     let words: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
     tracing::info!(

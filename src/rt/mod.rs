@@ -25,6 +25,7 @@ pub mod leaklab;
 pub mod logging;
 pub mod media;
 pub mod node;
+mod payments;
 pub mod peers;
 pub mod recorder;
 mod resolve;

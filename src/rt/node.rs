@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use super::engine::{Ask, Driver, Inputs, Stop};
 use super::identity;
 use super::media::Workers;
+use super::payments::NoProvider;
 use super::recorder::{Failure, Handle, QUEUE_BLOCKS, Settings, wall};
 use super::resolve::Resolve;
 use super::sip::{Certificates, Counters, ListenError, SipSockets};
@@ -158,6 +159,7 @@ impl Node {
         let (signals, signals_rx) = mpsc::channel(SIGNALS);
         let (media_tx, media) = mpsc::unbounded_channel();
         let (reports_tx, reports) = mpsc::unbounded_channel();
+        let (payments_tx, payments) = mpsc::unbounded_channel();
         let (stop, stop_rx) = watch::channel(Stop::No);
 
         let taps = Taps::start(recorder_settings(&config, keys)?, reports_tx)?;
@@ -206,12 +208,13 @@ impl Node {
             taps,
             history: history.clone(),
             recipient,
+            gateway: Box::new(NoProvider(payments_tx)),
             metrics,
             media_address,
             resolve,
             noted: None,
         };
-        let inputs = Inputs { signals: signals_rx, media, reports, stop: stop_rx };
+        let inputs = Inputs { signals: signals_rx, media, reports, payments, stop: stop_rx };
         let engine = tokio::spawn(driver.run(inputs));
         Ok(Self { calls, history, stop, engine, http, listeners, certificates, metrics: kept })
     }

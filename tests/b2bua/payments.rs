@@ -311,9 +311,7 @@ fn a_provider_that_says_nothing_leaves_it_unknown_until_it_is_found_out() {
         assert_eq!(results(&w), [PaymentResult::Unknown]);
         w.provider(approved());
         assert_eq!(results(&w), [PaymentResult::Unknown], "it ends once");
-        let found = |event: &EventKind| {
-            matches!(event, EventKind::PaymentReconciled { result: PaymentResult::Success, payment: id, .. } if *id == payment)
-        };
+        let found = |event: &EventKind| matches!(event, EventKind::PaymentReconciled { result: PaymentResult::Success, payment: id, .. } if *id == payment);
         assert!(w.events.iter().any(found));
         let get = Signal::Payment { call, order: PaymentOrder::Get(payment), actor: actor() };
         let Ok(Reply::Payment(view)) = w.signal(get) else { panic!("remembered") };

@@ -149,9 +149,7 @@ impl Entry {
         let fits = (min..=max).contains(&digits.len());
         let verdict = |fine: bool, error| if fine { Ok(None) } else { Err(error) };
         match self.field.base() {
-            PaymentField::ExpirationDate => {
-                verdict(check::expiry(digits, around.today), FieldError::InvalidDate)
-            }
+            PaymentField::ExpirationDate => verdict(check::expiry(digits, around.today), FieldError::InvalidDate),
             PaymentField::SecurityCode => verdict(fits, FieldError::InvalidSecurityCode),
             PaymentField::PostalCode => verdict(fits, FieldError::InvalidPostalCode),
             PaymentField::BankRoutingNumber => {

@@ -28,9 +28,7 @@ use subtle::ConstantTimeEq;
 use crate::base::ids::PaymentId;
 use crate::base::payment::FieldError;
 use crate::base::secret::{Digit, Digits};
-use crate::obs::payment::{
-    CardType, MaskedFields, PaymentField, PaymentProgress, PaymentResult, PaymentState,
-};
+use crate::obs::payment::{CardType, MaskedFields, PaymentField, PaymentProgress, PaymentResult, PaymentState};
 
 use brand::Range;
 use entry::{Around, By, Entry, Keyed};
