@@ -286,7 +286,7 @@ impl Call {
         }
     }
 
-    fn obey(&mut self, now: Instant, s: &mut Shared, verdict: Verdict, lost_ack: bool) {
+    pub(super) fn obey(&mut self, now: Instant, s: &mut Shared, verdict: Verdict, lost_ack: bool) {
         let Verdict::End { cause, gone, reason } = verdict else { return };
         match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Established(up) => {

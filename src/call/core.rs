@@ -107,8 +107,15 @@ impl Core {
         self.counted = Some(trunk);
         let place = &mut self.trunks[self.caller_leg.other().index()];
         if std::mem::replace(place, trunk) != trunk {
+            self.allow(s, self.caller_leg.other());
             self.follow(now, s);
         }
+    }
+
+    /// The media of `leg` may come from and go to its trunk's networks, and no others.
+    fn allow(&self, s: &mut Shared, leg: Leg) {
+        let networks = s.config.trunks[self.trunk(leg).0].media.clone();
+        s.out.media(Command::SetAllowed { session: self.session, leg, networks });
     }
 
     /// The protection follows the trunks.
@@ -131,6 +138,7 @@ impl Core {
             s.load[old.0] -= 1;
             s.load[trunk.0] += 1;
             if old != trunk {
+                self.allow(s, leg);
                 self.follow(now, s);
             }
             self.facts.caller = crossing::shown(user);
@@ -148,6 +156,11 @@ impl Core {
         self.tags.retain(|known| known != tag);
         s.tags.remove(tag);
         s.remains.bury_tag(now, tag.to_owned());
+    }
+
+    /// A dialog goes on in another call: its tag is no more ours to bury.
+    pub(super) fn gives_away(&mut self, tag: &str) {
+        self.tags.retain(|known| known != tag);
     }
 
     fn uncount(&mut self, s: &mut Shared) {
@@ -169,7 +182,7 @@ impl Core {
 
     /// The same for a trunk that a leg may come to.
     pub(super) fn policy_of<'a>(&self, s: &'a Shared, trunk: TrunkId) -> &'a Policy {
-        let of = if self.protection.masked() { &s.guarded_policies } else { &s.policies };
+        let of = if self.protection.masks() { &s.guarded_policies } else { &s.policies };
         &of[trunk.0]
     }
 
@@ -186,8 +199,12 @@ impl Core {
 
     /// Our side of a leg's session, before anything was offered.
     pub(super) fn leg_session(&self, s: &mut Shared, leg: Leg) -> LegSession {
-        let at = SocketAddr::new(self.places[leg.index()].advertise, self.ports[leg.index()]);
-        LegSession::new(&mut s.random, at)
+        LegSession::new(&mut s.random, self.media_address(leg))
+    }
+
+    /// Where the media of a leg is taken, as its peer is told.
+    pub(super) fn media_address(&self, leg: Leg) -> SocketAddr {
+        SocketAddr::new(self.places[leg.index()].advertise, self.ports[leg.index()])
     }
 
     /// Orders what was agreed on a leg.

@@ -398,6 +398,18 @@ impl Engine {
                 // Already answered, if it could be; a parse fault belongs to no call.
                 Event::Malformed { .. } => {}
             }
+            self.join_calls(now);
+        }
+    }
+
+    /// Calls that a transfer makes one.
+    fn join_calls(&mut self, now: Instant) {
+        while let Some(join) = self.shared.joins.pop() {
+            let given = self.with_call(join.other.0, |call, s| call.give(now, s, &join));
+            match given.unwrap_or(Err(Refused::new(481))) {
+                Ok(given) => drop(self.with_call(join.call, |call, s| call.receive(now, s, &join, given))),
+                Err(why) => self.shared.refuse(now, join.server, &join.request, &why),
+            }
         }
     }
 

@@ -88,6 +88,21 @@ pub(super) enum Exchange {
     },
 }
 
+/// A re-INVITE of ours that is still to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Owed {
+    pub(super) at: Instant,
+    /// Its peer has refused one with 491: not before `at` (RFC 3261 section 14.1).
+    pub(super) glare: bool,
+}
+
+impl Owed {
+    /// As soon as nothing else is being negotiated.
+    pub(super) fn from(at: Instant) -> Self {
+        Self { at, glare: false }
+    }
+}
+
 /// A re-INVITE of ours that no leg asked for.
 pub(super) struct Renewing {
     pub(super) leg: Leg,
@@ -126,8 +141,8 @@ pub(super) struct Established {
     pub(super) passed: Option<Box<Passed>>,
     /// Requests passed on that wait for their answer.
     pub(super) relays: Vec<Relay>,
-    /// A leg that is still to be told of its new other end, and when to try.
-    pub(super) owed: Option<(Leg, Instant)>,
+    /// When a leg is still to be told of its new other end, or of our new place.
+    pub(super) owed: [Option<Owed>; 2],
     /// When both peers are asked whether they still live; `None` while media tells.
     pub(super) probe_at: Option<Instant>,
 }
@@ -145,7 +160,7 @@ impl Established {
             transfer: None,
             passed: None,
             relays: Vec::new(),
-            owed: None,
+            owed: [None; 2],
             probe_at: None,
         }
     }

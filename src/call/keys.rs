@@ -25,6 +25,11 @@ impl Protection {
     ) {
         match from {
             Leg::Customer => self.handle_customer_digit(now, random, (digit, at, masked), out),
+            // A customer in the agent's place: it goes nowhere.
+            Leg::Agent if self.masks_far() => {
+                self.keys_masked = self.keys_masked.saturating_add(1);
+                out.event(self.call, EventKind::KeyMasked { count: self.keys_masked });
+            }
             // Until it is known that it is no echo it counts for nothing, not even for a star code.
             Leg::Agent if self.echo_possible() || (masked && self.star.is_none()) => {
                 self.echo.handle_agent(now, at, digit);

@@ -15,6 +15,7 @@ mod elsewhere;
 mod engine;
 mod established;
 mod info;
+mod join;
 mod keys;
 mod orders;
 mod outbox;

@@ -21,12 +21,6 @@ pub(super) struct Wishes {
 impl Wishes {
     /// The carrier trunk's guard, the PBX trunk's star codes, the stricter recording policy of both.
     pub(super) fn of(carrier: &Trunk, pbx: &Trunk) -> Self {
-        let rank = |policy: RecordingPolicy| match policy {
-            RecordingPolicy::Off => 0,
-            RecordingPolicy::BestEffort => 1,
-            RecordingPolicy::Required => 2,
-        };
-        let stricter = rank(carrier.recording) >= rank(pbx.recording);
         Self {
             mode: carrier.guard,
             auto: carrier.auto,
@@ -34,7 +28,7 @@ impl Wishes {
             hold_default: carrier.hold_default,
             hold_max: carrier.hold_max,
             star: pbx.star_codes.clone(),
-            recording: if stricter { carrier.recording } else { pbx.recording },
+            recording: carrier.recording.max(pbx.recording),
         }
     }
 }

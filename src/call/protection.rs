@@ -76,6 +76,14 @@ pub(super) struct Ended {
     pub(super) lengths: (usize, usize),
 }
 
+/// What one call takes over from another that becomes part of it.
+#[derive(Debug)]
+pub(super) struct Inherited {
+    holds: Vec<Hold>,
+    lingering: Vec<Lingering>,
+    far: GuardMode,
+}
+
 /// What media was last told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Ordered {
@@ -118,6 +126,8 @@ pub(super) struct Protection {
     recording: Recording,
     pub(super) keys_masked: u32,
     ordered: Ordered,
+    /// The guard of the far party's trunk, where a customer has the agent's place (two calls that were joined).
+    far: Option<GuardMode>,
     /// Something flows that can be neither heard nor masked.
     unmaskable: Cell<bool>,
     /// Until when INFO of the customer counts as masked although the mask is gone.
@@ -146,6 +156,7 @@ impl Protection {
             recording: Recording::None,
             keys_masked: 0,
             ordered: Ordered { toward_agent, toward_customer, tap: Tap::Off },
+            far: None,
             unmaskable: Cell::new(false),
             info_until: None,
             wishes,
@@ -166,8 +177,61 @@ impl Protection {
             self.detector = (wishes.mode == GuardMode::Auto).then(|| Detector::new(wishes.auto));
             self.release_owned(now, &Owner::Detector, out);
         }
+        // What is being recorded goes on, whoever comes into the call.
+        let recording = wishes.recording.max(self.wishes.recording);
+        let keep = matches!(self.recording, Recording::Open { .. });
         self.wishes = wishes;
+        if keep {
+            self.wishes.recording = recording;
+        }
         self.settle(now, out);
+    }
+
+    /// What the call gives to one it becomes part of; `far` is the guard of the trunk of the party that goes there.
+    pub(super) fn give(&mut self, far: GuardMode) -> Inherited {
+        Inherited { holds: self.holds.give_all(), lingering: std::mem::take(&mut self.lingering), far }
+    }
+
+    /// Takes over what protected another call: the holds of both are in force, and the far party is a customer too.
+    pub(super) fn inherit(&mut self, now: Instant, inherited: Inherited, out: &mut Outbox) {
+        let Inherited { holds, lingering, far } = inherited;
+        self.far = Some(far);
+        self.lingering.extend(lingering);
+        for hold in holds {
+            if hold.kind == HoldKind::Mask {
+                self.hush(now, out);
+            }
+            let taken = EventKind::HoldTaken {
+                hold: hold.id,
+                kind: hold.kind,
+                owner: hold.owner.to_string(),
+                reason: hold.reason.clone(),
+                ttl_ms: hold.ttl_ms(now),
+            };
+            self.holds.adopt(hold);
+            self.settle(now, out);
+            out.event(self.call, taken);
+        }
+        self.settle(now, out);
+    }
+
+    /// Recording policy of the call.
+    pub(super) fn recording_policy(&self) -> RecordingPolicy {
+        self.wishes.recording
+    }
+
+    /// Whether the keys of a customer in the agent's place are masked now.
+    pub(super) fn masks_far(&self) -> bool {
+        match self.far {
+            Some(GuardMode::Always | GuardMode::Auto) => true,
+            Some(GuardMode::Off | GuardMode::Signal) => self.masked(),
+            None => false,
+        }
+    }
+
+    /// Whether keys of anybody are masked now, so that nothing may be agreed on that cannot be.
+    pub(super) fn masks(&self) -> bool {
+        self.masked() || self.masks_far()
     }
 
     /// Whether something flows, as agreed now, that can be neither heard nor masked: media holds it back while the mask is
@@ -239,7 +303,7 @@ impl Protection {
     pub(super) fn passes_info(&self, now: Instant, from: Leg) -> bool {
         match from {
             Leg::Customer => !self.masked() && self.info_until.is_none_or(|until| until <= now),
-            Leg::Agent => self.star.is_none() && !self.echo_possible(),
+            Leg::Agent => self.star.is_none() && !self.echo_possible() && !self.masks_far(),
         }
     }
 
@@ -440,7 +504,8 @@ impl Protection {
             self.info_until = Some(now + INFO_LAG);
             self.echo_until = Some(now + LATE);
         }
-        let toward_customer = guard_back(self.wishes.star.as_ref(), masked || self.echo_until.is_some());
+        let far = matches!(self.far, Some(GuardMode::Always | GuardMode::Auto));
+        let toward_customer = guard_back(self.wishes.star.as_ref(), masked || far || self.echo_until.is_some());
         let before = std::mem::replace(&mut self.ordered, Ordered { toward_agent, toward_customer, tap });
         let session = self.session;
         // The tap pauses before a mask could open, and opens after it has closed.

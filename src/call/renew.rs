@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::call::Verdict;
 use super::core::Core;
-use super::established::{Established, Exchange, Renewing, Side};
+use super::established::{Established, Exchange, Owed, Renewing, Side};
 use super::shared::{Asked, Shared};
 use super::{bodies, crossing};
 use crate::base::ids::Leg;
@@ -105,10 +105,21 @@ impl Established {
             self.side(leg).sdp.withdraw();
             if renewing.moved && response.status == 491 {
                 let pause = self.side(leg).dialog.glare_delay(&mut s.random);
-                self.owed = Some((leg, now + pause));
+                self.owed[leg.index()] = Some(Owed { at: now + pause, glare: true });
             }
         }
-        self.handle_refreshed(now, core, s, (leg, response))
+        // At its new place nothing was ever agreed: there is nothing to go back to.
+        if self.side(leg).sdp.media().is_none() && response.status != 491 {
+            return Verdict::End { cause: EndCause::Failure, gone: None, reason: None };
+        }
+        match self.handle_refreshed(now, core, s, (leg, response)) {
+            // The other leg has waited for this one.
+            Verdict::Stay if self.owed[leg.other().index()].is_some_and(|owed| !owed.glare) => {
+                self.owed[leg.other().index()] = Some(Owed::from(now));
+                self.pay(now, core, s)
+            }
+            verdict => verdict,
+        }
     }
 
     /// A refresh was answered finally, or not at all (408, 503).

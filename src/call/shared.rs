@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 use super::crossing;
+use super::join::Join;
 use super::outbox::Outbox;
 use super::payments::Payments;
 use super::ports::Ports;
@@ -96,6 +97,8 @@ pub(super) struct Shared {
     pub(super) guards: Vec<Option<Guard>>,
     /// New calls a second, of the node.
     pub(super) calls_per_s: Bucket,
+    /// Calls that are to become one.
+    pub(super) joins: Vec<Join>,
     last_session: u64,
 }
 
@@ -133,6 +136,7 @@ impl Shared {
             registrations: config.trunks.iter().map(|_| None).collect(),
             guards: config.trunks.iter().map(|trunk| trunk.link.challenge.as_ref().map(guard)).collect(),
             calls_per_s: Bucket::new(config.bounds.max_calls_per_s),
+            joins: Vec::new(),
             last_session: 0,
             config,
         }

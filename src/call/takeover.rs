@@ -8,7 +8,7 @@ use rand::RngExt;
 
 use super::call::{Call, Phase};
 use super::core::Core;
-use super::established::{Established, Exchange, Side};
+use super::established::{Established, Exchange, Owed, Side};
 use super::refused::Refused;
 use super::shared::Shared;
 use super::transfer::talking;
@@ -112,7 +112,7 @@ impl Established {
         self.replace(now, core, s, (leg, side), false);
         core.agreed(s, leg, &media);
         self.exchange = Exchange::AwaitingAck { from: leg, server, late: None };
-        self.owed = Some((leg.other(), now));
+        self.owed[leg.other().index()] = Some(Owed::from(now));
         Ok(())
     }
 }

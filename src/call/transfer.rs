@@ -19,7 +19,8 @@ use super::bodies;
 use super::call::Verdict;
 use super::core::Core;
 use super::crossing::{self, Facts, Way};
-use super::established::{Established, Exchange, Side};
+use super::established::{Established, Exchange, Owed, Side};
+use super::join::Join;
 use super::refused::Refused;
 use super::renew::Renewal;
 use super::routing::Target;
@@ -110,6 +111,15 @@ impl Established {
         }
         if !matches!(self.exchange, Exchange::Quiet) {
             return Err(Refused::moment());
+        }
+        let join = wanted.replaces.as_deref();
+        if let Some(join) = join.and_then(|replaces| Join::wanted(core, s, (leg, server, request), replaces)) {
+            if !self.is_quiet() || !self.side(leg.other()).dialog.may_invite() {
+                return Err(Refused::moment());
+            }
+            // Two calls at once are the engine's.
+            s.joins.push(join);
+            return Ok(());
         }
         let targets = trunks::targets(now, s, core.trunk(leg.other()), &wanted.user)?;
         let fits = |target: &Target| fits(trunk, (core.trunk(leg), target.trunk), &config.trunks[target.trunk.0]);
@@ -303,7 +313,7 @@ impl Established {
         core.moves(now, s, (leg, trunk), &call_id, &user);
         self.replace(now, core, s, (leg, side), gone);
         core.agreed(s, leg, &media);
-        self.owed = Some((leg.other(), now));
+        self.owed[leg.other().index()] = Some(Owed::from(now));
         self.pay(now, core, s)
     }
 
@@ -319,21 +329,32 @@ impl Established {
         s.out.event(core.id, EventKind::CallTransferred { leg, to: core.far_end(leg).to_owned() });
     }
 
-    /// Tells the leg that stayed of its new other end, when nothing else is being negotiated.
+    /// Tells the legs that stayed of their new other ends, when nothing else is being negotiated.
     pub(super) fn pay(&mut self, now: Instant, core: &Core, s: &mut Shared) -> Verdict {
-        let Some((leg, _)) = self.owed.filter(|(_, at)| *at <= now) else { return Verdict::Stay };
-        match self.renew(now, core, s, (leg, true)) {
-            Renewal::Asked => self.owed = None,
-            Renewal::Later => self.owed = Some((leg, now + super::renew::BUSY)),
-            Renewal::Impossible => {
-                return Verdict::End { cause: EndCause::Failure, gone: None, reason: None };
+        for leg in [Leg::Agent, Leg::Customer] {
+            if self.owed[leg.index()].is_none_or(|owed| owed.at > now) {
+                continue;
+            }
+            match self.renew(now, core, s, (leg, true)) {
+                Renewal::Asked => self.owed[leg.index()] = None,
+                Renewal::Later => self.owed[leg.index()] = Some(Owed::from(now + super::renew::BUSY)),
+                Renewal::Impossible => {
+                    return Verdict::End { cause: EndCause::Failure, gone: None, reason: None };
+                }
             }
         }
         Verdict::Stay
     }
 
     /// NOTIFY of a transfer's progress.
-    fn notify(&mut self, now: Instant, core: &Core, s: &mut Shared, leg: Leg, (id, status, over): (u32, u16, bool)) {
+    pub(super) fn notify(
+        &mut self,
+        now: Instant,
+        core: &Core,
+        s: &mut Shared,
+        leg: Leg,
+        (id, status, over): (u32, u16, bool),
+    ) {
         if self.is_gone(leg) {
             return;
         }
@@ -369,7 +390,7 @@ impl Established {
     pub(super) fn transfer_timeout(&self) -> Option<Instant> {
         let transfer = self.transfer.as_ref();
         let transfer = transfer.and_then(|transfer| soonest(Some(transfer.deadline), transfer.attempt.silence));
-        soonest(transfer, self.owed.map(|(_, at)| at))
+        self.owed.iter().flatten().fold(transfer, |soon, owed| soonest(soon, Some(owed.at)))
     }
 
     /// The call ends: nobody waits for the target any more. The leg that has hung up already.

@@ -195,7 +195,7 @@ pub enum MaskKind {
 }
 
 /// Recording policy of a trunk's calls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RecordingPolicy {
     /// No recording.

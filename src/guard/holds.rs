@@ -206,6 +206,16 @@ impl Holds {
         self.held.iter().filter(move |h| h.owner == *owner)
     }
 
+    /// Takes in a hold that was taken on another call. There is always room: it was in force there.
+    pub fn adopt(&mut self, hold: Hold) {
+        self.held.push(hold);
+    }
+
+    /// Gives away every hold: the call becomes part of another, which adopts them.
+    pub fn give_all(&mut self) -> Vec<Hold> {
+        std::mem::take(&mut self.held)
+    }
+
     /// Every hold, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &Hold> {
         self.held.iter()

@@ -203,6 +203,15 @@ pub enum Command {
         /// New state.
         media: LegMedia,
     },
+    /// Replaces where a leg's media may come from and go to: its trunk is another.
+    SetAllowed {
+        /// Session.
+        session: SessionId,
+        /// Leg.
+        leg: Leg,
+        /// The trunk's media networks.
+        networks: Vec<Network>,
+    },
     /// Replaces the guard of the media that comes from `from`.
     SetGuard {
         /// Session.
@@ -254,6 +263,7 @@ impl Command {
         match self {
             Command::Create { session, .. }
             | Command::SetLeg { session, .. }
+            | Command::SetAllowed { session, .. }
             | Command::SetGuard { session, .. }
             | Command::SetTap { session, .. }
             | Command::InfoDigit { session, .. }

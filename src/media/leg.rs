@@ -121,6 +121,14 @@ impl LegSide {
         self.media = media;
     }
 
+    /// The leg's trunk is another: its networks count from now on, and nothing learnt in the former ones does.
+    pub(super) fn set_allowed(&mut self, networks: Vec<Network>) {
+        if networks != self.allowed {
+            self.allowed = networks;
+            self.latch = Latch::Settled;
+        }
+    }
+
     /// Where RTP goes, if it may.
     pub(super) fn rtp_to(&self) -> Option<SocketAddr> {
         self.latch.learnt().or(self.media.remote_rtp).filter(|to| self.may(to))

@@ -80,6 +80,11 @@ impl Session {
                 self.shake_hands(now, leg, out);
                 self.paths[leg.other().index()].set_sink(sink);
             }
+            Command::SetAllowed { leg, networks, .. } => {
+                self.legs[leg.index()].set_allowed(networks);
+                let sink = self.legs[leg.index()].sink();
+                self.paths[leg.other().index()].set_sink(sink);
+            }
             Command::SetGuard { from, guard, .. } => self.paths[from.index()].set_order(now, order_of(guard)),
             Command::SetTap { tap, .. } => {
                 let state = match tap {

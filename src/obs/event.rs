@@ -56,6 +56,8 @@ pub enum EndCause {
     RecorderFailed,
     /// Ended over the API or by shutdown.
     Operator,
+    /// It became one with another call by a transfer.
+    Joined,
     /// A fault of ours or a peer's that left no other way.
     Failure,
 }

@@ -510,6 +510,7 @@ fn cause_name(cause: EndCause) -> &'static str {
         EndCause::SessionExpired => "session-expired",
         EndCause::RecorderFailed => "recorder-failed",
         EndCause::Operator => "operator",
+        EndCause::Joined => "joined",
         EndCause::Failure => "failure",
     }
 }

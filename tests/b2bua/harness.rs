@@ -152,6 +152,7 @@ pub struct Session {
     pub toward_agent: Guard,
     pub toward_customer: Guard,
     pub legs: [LegMedia; 2],
+    pub allowed: [Vec<Network>; 2],
     pub tap: Tap,
 }
 
@@ -163,7 +164,7 @@ impl Ledger {
         }
         let session = self.sessions.get_mut(&id);
         match order {
-            Command::Create { ports, toward_agent, toward_customer, .. } => {
+            Command::Create { ports, toward_agent, toward_customer, allowed, .. } => {
                 assert!(session.is_none(), "a session made twice");
                 let live = self.sessions.values().flat_map(|s| s.ports);
                 assert!(!live.chain([0]).any(|port| ports.contains(&port)), "a port in two sessions");
@@ -172,10 +173,11 @@ impl Ledger {
                     assert!(self.resting.get(&port).is_none_or(|at| *at <= now), "a port without its rest");
                 }
                 let legs = [LegMedia::idle(), LegMedia::idle()];
-                let session = Session { ports, toward_agent, toward_customer, legs, tap: Tap::Off };
+                let session = Session { ports, toward_agent, toward_customer, legs, allowed, tap: Tap::Off };
                 self.sessions.insert(id, session);
             }
             Command::SetLeg { leg, media, .. } => session.expect("live").legs[leg.index()] = media,
+            Command::SetAllowed { leg, networks, .. } => session.expect("live").allowed[leg.index()] = networks,
             Command::SetGuard { from, guard, .. } => match from {
                 Leg::Customer => session.expect("live").toward_agent = guard,
                 Leg::Agent => session.expect("live").toward_customer = guard,

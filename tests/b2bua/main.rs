@@ -14,6 +14,7 @@ mod fax;
 mod harness;
 mod headers;
 mod hiding;
+mod join;
 mod payments;
 mod refusals;
 mod reliable;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Refused, Sockets};
 use crate::base::ids::{Leg, SessionId};
+use crate::config::Network;
 use crate::media::{Command, Guard, LegMedia, Tap};
 
 /// Calls that may wait to be made.
@@ -17,6 +18,7 @@ pub const DIGITS: usize = 64;
 #[derive(Default)]
 struct Pending {
     legs: [Option<LegMedia>; 2],
+    allowed: [Option<Vec<Network>>; 2],
     guards: [Option<Guard>; 2],
     tap: Option<Tap>,
     digits: Vec<Command>,
@@ -68,6 +70,7 @@ impl Inbox {
             match command {
                 Command::Create { .. } => return Err(Refused::Closed),
                 Command::SetLeg { leg, media, .. } => pending.legs[leg.index()] = Some(media),
+                Command::SetAllowed { leg, networks, .. } => pending.allowed[leg.index()] = Some(networks),
                 Command::SetGuard { from, guard, .. } => pending.guards[from.index()] = Some(guard),
                 Command::SetTap { tap, .. } => pending.tap = Some(tap),
                 digit @ (Command::InfoDigit { .. } | Command::SendDigit { .. }) => {
@@ -101,6 +104,9 @@ impl Inbox {
         for (session, pending) in all {
             let mut pending = pending;
             for leg in [Leg::Customer, Leg::Agent] {
+                if let Some(networks) = pending.allowed[leg.index()].take() {
+                    orders.push(Command::SetAllowed { session, leg, networks });
+                }
                 if let Some(media) = pending.legs[leg.index()].take() {
                     orders.push(Command::SetLeg { session, leg, media });
                 }

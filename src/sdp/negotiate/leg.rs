@@ -111,6 +111,15 @@ impl LegSession {
         }
     }
 
+    /// The leg's media is taken elsewhere from now on, in another media session: session id, version, places of streams and
+    /// numbers go on, our keys are new, and nothing is agreed until the peer has answered the next offer.
+    pub fn relocate(&mut self, random: &mut Random, local: SocketAddr) {
+        self.local = local;
+        self.keys = OwnKeys::new(random);
+        self.offered = None;
+        self.media = None;
+    }
+
     /// What was agreed last; a refused offer leaves it standing.
     pub fn media(&self) -> Option<&Media> {
         self.media.as_ref()

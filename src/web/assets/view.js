@@ -8,7 +8,7 @@ const CAUSE = {
   "customer-hung-up": "customer hung up", "agent-hung-up": "agent hung up", cancelled: "caller gave up",
   rejected: "not answered", "media-inactivity": "no sound from either side", timeout: "no answer to a request",
   "session-expired": "session not refreshed",
-  "recorder-failed": "recorder failed", operator: "ended by an operator", failure: "fault",
+  "recorder-failed": "recorder failed", operator: "ended by an operator", joined: "joined with another call", failure: "fault",
 };
 const RESULT = { complete: "Complete", "input-timeout": "Timed out", cancelled: "Cancelled", "caller-hung-up": "Caller hung up" };
 const STATE = { "setting-up": "Setting up", answered: "In call", ending: "Ending" };
