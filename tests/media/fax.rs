@@ -69,7 +69,6 @@ fn no_datagram_of_fax_passes_while_the_mask_is_in_force_and_it_goes_on_afterward
             assert!(waited < 3_000, "fax must go on when the mask is gone");
         }
         assert!(reaches(&mut sim.worker, &mut out, sim.now, Leg::Agent, &DATAGRAMS[3]));
-        println!("fax goes on {waited} ms after the mask ({back:?})");
     }
 }
 
