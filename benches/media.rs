@@ -107,7 +107,7 @@ impl Bench {
         let timestamp = (count as u32).wrapping_mul(160 * Coder::steps(self.codec));
         packet[4..8].copy_from_slice(&timestamp.to_be_bytes());
         let (id, from) = (SessionId(session), Leg::Customer);
-        self.worker.take_rtp(self.now, id, from, address(from), packet, &mut self.out);
+        self.worker.take_rtp(self.now, self.now, id, from, address(from), packet, &mut self.out);
         if (session + 1).is_multiple_of(self.wake) || session == SESSIONS - 1 {
             self.worker.hear(&mut self.out);
         }

@@ -13,6 +13,8 @@ use super::stream::{Place, Stream};
 /// A packet's place in its source, as the receiving side has found it.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrival {
+    /// When it came, at the latest when it was read.
+    pub came: Instant,
     /// Counts the leg's sources: changes with SSRC, and when a source restarts.
     pub generation: u32,
     /// The packet's number in its source, without wrapping.

@@ -35,8 +35,8 @@ struct Range {
 }
 
 impl Range {
-    fn take(self, transit: i64) -> Self {
-        Self { least: self.least.min(transit), most: self.most.max(transit) }
+    fn take(self, other: Self) -> Self {
+        Self { least: self.least.min(other.least), most: self.most.max(other.most) }
     }
 }
 
@@ -73,11 +73,13 @@ impl Timeline {
         self.epoch.is_some()
     }
 
-    /// The position of an audio packet of `length` samples that has just arrived.
+    /// The position of an audio packet of `length` samples that is read `now`. It lies where it belongs by the time it
+    /// came: what waited for us unread was not late. For how long to wait for packets, both count.
     pub(super) fn locate(&mut self, now: Instant, arrival: &Arrival, length: usize) -> u64 {
         let length = length as u64;
-        let epoch = *self.epoch.get_or_insert(now);
-        let clock = i64::from(samples_in(now.saturating_duration_since(epoch)));
+        let epoch = *self.epoch.get_or_insert(arrival.came);
+        let clock_at = |at: Instant| i64::from(samples_in(at.saturating_duration_since(epoch)));
+        let clock = clock_at(arrival.came);
         let known = self.map.filter(|map| map.generation == arrival.generation).and_then(|map| {
             let ahead = i64::from(arrival.at.wrapping_sub(map.timestamp) as i32);
             map.position.checked_add_signed(ahead)
@@ -99,23 +101,23 @@ impl Timeline {
         if position + length > self.edge {
             self.edge = position + length;
             self.length = length.max(1);
-            self.note(now, transit_of(position));
+            let transit = transit_of(position);
+            self.note(now, Range { least: transit, most: transit + clock_at(now) - clock });
         }
         position
     }
 
-    fn note(&mut self, now: Instant, transit: i64) {
+    fn note(&mut self, now: Instant, fresh: Range) {
         if self.turned.is_none_or(|at| now.saturating_duration_since(at) >= WINDOW) {
             self.turned = Some(now);
             self.windows = [None, self.windows[0]];
         }
-        let fresh = Range { least: transit, most: transit };
-        self.windows[0] = Some(self.windows[0].map_or(fresh, |range| range.take(transit)));
+        self.windows[0] = Some(self.windows[0].map_or(fresh, |range| range.take(fresh)));
     }
 
     fn range(&self) -> Option<Range> {
         match self.windows {
-            [Some(a), Some(b)] => Some(Range { least: a.least.min(b.least), most: a.most.max(b.most) }),
+            [Some(a), Some(b)] => Some(a.take(b)),
             [one, None] | [None, one] => one,
         }
     }
@@ -165,15 +167,20 @@ impl Timeline {
 mod tests {
     use super::*;
 
-    fn packet(generation: u32, timestamp: u32) -> Arrival {
-        Arrival { generation, number: 0, timestamp, at: timestamp, in_step: true, marker: false }
+    fn packet(came: Instant, generation: u32, timestamp: u32) -> Arrival {
+        Arrival { came, generation, number: 0, timestamp, at: timestamp, in_step: true, marker: false }
+    }
+
+    /// A packet that is read as it comes.
+    fn read(line: &mut Timeline, at: Instant, generation: u32, timestamp: u32) -> u64 {
+        line.locate(at, &packet(at, generation, timestamp), 160)
     }
 
     #[test]
     fn positions_follow_timestamps_across_their_wrap() {
         let (t, mut line) = (Instant::now(), Timeline::new());
-        let first = line.locate(t, &packet(1, u32::MAX - 79), 160);
-        let second = line.locate(t + Duration::from_millis(20), &packet(1, 80), 160);
+        let first = read(&mut line, t, 1, u32::MAX - 79);
+        let second = read(&mut line, t + Duration::from_millis(20), 1, 80);
         assert_eq!(second - first, 160);
         assert_eq!(line.unsteady(), 0);
     }
@@ -181,11 +188,24 @@ mod tests {
     #[test]
     fn a_new_source_goes_on_where_real_time_is() {
         let (t, mut line) = (Instant::now(), Timeline::new());
-        let first = line.locate(t, &packet(1, 0), 160);
-        let other = line.locate(t + Duration::from_millis(100), &packet(2, 777_777), 160);
+        let first = read(&mut line, t, 1, 0);
+        let other = read(&mut line, t + Duration::from_millis(100), 2, 777_777);
         assert_eq!(other - first, 800);
-        let jumped = line.locate(t + Duration::from_millis(120), &packet(2, 5), 160);
+        let jumped = read(&mut line, t + Duration::from_millis(120), 2, 5);
         assert_eq!(jumped - first, 960);
+    }
+
+    #[test]
+    fn what_a_stalled_reader_reads_late_lies_where_it_belongs() {
+        let (t, mut line) = (Instant::now(), Timeline::new());
+        let at = |k: u32| t + Duration::from_millis(20) * k;
+        let first = line.locate(t, &packet(t, 1, 0), 160);
+        // A second of packets is read at once.
+        for k in 1..50u32 {
+            assert_eq!(line.locate(at(49), &packet(at(k), 1, 160 * k), 160) - first, 160 * u64::from(k));
+        }
+        assert_eq!(line.arrives(line.edge()), Some(at(49)));
+        assert!(line.unsteady() > 7_000, "but it has to be waited for");
     }
 
     #[test]
@@ -193,7 +213,7 @@ mod tests {
         let (t, mut line) = (Instant::now(), Timeline::new());
         for k in 0..50u32 {
             let late = Duration::from_millis(if k % 5 == 0 { 10 } else { 0 });
-            line.locate(t + Duration::from_millis(20) * k + late, &packet(1, 160 * k), 160);
+            read(&mut line, t + Duration::from_millis(20) * k + late, 1, 160 * k);
         }
         assert_eq!(line.unsteady(), 80);
         assert_eq!(line.arrives(line.edge()), Some(t + Duration::from_millis(20) * 49));

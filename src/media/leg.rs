@@ -202,9 +202,9 @@ impl LegSide {
 
     /// Judges a packet of the right address by its source and number. A new source beside a living one must show two
     /// packets in a row with none of the old one between (RFC 3550 appendix A.1): a stray one changes nothing.
-    pub(super) fn accept(&mut self, now: Instant, view: &View<'_>, bytes: &[u8]) -> Accepted {
+    pub(super) fn accept(&mut self, came: Instant, view: &View<'_>, bytes: &[u8]) -> Accepted {
         let (ssrc, sequence) = (view.ssrc(), view.sequence());
-        let stale = self.last_arrival.is_none_or(|at| now.saturating_duration_since(at) > STALE);
+        let stale = self.last_arrival.is_none_or(|at| came.saturating_duration_since(at) > STALE);
         if let Some(source) = self.source.as_mut().filter(|source| source.ssrc() == ssrc) {
             let number = match source.handle(sequence) {
                 Verdict::Take(number) => number,
@@ -216,11 +216,11 @@ impl LegSide {
                 Verdict::Duplicate | Verdict::Jump => return Accepted::No,
             };
             self.on_probation = false;
-            return Accepted::Yes(self.took(now, view, number));
+            return Accepted::Yes(self.took(came, view, number));
         }
         if self.source.is_none() || stale {
             let number = self.begin(ssrc, sequence);
-            return Accepted::Yes(self.took(now, view, number));
+            return Accepted::Yes(self.took(came, view, number));
         }
         let kept = &mut self.probation;
         if self.on_probation && kept.ssrc == ssrc && kept.sequence.wrapping_add(1) == sequence {
@@ -228,12 +228,12 @@ impl LegSide {
             let number = self.begin(ssrc, first);
             let Ok(earlier) = View::parse(&self.probation.bytes[..self.probation.length]) else { return Accepted::No };
             let (kind, timestamp, marker) = (self.kind(earlier.payload_type()), earlier.timestamp(), earlier.marker());
-            let earlier = self.arrival(kind, number, timestamp, marker);
+            let earlier = self.arrival(came, kind, number, timestamp, marker);
             self.stats.received += 1;
             if let Some(source) = &mut self.source {
                 source.handle(sequence);
             }
-            return Accepted::Both(earlier, self.took(now, view, number + 1));
+            return Accepted::Both(earlier, self.took(came, view, number + 1));
         }
         let Some(room) = kept.bytes.get_mut(..bytes.len()) else { return Accepted::No };
         room.copy_from_slice(bytes);
@@ -257,17 +257,17 @@ impl LegSide {
         number
     }
 
-    fn took(&mut self, now: Instant, view: &View<'_>, number: u64) -> Arrival {
-        self.last_arrival = Some(now);
+    fn took(&mut self, came: Instant, view: &View<'_>, number: u64) -> Arrival {
+        self.last_arrival = Some(came);
         self.stats.received += 1;
         let kind = self.kind(view.payload_type());
         if let (Some(source), Kind::Audio(codec)) = (&mut self.source, kind) {
-            source.arrived(now, view.timestamp(), codec.clock_rate());
+            source.arrived(came, view.timestamp(), codec.clock_rate());
         }
-        self.arrival(kind, number, view.timestamp(), view.marker())
+        self.arrival(came, kind, number, view.timestamp(), view.marker())
     }
 
-    fn arrival(&mut self, kind: Kind, number: u64, timestamp: u32, marker: bool) -> Arrival {
+    fn arrival(&mut self, came: Instant, kind: Kind, number: u64, timestamp: u32, marker: bool) -> Arrival {
         let (at, in_step) = match kind {
             Kind::Audio(codec) => {
                 if self.ticks.set_clock(codec.clock_rate()) {
@@ -279,7 +279,7 @@ impl LegSide {
             Kind::Event(clock) if !self.ticks.is_in_step(clock) => (timestamp, false),
             Kind::Event(_) | Kind::Redundant | Kind::ComfortNoise | Kind::Unknown => (self.ticks.at(timestamp), true),
         };
-        Arrival { generation: self.generation, number, timestamp, at, in_step, marker }
+        Arrival { came, generation: self.generation, number, timestamp, at, in_step, marker }
     }
 
     /// The place of a block of `kind` within a redundant packet that arrived at `arrival`.

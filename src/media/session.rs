@@ -154,10 +154,11 @@ impl Session {
     }
 
     /// Takes a datagram from the RTP socket of `leg`. What is to be heard of it waits for [`Session::hear`] or
-    /// [`Session::take_out`], or for whatever the path is told next.
+    /// [`Session::take_out`], or for whatever the path is told next. It `came` at the latest now.
     pub(super) fn handle_rtp(
         &mut self,
         now: Instant,
+        came: Instant,
         leg: Leg,
         source: SocketAddr,
         bytes: &[u8],
@@ -184,11 +185,11 @@ impl Session {
             return;
         }
         if !side.secure.is_on() {
-            return self.handle_opened(now, leg, source, bytes, out);
+            return self.handle_opened(now, came, leg, source, bytes, out);
         }
         // Nothing but its source is looked at before the tag is found good (threats R2, R3).
         if let Some((room, length)) = side.secure.open(bytes, false, &mut side.stats) {
-            self.handle_opened(now, leg, source, &room[..length], out);
+            self.handle_opened(now, came, leg, source, &room[..length], out);
             self.legs[leg.index()].secure.give_back(room);
         }
     }
@@ -230,7 +231,15 @@ impl Session {
     }
 
     /// Takes an RTP packet of the peer as it is in the clear.
-    fn handle_opened(&mut self, now: Instant, leg: Leg, source: SocketAddr, bytes: &[u8], out: &mut impl Egress) {
+    fn handle_opened(
+        &mut self,
+        now: Instant,
+        came: Instant,
+        leg: Leg,
+        source: SocketAddr,
+        bytes: &[u8],
+        out: &mut impl Egress,
+    ) {
         let side = &mut self.legs[leg.index()];
         let Ok(view) = View::parse(bytes) else {
             side.stats.malformed += 1;
@@ -243,7 +252,7 @@ impl Session {
             // Counted in sequence all the same, so that it is not taken for loss.
             side.stats.malformed += 1;
         }
-        match side.accept(now, &view, bytes) {
+        match side.accept(came, &view, bytes) {
             Accepted::No => {}
             Accepted::Yes(arrival) => self.take(now, leg, &arrival, &view, out),
             Accepted::Both(earlier, arrival) => {

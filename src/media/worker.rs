@@ -92,7 +92,7 @@ impl Worker {
         }
     }
 
-    /// Takes a datagram from the RTP socket of `leg`.
+    /// Takes a datagram from the RTP socket of `leg` as it comes.
     pub fn handle_rtp(
         &mut self,
         now: Instant,
@@ -102,15 +102,17 @@ impl Worker {
         bytes: &[u8],
         out: &mut impl Egress,
     ) {
-        self.take_rtp(now, session, leg, source, bytes, out);
+        self.take_rtp(now, now, session, leg, source, bytes, out);
         self.hear(out);
     }
 
-    /// The same, but what is to be heard of it waits until [`Worker::hear`], so that many lines are heard together. To be
-    /// called before the worker rests.
+    /// The same for one that `came` before it was read, and what is to be heard of it waits until [`Worker::hear`], so
+    /// that many lines are heard together. To be called before the worker rests.
+    #[allow(clippy::too_many_arguments)]
     pub fn take_rtp(
         &mut self,
         now: Instant,
+        came: Instant,
         session: SessionId,
         leg: Leg,
         source: SocketAddr,
@@ -123,7 +125,7 @@ impl Worker {
             self.hear(out);
         }
         let waits = self.with(place, session, out, |session, out| {
-            session.handle_rtp(now, leg, source, bytes, out);
+            session.handle_rtp(now, came, leg, source, bytes, out);
             session.is_waiting(leg)
         });
         if waits == Some(true) {

@@ -21,6 +21,7 @@
 
 mod inbox;
 mod io;
+mod stamp;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -35,6 +36,7 @@ use crate::media::{Command, Egress, Event, MaskedBlock, Worker};
 use crate::rtp::MAX_DATAGRAM;
 use inbox::Inbox;
 use io::{Epoll, Io, Waker};
+use stamp::Clocks;
 
 pub use inbox::{CREATES, DIGITS};
 
@@ -66,6 +68,7 @@ pub fn bind_pair(ip: IpAddr, port: u16) -> std::io::Result<(UdpSocket, UdpSocket
     let rtcp = UdpSocket::bind((ip, next))?;
     for socket in [&rtp, &rtcp] {
         socket.set_nonblocking(true)?;
+        stamp::want(socket);
         let options = socket2::SockRef::from(socket);
         // Best effort: a system that refuses still works.
         let _ = options.set_recv_buffer_size(BUFFER);
@@ -286,17 +289,19 @@ impl<I: Io> Shell<I> {
 
     fn receive(&mut self, token: usize, buffer: &mut [u8]) {
         let Some((session, leg, is_rtp)) = self.tokens.get(token).copied().flatten() else { return };
+        let clocks = Clocks::read();
         for _ in 0..BURST {
             let Some(call) = self.out.calls.get(&session) else { return };
             let sockets = if is_rtp { &call.sockets.rtp } else { &call.sockets.rtcp };
-            let Ok((length, source)) = sockets[leg.index()].recv_from(buffer) else { return };
+            let Ok((length, source, stamp)) = stamp::receive(&sockets[leg.index()], buffer) else { return };
             if length > MAX_DATAGRAM {
                 continue;
             }
             self.load.packets += 1;
             let (now, bytes) = (Instant::now(), &buffer[..length]);
             if is_rtp {
-                self.worker.take_rtp(now, session, leg, source, bytes, &mut self.out);
+                let came = clocks.came(stamp, now);
+                self.worker.take_rtp(now, came, session, leg, source, bytes, &mut self.out);
             } else {
                 self.worker.handle_rtcp(now, session, leg, source, bytes, &mut self.out);
             }

@@ -156,7 +156,7 @@ fn calls_heard_together_come_out_as_each_does_alone() {
         for ((session, leg, number), order) in arrivals.into_iter().zip(kept) {
             let (id, bytes) = (SessionId(session), packet(session, leg, number));
             one.handle_rtp(now, id, leg, address(leg), &bytes, &mut each);
-            other.take_rtp(now, id, leg, address(leg), &bytes, &mut together);
+            other.take_rtp(now, now, id, leg, address(leg), &bytes, &mut together);
             if order {
                 // In the middle of a wake-up, and before what came is heard.
                 let order = any_order(&mut draw, id);
