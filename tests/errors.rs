@@ -396,6 +396,34 @@ fn a_hang_up_signal_ends_no_node_and_a_terminate_ends_an_idle_one() {
 }
 
 #[test]
+fn a_log_that_nobody_reads_holds_no_call_up_and_loses_no_line_that_has_room() {
+    let (mut reads, writes) = std::io::pipe().expect("a pipe");
+    // Full before the node says its first word; from a thread, since the last of it waits for room itself.
+    let mut filler = writes.try_clone().expect("another end");
+    let full = std::thread::spawn(move || filler.write_all(&[b'\n'; 70_000]));
+    std::thread::sleep(Duration::from_millis(200));
+    let plan = Plan::new();
+    let node = Running::start_saying(&plan, Some(writes.into()));
+    let mut line = Line::new(plan.carrier, node.carrier_side);
+    for n in 0..40 {
+        // Nobody is at the PBX's port.
+        let answer = line.ask("INVITE", "4930", &[], &sdp("m=audio 40000 RTP/AVP 0"), PATIENCE);
+        assert_eq!(answer.unwrap_or_else(|| panic!("call {n} waits for the log")).status(), Some(503));
+    }
+    assert!(common::answers_options(node.carrier_side));
+    // Somebody reads again: what waited is all there.
+    let mut said = Vec::new();
+    let until = Instant::now() + PATIENCE;
+    while String::from_utf8_lossy(&said).matches("call-started").count() < 40 {
+        assert!(Instant::now() < until, "{}", String::from_utf8_lossy(&said).trim_start());
+        let mut buffer = [0; 65_536];
+        let length = reads.read(&mut buffer).expect("lines");
+        said.extend_from_slice(&buffer[..length]);
+    }
+    assert!(full.join().expect("the thread ends").is_ok());
+}
+
+#[test]
 fn an_api_address_that_is_taken_is_told() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a socket");
     let at = taken.local_addr().expect("its address");

@@ -20,7 +20,7 @@ pub fn run(file: &Path) -> ExitCode {
         Ok(config) => config,
         Err(faults) => return failed(&faults),
     };
-    logging::start(&config.log);
+    let _flush = logging::start(&config.log);
     // Two sockets per leg and a recording per call, and a few for everything else.
     let files = u64::from(config.node.max_calls) * 5 + 200;
     for refusal in harden::harden().into_iter().chain(harden::raise_open_files(files)) {

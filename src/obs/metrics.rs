@@ -42,6 +42,7 @@ pub struct Metrics {
     recorder_chunks: Counter,
     recorder_bytes: Counter,
     recorder_lost: Counter,
+    lost_lines: Counter,
     events: Counter,
     streams: Gauge,
     requests: Family<RequestLabel, Counter>,
@@ -229,6 +230,7 @@ impl Metrics {
         let recorder_waiting = metric!("recorder_waiting_blocks", "Blocks of 100 ms waiting for the disk");
         let recorder_chunks = metric!("recorder_chunks", "Sealed chunks synced to disk");
         let recorder_lost = metric!("recorder_lost_blocks", "Blocks of 100 ms dropped because the disk was slow");
+        let lost_lines = metric!("log_lost_lines", "Log lines left out because standard error was not read");
         let events = metric!("events", "Events published");
         let streams = metric!("event_streams", "Event streams open now");
         let requests = metric!("http_requests", "HTTP requests, by route and status");
@@ -275,6 +277,7 @@ impl Metrics {
             recorder_chunks,
             recorder_bytes,
             recorder_lost,
+            lost_lines,
             events,
             streams,
             requests,
@@ -425,6 +428,11 @@ impl Metrics {
         rise(&self.recorder_chunks, totals.chunks);
         rise(&self.recorder_bytes, totals.bytes);
         rise(&self.recorder_lost, totals.lost_blocks);
+    }
+
+    /// Sets how many log lines were left out since the start.
+    pub fn set_lost_lines(&self, total: u64) {
+        self.lost_lines.inc_by(total.saturating_sub(self.lost_lines.get()));
     }
 
     /// Sets how many targets of a trunk are up, of how many.

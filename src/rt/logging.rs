@@ -1,29 +1,53 @@
-//! Log lines: structured, one per line, card-like runs blanked before they are written (`obs::redact`).
+//! Log lines: structured, one per line, card-like runs blanked before they are written (`obs::redact`). They are written
+//! by a thread of their own: whoever reads standard error may stop reading and no call waits for it. What has no room
+//! meanwhile is left out and counted.
 
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
 use crate::config::{Log, LogLevel};
 use crate::obs::redact::redact;
 
-/// Starts logging to standard error for the whole process. A second call changes nothing.
-pub fn start(log: &Log) {
+/// Lines that wait to be written at most.
+const WAITING: usize = 8_192;
+
+/// Counts the lines that had no room.
+static LOST: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// Lines left out since the start, because standard error was not read.
+pub fn lost_lines() -> u64 {
+    LOST.get().map_or(0, |lost| lost.dropped_lines() as u64)
+}
+
+/// Writes what waits before it goes; at most a second long.
+#[must_use = "lines that still wait are lost with the process"]
+pub struct Flush(#[allow(dead_code)] WorkerGuard);
+
+/// Starts logging to standard error for the whole process. A second call changes nothing. Keep what is returned until the
+/// process ends.
+pub fn start(log: &Log) -> Flush {
     let level = match log.level {
         LogLevel::Error => tracing::Level::ERROR,
         LogLevel::Warn => tracing::Level::WARN,
         LogLevel::Info => tracing::Level::INFO,
         LogLevel::Debug => tracing::Level::DEBUG,
     };
-    let base = tracing_subscriber::fmt().with_max_level(level).with_span_events(FmtSpan::NONE).with_writer(Redacted);
+    let (lines, writing) =
+        NonBlockingBuilder::default().buffered_lines_limit(WAITING).lossy(true).thread_name("log").finish(io::stderr());
+    let _ = LOST.set(lines.error_counter());
+    let base =
+        tracing_subscriber::fmt().with_max_level(level).with_span_events(FmtSpan::NONE).with_writer(Redacted(lines));
     // A subscriber that is already set (tests that run several nodes in one process) stays.
     let _ = if log.json {
         tracing::subscriber::set_global_default(base.json().flatten_event(true).finish())
     } else {
         tracing::subscriber::set_global_default(base.with_ansi(false).finish())
     };
+    Flush(writing)
 }
 
 /// What the process has logged, in memory.
@@ -76,15 +100,15 @@ impl Drop for Kept {
 }
 
 /// Standard error behind the redaction.
-struct Redacted;
+struct Redacted(NonBlocking);
 
 /// One line on its way to standard error.
-struct Line(Vec<u8>);
+struct Line(Vec<u8>, NonBlocking);
 
 impl<'a> MakeWriter<'a> for Redacted {
     type Writer = Line;
     fn make_writer(&'a self) -> Line {
-        Line(Vec::with_capacity(256))
+        Line(Vec::with_capacity(256), self.0.clone())
     }
 }
 
@@ -103,6 +127,6 @@ impl Drop for Line {
     fn drop(&mut self) {
         redact(&mut self.0);
         // A log that cannot be written must not end a call.
-        let _ = io::stderr().lock().write_all(&self.0);
+        let _ = self.1.write_all(&self.0);
     }
 }

@@ -122,6 +122,7 @@ impl control::Calls for Calls {
             metrics.set_recorder(totals(recorder));
         }
         metrics.set_sip(self.sip.totals());
+        metrics.set_lost_lines(super::logging::lost_lines());
     }
 }
 

@@ -122,6 +122,12 @@ pub struct Running {
 impl Running {
     /// Writes the configuration, starts the node and waits until it answers OPTIONS on its carrier side.
     pub fn start(plan: &Plan) -> Running {
+        Self::start_saying(plan, None)
+    }
+
+    /// The same, its standard error somewhere else than in [`Running::log`].
+    #[allow(dead_code)]
+    pub fn start_saying(plan: &Plan, errors: Option<Stdio>) -> Running {
         let dir = tempfile::tempdir().expect("a directory");
         let [carrier_side, pbx_side] = plan.sides.unwrap_or_else(|| [free_address(), free_address()]);
         let control = plan.control.then(free_address);
@@ -139,7 +145,7 @@ impl Running {
             .arg(&config)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("the log"))
-            .stderr(log)
+            .stderr(errors.unwrap_or_else(|| log.into()))
             .spawn()
             .expect("tonewall starts");
         let mut running = Running { child, dir, config, carrier_side, pbx_side, control };
