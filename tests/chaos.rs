@@ -1,5 +1,5 @@
-//! Calls made at random, in virtual time: whatever the seed brings of guard modes, codecs, lines, re-INVITEs from either
-//! side, holds, collections, keys in every form, refusals, cancels, hang-ups that cross, a recorder that fails, a node
+//! Calls made at random, in virtual time: whatever the seed brings of guard modes, codecs, lines, reliable ringing,
+//! re-INVITEs and UPDATEs from either side, transfers, holds, collections, keys in every form, refusals, cancels, hang-ups that cross, a recorder that fails, a node
 //! that drains or is killed, it ends without a stuck call, a half-open leg, a call told twice, or a digit that was to be
 //! guarded. `TONEWALL_CHAOS=n` plays n calls instead of the usual number; a failure names its seed, and
 //! `TONEWALL_CHAOS_SEED=n` plays that one alone.
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rand::{RngExt, SeedableRng};
 use tonewall::base::Random;
 use tonewall::call::{CollectionRequest, Reply, Signal};
-use tonewall::config::{Codec, GuardMode, MaskKind, RecordingPolicy};
+use tonewall::config::{Codec, GuardMode, MaskKind, RecordingPolicy, Refer};
 use tonewall::obs::event::{EventKind, HoldKind};
 use tonewall::testkit::keys::{Form, typed};
 use tonewall::testkit::leak::Attackers;
@@ -33,6 +33,10 @@ const SETTLED_MS: u64 = 150_000;
 enum Act {
     CallerReinvites(Direction),
     AgentReinvites(Direction),
+    CallerUpdates(Direction),
+    AgentUpdates(Direction),
+    CallerRefers,
+    AgentRefers,
     CallerChangesCodec(Codec),
     CallerHangsUp,
     AgentHangsUp,
@@ -82,7 +86,7 @@ fn script(random: &mut Random) -> Script {
     }
     for _ in 0..random.random_range(0..6) {
         let direction = pick(random, &[Direction::SendRecv, Direction::SendOnly, Direction::Inactive]);
-        let act = match random.random_range(0..14) {
+        let act = match random.random_range(0..20) {
             0 | 1 => Act::CallerReinvites(direction),
             2 | 3 => Act::AgentReinvites(direction),
             4 => Act::CallerChangesCodec(pick(random, &[Codec::Pcmu, Codec::Pcma])),
@@ -91,12 +95,21 @@ fn script(random: &mut Random) -> Script {
             10 if !held => Act::Release,
             11 => Act::Collect,
             12 => Act::LineTurns(random.random_range(0..4)),
+            13 | 14 => Act::CallerUpdates(direction),
+            15 | 16 => Act::AgentUpdates(direction),
+            17 => Act::CallerRefers,
+            18 => Act::AgentRefers,
             _ => Act::RecorderFails,
         };
         acts.push((random.random_range(900..talk.max(901)), act));
     }
     for _ in 0..random.random_range(1..4) {
         acts.push((random.random_range(900..talk.max(901)), Act::Press(form(random))));
+    }
+    if random.random_bool(0.15) {
+        // While it rings.
+        let (at, direction) = (random.random_range(0..1_200), Direction::SendRecv);
+        acts.push((at, pick(random, &[Act::CallerUpdates(direction), Act::AgentUpdates(direction)])));
     }
     match random.random_range(0..20) {
         0 => acts.push((random.random_range(0..2_000), Act::CallerCancels)),
@@ -138,17 +151,22 @@ fn play(seed: u64) -> Tally {
     let mask = pick(&mut random, &[MaskKind::Silence, MaskKind::ComfortNoise, MaskKind::Tone, MaskKind::Substitute]);
     let recording = pick(&mut random, &[RecordingPolicy::Off, RecordingPolicy::BestEffort, RecordingPolicy::Required]);
     let (guard, codec) = (script.guard, pick(&mut random, &[Codec::Pcmu, Codec::Pcma]));
+    let reliable = [random.random_bool(0.6), random.random_bool(0.6)];
     let change = |site: tonewall::testkit::site::Site| {
-        site.carriers(|carrier| {
+        let mut site = site.carriers(|carrier| {
             (carrier.guard, carrier.mask, carrier.recording) = (guard, mask, recording);
-        })
+        });
+        site.methods.refer = Refer::Terminate;
+        site
     };
-    let agent = Profile::new("5551000").only(codec).answering(answer);
-    let mut sim = Sim::new(seed, Instant::now(), change, Profile::new("+15550100"), agent);
+    let agent = Profile { reliable: reliable[1], ..Profile::new("5551000").only(codec).answering(answer) };
+    let caller = Profile { reliable: reliable[0], ..Profile::new("+15550100") };
+    let mut sim = Sim::new(seed, Instant::now(), change, caller, agent);
     sim.sip_path = line(random.random_range(0..4));
     sim.rtp_path = line(random.random_range(0..3));
     sim.caller.phone.rtp.speak(hiss(seed, -45.0));
     sim.agent.phone.rtp.speak(hiss(seed + 1, -45.0));
+    sim.colleague.phone.rtp.speak(hiss(seed + 2, -45.0));
 
     sim.dial();
     let (mut crashed, mut held) = (false, false);
@@ -166,6 +184,7 @@ fn play(seed: u64) -> Tally {
     // A side that heard nothing of the end (the node was killed, a CANCEL crossed) hangs up.
     sim.caller(UserAgent::hang_up);
     sim.agent(UserAgent::hang_up);
+    sim.colleague(UserAgent::hang_up);
     sim.run_for(SETTLED_MS);
 
     assert!(sim.is_quiet(), "something is left of the call");
@@ -185,9 +204,21 @@ fn play(seed: u64) -> Tally {
         played: 1,
         up: u64::from(sim.agent.log.iter().any(|(_, event)| *event == Event::Up)),
         killed: u64::from(crashed),
+        rung_reliably: u64::from(sim.caller.phone.received().iter().any(|datagram| says(datagram, b"100rel"))),
+        updated: u64::from([&sim.caller, &sim.agent].iter().any(|party| updated(party))),
+        transferred: told(|kind| matches!(kind, EventKind::CallTransferred { .. })) as u64,
         guarded_keys: if guarded { sim.caller.phone.rtp.keyed().len() as u64 } else { 0 },
         other_keys: if guarded { 0 } else { sim.caller.phone.rtp.keyed().len() as u64 },
     }
+}
+
+fn says(datagram: &[u8], word: &[u8]) -> bool {
+    datagram.windows(word.len()).any(|window| window == word)
+}
+
+/// Whether an UPDATE of ours reached a telephone.
+fn updated(party: &tonewall::testkit::sim::Party) -> bool {
+    party.phone.received().iter().any(|datagram| datagram.starts_with(b"UPDATE "))
 }
 
 /// What has been played, so that a run of nothing cannot pass for a good one.
@@ -196,12 +227,15 @@ struct Tally {
     played: u64,
     up: u64,
     killed: u64,
+    rung_reliably: u64,
+    updated: u64,
+    transferred: u64,
     guarded_keys: u64,
     other_keys: u64,
 }
 
 fn perform(sim: &mut Sim, act: Act, random: &mut Random) {
-    let up = sim.caller.phone.is_up() && sim.agent.phone.is_up();
+    let up = sim.caller.phone.is_up() && (sim.agent.phone.is_up() || sim.colleague.phone.is_up());
     let call = match sim.signal(Signal::Find { find: Default::default(), limit: 1 }) {
         Ok(Reply::Calls(calls)) => calls.first().map(|call| call.id),
         _ => None,
@@ -209,11 +243,21 @@ fn perform(sim: &mut Sim, act: Act, random: &mut Random) {
     match act {
         Act::CallerReinvites(direction) if up => sim.caller(|phone, now| phone.reinvite(now, direction)),
         Act::AgentReinvites(direction) if up => sim.agent(|phone, now| phone.reinvite(now, direction)),
+        Act::CallerUpdates(direction) => sim.caller(|phone, now| phone.update(now, direction)),
+        Act::AgentUpdates(direction) => {
+            sim.agent(|phone, now| phone.update(now, direction));
+            sim.colleague(|phone, now| phone.update(now, direction));
+        }
+        Act::CallerRefers => sim.caller(|phone, now| phone.refer(now, "+15550199")),
+        Act::AgentRefers => sim.agent(|phone, now| phone.refer(now, "5551001")),
         Act::CallerChangesCodec(codec) if up => {
             sim.caller(|phone, now| phone.reinvite_with_codecs(now, vec![codec]));
         }
         Act::CallerHangsUp => sim.caller(UserAgent::hang_up),
-        Act::AgentHangsUp => sim.agent(UserAgent::hang_up),
+        Act::AgentHangsUp => {
+            sim.agent(UserAgent::hang_up);
+            sim.colleague(UserAgent::hang_up);
+        }
         Act::CallerCancels => sim.caller(UserAgent::cancel),
         Act::Press(form) if up => {
             let keys: String =
@@ -251,22 +295,23 @@ fn half_open(sim: &Sim) -> Option<String> {
         let touched = party.log.iter().any(|(_, event)| matches!(event, Event::Incoming | Event::Up));
         (touched && !party.phone.is_ended()).then(|| format!("{:?}", party.story()))
     };
-    open(&sim.agent).or_else(|| open(&sim.caller))
+    open(&sim.agent).or_else(|| open(&sim.colleague)).or_else(|| open(&sim.caller))
 }
 
 /// Nothing that was keyed under the mask is in the agent's ear, packets, signalling or on tape.
 fn assert_guarded(sim: &Sim, mask: MaskKind, by_hold: bool) {
-    let agent = &sim.agent.phone;
     // With a hold the first moments are not guarded; nothing is keyed in them.
     let attackers = Attackers::new();
-    let heard = attackers.listen(&agent.rtp.heard.samples());
-    assert!(heard.nothing_decoded(), "the agent hears keys (by hold: {by_hold}): {heard:?}");
-    let events = agent.rtp.heard.event_codes();
-    match mask {
-        MaskKind::Substitute => assert!(events.iter().all(|code| *code == 0), "events tell keys apart"),
-        _ => assert!(events.is_empty(), "{} events reached the agent", events.len()),
+    for agent in [&sim.agent.phone, &sim.colleague.phone] {
+        let heard = attackers.listen(&agent.rtp.heard.samples());
+        assert!(heard.nothing_decoded(), "the agent hears keys (by hold: {by_hold}): {heard:?}");
+        let events = agent.rtp.heard.event_codes();
+        match mask {
+            MaskKind::Substitute => assert!(events.iter().all(|code| *code == 0), "events tell keys apart"),
+            _ => assert!(events.is_empty(), "{} events reached the agent", events.len()),
+        }
+        assert!(agent.infos().is_empty(), "an INFO reached the agent");
     }
-    assert!(agent.infos().is_empty(), "an INFO reached the agent");
     for tape in sim.tapes() {
         for side in [&tape.customer, &tape.agent] {
             assert!(attackers.listen(side).nothing_decoded(), "keys are on tape");
@@ -292,12 +337,16 @@ fn part(part: u64) {
         sum.played += one.played;
         sum.up += one.up;
         sum.killed += one.killed;
+        sum.rung_reliably += one.rung_reliably;
+        sum.updated += one.updated;
+        sum.transferred += one.transferred;
         sum.guarded_keys += one.guarded_keys;
         sum.other_keys += one.other_keys;
     }
     println!("part {part}: {sum:?} in {:.0?}", began.elapsed());
     // A part of fifty calls has some of everything.
-    let all = sum.up * 2 > sum.played && sum.guarded_keys > sum.played && sum.other_keys > 0;
+    let asked = sum.rung_reliably > 0 && sum.updated > 0 && sum.transferred > 0;
+    let all = asked && sum.up * 2 > sum.played && sum.guarded_keys > sum.played && sum.other_keys > 0;
     assert!(sum.played < 50 || all, "too little happened: {sum:?}");
 }
 

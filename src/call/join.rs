@@ -94,7 +94,7 @@ impl Call {
         if leg != Leg::Agent || join.leg != Leg::Agent {
             return Err(Refused::because(403, "Only Agents' Calls Are Joined"));
         }
-        if core.protection.collection().is_some() {
+        if core.protection.collection().is_some() || core.protection.payment.is_some() {
             return Err(Refused::because(403, "Call Is Guarded"));
         }
         let stays = leg.other();

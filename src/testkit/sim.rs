@@ -21,8 +21,9 @@ use rand::SeedableRng;
 
 use super::net::{Conditions, Datagram, Net};
 use super::pcap::Pcap;
+use super::simple_sip::Message;
 use super::site::Site;
-use super::ua::{Event as Heard, Port, Profile, UserAgent};
+use super::ua::{Answer, Event as Heard, Port, Profile, UserAgent};
 use crate::base::Random;
 use crate::base::ids::{CallId, Leg, RecordingId, SessionId};
 use crate::base::secret::Digits;
@@ -39,6 +40,7 @@ const CARRIER_LISTENER: &str = "10.0.0.1:5060";
 const PBX_LISTENER: &str = "10.0.0.1:5080";
 const CALLER: (&str, &str) = ("10.1.0.1:5060", "10.1.0.1:4000");
 const AGENT: (&str, &str) = ("10.2.0.1:5060", "10.2.0.1:4000");
+const COLLEAGUE: (&str, &str) = (AGENT.0, "10.2.0.1:4100");
 
 /// One end of the simulated call.
 pub struct Party {
@@ -95,6 +97,8 @@ pub struct Sim {
     pub caller: Party,
     /// The agent on the PBX side.
     pub agent: Party,
+    /// Another agent, who takes what comes to the PBX while the first has a call.
+    pub colleague: Party,
     /// Tonewall's events, with the time since the start.
     pub events: Vec<(Duration, EventKind)>,
     /// What was handed over by finished collections.
@@ -156,6 +160,7 @@ impl Sim {
             worker: Worker::new(),
             sessions: HashMap::new(),
             caller: Party::new(caller, CALLER, random(3)),
+            colleague: Party::new(Profile { answer: Answer::After(300), ..agent.clone() }, COLLEAGUE, random(6)),
             agent: Party::new(agent, AGENT, random(4)),
             events: Vec::new(),
             collected: Vec::new(),
@@ -215,6 +220,13 @@ impl Sim {
     /// Does something with the agent's telephone now.
     pub fn agent<R>(&mut self, act: impl FnOnce(&mut UserAgent, Instant) -> R) -> R {
         let result = act(&mut self.agent.phone, self.now);
+        self.settle();
+        result
+    }
+
+    /// Does something with the other agent's telephone now.
+    pub fn colleague<R>(&mut self, act: impl FnOnce(&mut UserAgent, Instant) -> R) -> R {
+        let result = act(&mut self.colleague.phone, self.now);
         self.settle();
         result
     }
@@ -337,7 +349,7 @@ impl Sim {
     }
 
     fn next(&mut self) -> Option<Instant> {
-        let parties = [self.caller.phone.poll_timeout(), self.agent.phone.poll_timeout()];
+        let parties = [&self.caller, &self.agent, &self.colleague].map(|party| party.phone.poll_timeout());
         let cores = [self.engine.poll_timeout(), self.worker.poll_timeout(), self.net.poll_timeout()];
         parties.into_iter().chain(cores).flatten().min()
     }
@@ -349,6 +361,7 @@ impl Sim {
         }
         self.caller.phone.handle_timeout(self.now);
         self.agent.phone.handle_timeout(self.now);
+        self.colleague.phone.handle_timeout(self.now);
         if self.engine.poll_timeout().is_some_and(|at| at <= self.now) {
             self.engine.handle_timeout(self.now);
         }
@@ -358,11 +371,16 @@ impl Sim {
 
     fn deliver(&mut self, datagram: &Datagram) {
         let Datagram { from, to, bytes } = datagram;
-        for party in [&mut self.caller, &mut self.agent] {
+        let for_colleague = *to == self.colleague.sip && self.is_for_colleague(bytes);
+        if for_colleague {
+            return self.colleague.phone.handle_sip(self.now, *from, bytes);
+        }
+        for party in [&mut self.caller, &mut self.agent, &mut self.colleague] {
             if *to == party.sip {
                 return party.phone.handle_sip(self.now, *from, bytes);
             }
-            if to.ip() == party.media.ip() {
+            let ports = party.media.port()..party.media.port() + 2;
+            if to.ip() == party.media.ip() && ports.contains(&to.port()) {
                 let heard = &mut party.phone.rtp.heard;
                 return if to.port() == party.media.port() {
                     heard.handle_rtp(self.now, bytes);
@@ -396,6 +414,17 @@ impl Sim {
             }
             None => {}
         }
+    }
+
+    /// Whether a message to the PBX is for the other agent: of a call of his, or a new one while the first agent has one.
+    fn is_for_colleague(&self, bytes: &[u8]) -> bool {
+        let Some(message) = Message::parse(bytes) else { return false };
+        let call_id = message.get("call-id");
+        if call_id.is_some() && call_id == self.colleague.phone.call_id() {
+            return true;
+        }
+        let new = message.method() == Some("INVITE") && call_id != self.agent.phone.call_id();
+        new && self.colleague.phone.is_idle() && !self.agent.phone.is_idle()
     }
 
     /// Carries everything that came out to where it goes, until nothing comes out any more.
@@ -479,7 +508,7 @@ impl Sim {
 
     fn settle_phones(&mut self) -> bool {
         let mut out = Vec::new();
-        for party in [&mut self.caller, &mut self.agent] {
+        for party in [&mut self.caller, &mut self.agent, &mut self.colleague] {
             while let Some((port, to, bytes)) = party.phone.poll_transmit() {
                 let (from, sip) = if port == Port::Sip { (party.sip, true) } else { (party.media, false) };
                 out.push((Datagram { from, to, bytes }, sip));

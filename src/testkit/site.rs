@@ -59,6 +59,8 @@ pub struct Site {
     pub unmaskable: Unmaskable,
     /// Digit forms on both sides.
     pub dtmf: DtmfForms,
+    /// Methods and extensions of every trunk.
+    pub methods: Methods,
     /// Agent star codes.
     pub star_codes: Option<StarCodes>,
     /// Media address.
@@ -98,6 +100,7 @@ impl Site {
             pbx_codecs: vec![Codec::Pcmu, Codec::Pcma],
             unmaskable: Unmaskable::Strip,
             dtmf: DtmfForms { events: true, info: true },
+            methods: Methods::default(),
             star_codes: None,
             media: pbx_listener.ip(),
             ports: (20_000, 29_999),
@@ -162,7 +165,7 @@ impl Site {
             max_calls: self.max_calls,
             star_codes: None,
             pass_headers: vec!["X-Call-Ref".to_owned()],
-            methods: Methods::default(),
+            methods: self.methods.clone(),
             call_header: Some("X-Call-Ref".to_owned()),
             link: Link::default(),
         };

@@ -1,5 +1,5 @@
 //! The little of RFC 3261 section 17 a telephone needs over UDP: requests are sent again until answered, repeated
-//! requests get the same answer again, a 2xx to INVITE is sent again until ACK. Messages and the time go in; datagrams
+//! requests get the same answer again, a 2xx to INVITE is sent again until ACK, a reliable 18x until PRACK. Messages and the time go in; datagrams
 //! and timeouts come out.
 
 use std::collections::VecDeque;
@@ -38,12 +38,23 @@ struct Unacknowledged {
     until: Instant,
 }
 
+/// A reliable provisional response (RFC 3262) without its PRACK.
+struct Provisional {
+    rack: String,
+    bytes: Vec<u8>,
+    to: SocketAddr,
+    again: Instant,
+    interval: Duration,
+    until: Instant,
+}
+
 /// Transactions of one user agent.
 #[derive(Default)]
 pub struct Transactions {
     pending: Vec<Pending>,
     answered: Vec<Answered>,
     unacknowledged: Vec<Unacknowledged>,
+    provisional: Option<Provisional>,
     acks: Vec<(u32, SocketAddr, Vec<u8>)>,
     out: VecDeque<(SocketAddr, Vec<u8>)>,
 }
@@ -79,11 +90,32 @@ impl Transactions {
         self.answered.retain(|a| !(a.branch == branch && a.method == method));
         self.answered.push(Answered { branch: branch.to_owned(), method: method.to_owned(), bytes: bytes.clone(), to });
         if method == "INVITE" && response.status().is_some_and(|s| s >= 200) {
+            self.provisional = None;
             let cseq = request.cseq().map_or(0, |(n, _)| n);
             let (again, until) = (now + T1, now + GIVE_UP);
             self.unacknowledged.push(Unacknowledged { cseq, bytes: bytes.clone(), to, again, interval: T1, until });
         }
         self.out.push_back((to, bytes));
+    }
+
+    /// Answers an INVITE provisionally and reliably: `response` is repeated until [`Transactions::pracked`].
+    pub fn respond_reliably(&mut self, now: Instant, to: SocketAddr, request: &Message, response: &Message) {
+        self.respond(now, to, request, response);
+        let rseq = response.get("rseq").unwrap_or_default();
+        let rack = format!("{rseq} {}", request.get("cseq").unwrap_or_default());
+        let (bytes, again, until) = (response.print(), now + T1, now + GIVE_UP);
+        self.provisional = Some(Provisional { rack, bytes, to, again, interval: T1, until });
+    }
+
+    /// Takes note of a PRACK; `false` when it acknowledges nothing.
+    pub fn pracked(&mut self, prack: &Message) -> bool {
+        let rack = prack.get("rack").unwrap_or_default();
+        self.provisional.take_if(|waiting| waiting.rack == rack).is_some()
+    }
+
+    /// Whether a reliable response still waits for its PRACK.
+    pub fn awaits_prack(&self) -> bool {
+        self.provisional.is_some()
     }
 
     /// Takes note of an ACK; `false` when it acknowledges nothing new.
@@ -136,7 +168,8 @@ impl Transactions {
     /// When [`Transactions::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let pending = self.pending.iter().map(|p| p.again.map_or(p.until, |a| a.min(p.until)));
-        pending.chain(self.unacknowledged.iter().map(|u| u.again.min(u.until))).min()
+        let provisional = self.provisional.iter().map(|p| p.again.min(p.until));
+        pending.chain(self.unacknowledged.iter().map(|u| u.again.min(u.until))).chain(provisional).min()
     }
 
     /// Repeats what is due; gives the methods of requests that nobody answered.
@@ -162,6 +195,12 @@ impl Transactions {
                 u.again = now + u.interval;
                 self.out.push_back((u.to, u.bytes.clone()));
             }
+        }
+        self.provisional.take_if(|p| p.until <= now);
+        if let Some(p) = self.provisional.as_mut().filter(|p| p.again <= now) {
+            p.interval *= 2;
+            p.again = now + p.interval;
+            self.out.push_back((p.to, p.bytes.clone()));
         }
         given_up
     }

@@ -12,7 +12,7 @@ mod signalling;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rand::RngExt;
 
@@ -24,6 +24,9 @@ use super::transactions::Transactions;
 use crate::base::Random;
 use crate::base::secret::Digit;
 use crate::config::Codec;
+
+/// How long an answer waits again for a PRACK.
+const PRACK_PAUSE: Duration = Duration::from_millis(100);
 
 /// How a telephone takes an incoming call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +57,8 @@ pub struct Profile {
     pub ptime_ms: u32,
     /// How it takes calls.
     pub answer: Answer,
+    /// It has 100rel (RFC 3262): its 18x are reliable where the caller has it too, and others' get their PRACK.
+    pub reliable: bool,
     /// Further headers of its INVITE.
     pub headers: Vec<(String, String)>,
 }
@@ -68,6 +73,7 @@ impl Profile {
             red: None,
             ptime_ms: 20,
             answer: Answer::After(200),
+            reliable: false,
             headers: Vec::new(),
         }
     }
@@ -109,6 +115,10 @@ pub enum Event {
     ChangeAnswered(u16),
     /// An INFO came; see [`UserAgent::infos`].
     Info,
+    /// Our REFER was answered.
+    ReferAnswered(u16),
+    /// How far a transfer of ours is.
+    Notified(u16),
     /// Our INFO was answered.
     InfoAnswered(u16),
     /// The other side ended the call.
@@ -161,6 +171,10 @@ pub struct UserAgent {
     /// INFO digits not yet sent: each waits for the answer to the one before, so that a lost one keeps their order.
     waiting: VecDeque<(Digit, u32)>,
     info_open: bool,
+    /// Our tag's other end and number of the reliable 18x acknowledged last.
+    acknowledged: Option<(String, u32)>,
+    /// Offer and answer have been told reliably before the answer to the call.
+    settled: bool,
     received: Vec<Vec<u8>>,
     events: VecDeque<Event>,
     /// Its media.
@@ -191,6 +205,8 @@ impl UserAgent {
             infos: Vec::new(),
             waiting: VecDeque::new(),
             info_open: false,
+            acknowledged: None,
+            settled: false,
             received: Vec::new(),
             events: VecDeque::new(),
             rtp,
@@ -207,6 +223,9 @@ impl UserAgent {
         self.dialog = Some(Dialog { call_id, local, remote, target, routes: Vec::new(), next_hop: proxy, cseq: 0 });
         let Some(mut invite) = self.request("INVITE") else { return };
         invite.headers.extend(self.profile.headers.clone());
+        if self.profile.reliable {
+            invite = invite.with("Supported", "100rel");
+        }
         let invite = invite.with_body("application/sdp", self.offer());
         self.transactions.request(now, proxy, &invite);
         self.state = State::Calling { invite };
@@ -219,7 +238,8 @@ impl UserAgent {
         for name in ["Via", "From", "To", "Call-ID", "Max-Forwards"] {
             cancel = cancel.with(name, invite.get(name).unwrap_or_default());
         }
-        let cancel = cancel.with("CSeq", format!("{} CANCEL", dialog.cseq));
+        let cseq = invite.cseq().map_or(dialog.cseq, |(number, _)| number);
+        let cancel = cancel.with("CSeq", format!("{cseq} CANCEL"));
         self.transactions.request(now, dialog.next_hop, &cancel);
     }
 
@@ -248,6 +268,29 @@ impl UserAgent {
         self.direction = direction;
         let offer = self.offer();
         self.send_request(now, "INVITE", |m| m.with_body("application/sdp", offer));
+    }
+
+    /// Changes the session with an UPDATE (RFC 3311): of a call that is up, or before that once offer and answer have been
+    /// told reliably; else it does nothing.
+    pub fn update(&mut self, now: Instant, direction: Direction) {
+        let may = match self.state {
+            State::Up => true,
+            State::Calling { .. } | State::Ringing { .. } => self.settled && !self.transactions.awaits_prack(),
+            State::Idle | State::Ended => false,
+        };
+        if may {
+            self.direction = direction;
+            let offer = self.offer();
+            self.send_request(now, "UPDATE", |m| m.with_body("application/sdp", offer));
+        }
+    }
+
+    /// Asks the other side to call `user` in our place (RFC 3515).
+    pub fn refer(&mut self, now: Instant, user: &str) {
+        if self.is_up() {
+            let to = format!("<sip:{user}@elsewhere.invalid>");
+            self.send_request(now, "REFER", |m| m.with("Refer-To", to));
+        }
     }
 
     /// Changes codecs with a re-INVITE.
@@ -283,6 +326,11 @@ impl UserAgent {
     /// Whether the call is up.
     pub fn is_up(&self) -> bool {
         matches!(self.state, State::Up)
+    }
+
+    /// Whether no call has come yet and none was made.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.state, State::Idle)
     }
 
     /// Whether the call is over.
@@ -363,9 +411,19 @@ impl UserAgent {
 
     /// Answers a ringing call now.
     pub fn answer(&mut self, now: Instant) {
+        if let State::Ringing { answer_at, .. } = &mut self.state
+            && self.transactions.awaits_prack()
+        {
+            // RFC 3262 section 3: not before the PRACK of what carried the answer.
+            *answer_at = Some(now + PRACK_PAUSE);
+            return;
+        }
         let State::Ringing { invite, from, .. } = std::mem::replace(&mut self.state, State::Up) else { return };
-        let body = self.answer_body(now, &invite);
-        let response = self.response(&invite, 200, true).with_body("application/sdp", body);
+        let mut response = self.response(&invite, 200, true);
+        if !self.settled {
+            let body = self.answer_body(now, &invite);
+            response = response.with_body("application/sdp", body);
+        }
         self.transactions.respond(now, from, &invite, &response);
         self.events.push_back(Event::Up);
     }

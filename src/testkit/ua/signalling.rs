@@ -11,7 +11,7 @@ use crate::testkit::simple_sdp::Audio;
 use crate::testkit::simple_sip::{Message, tag, uri};
 
 /// Methods it allows.
-const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE";
+const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE, PRACK, REFER, NOTIFY";
 
 impl UserAgent {
     pub(super) fn handle_request(&mut self, now: Instant, from: SocketAddr, method: &str, request: Message) {
@@ -29,6 +29,7 @@ impl UserAgent {
         let ours = self.dialog.as_ref().is_some_and(|d| request.get("call-id") == Some(d.call_id.as_str()));
         match (method, ours) {
             ("INVITE", false) if matches!(self.state, State::Idle) => return self.incoming(now, from, request),
+            ("INVITE", false) => return self.reply(now, from, &request, 486),
             ("OPTIONS", _) => return self.reply(now, from, &request, 200),
             (_, false) => return self.reply(now, from, &request, 481),
             _ => {}
@@ -45,6 +46,28 @@ impl UserAgent {
                 };
                 self.transactions.respond(now, from, &request, &response);
                 self.events.extend(direction.map(Event::Changed));
+            }
+            "UPDATE" if matches!(self.state, State::Calling { .. } | State::Ringing { .. }) => {
+                let response = self.response(&request, 200, false);
+                let response = match (request.body.is_empty(), self.settled) {
+                    (true, _) => response,
+                    (false, true) => {
+                        let body = self.answer_body(now, &request);
+                        response.with_body("application/sdp", body)
+                    }
+                    (false, false) => self.response(&request, 491, false),
+                };
+                self.transactions.respond(now, from, &request, &response);
+            }
+            "PRACK" => {
+                let known = self.transactions.pracked(&request);
+                self.reply(now, from, &request, if known { 200 } else { 481 });
+            }
+            "NOTIFY" => {
+                self.reply(now, from, &request, 200);
+                let body = String::from_utf8_lossy(&request.body);
+                let status = body.split(' ').nth(1).and_then(|status| status.parse().ok());
+                self.events.extend(status.map(Event::Notified));
             }
             "BYE" => {
                 self.reply(now, from, &request, 200);
@@ -88,21 +111,57 @@ impl UserAgent {
             Answer::EarlyMedia(ms) => {
                 let body = self.answer_body(now, &invite);
                 let progress = self.response(&invite, 183, true).with_body("application/sdp", body);
-                self.transactions.respond(now, from, &invite, &progress);
+                self.settled = self.progress(now, from, &invite, progress);
                 after(ms)
             }
             Answer::After(ms) => {
                 let ringing = self.response(&invite, 180, true);
-                self.transactions.respond(now, from, &invite, &ringing);
+                self.progress(now, from, &invite, ringing);
                 after(ms)
             }
             Answer::Never => {
                 let ringing = self.response(&invite, 180, true);
-                self.transactions.respond(now, from, &invite, &ringing);
+                self.progress(now, from, &invite, ringing);
                 None
             }
         };
         self.state = State::Ringing { invite, from, answer_at };
+    }
+
+    /// Sends a provisional response, reliably where both have that; whether it was.
+    fn progress(&mut self, now: Instant, from: SocketAddr, invite: &Message, response: Message) -> bool {
+        let theirs = invite.all("supported").chain(invite.all("require")).any(|tags| tags.contains("100rel"));
+        if !(self.profile.reliable && theirs) {
+            self.transactions.respond(now, from, invite, &response);
+            return false;
+        }
+        let rseq: u32 = self.random.random_range(1..1 << 20);
+        let response = response.with("Require", "100rel").with("RSeq", rseq.to_string());
+        self.transactions.respond_reliably(now, from, invite, &response);
+        true
+    }
+
+    /// Acknowledges a reliable 18x, once and in order.
+    fn prack(&mut self, now: Instant, response: &Message) {
+        let reliable = response.all("require").any(|tags| tags.contains("100rel"));
+        let rseq = response.get("rseq").and_then(|rseq| rseq.trim().parse::<u32>().ok()).filter(|_| reliable);
+        let to = response.get("to").unwrap_or_default().to_owned();
+        let (Some(rseq), Some(theirs), Some(contact)) = (rseq, tag(&to), response.get("contact")) else { return };
+        let next = match &self.acknowledged {
+            Some((known, last)) if known == theirs => *last + 1 == rseq,
+            _ => true,
+        };
+        let Some(dialog) = self.dialog.as_mut().filter(|_| next && matches!(self.state, State::Calling { .. })) else {
+            return;
+        };
+        self.acknowledged = Some((theirs.to_owned(), rseq));
+        self.settled |= !response.body.is_empty();
+        uri(contact).clone_into(&mut dialog.target);
+        dialog.routes = response.all("record-route").map(str::to_owned).collect();
+        dialog.routes.reverse();
+        dialog.remote = to;
+        let rack = format!("{rseq} {}", response.get("cseq").unwrap_or_default());
+        self.send_request(now, "PRACK", |m| m.with("RAck", rack));
     }
 
     pub(super) fn handle_response(&mut self, now: Instant, response: &Message) {
@@ -115,6 +174,7 @@ impl UserAgent {
                 if let Some(remote) = remote {
                     self.set_remote(now, &remote);
                 }
+                self.prack(now, response);
             }
             ("INVITE", _) => self.final_to_invite(now, response, status, cseq),
             ("INFO", 200..) => {
@@ -122,6 +182,13 @@ impl UserAgent {
                 self.info_open = false;
                 self.next_info(now);
             }
+            ("UPDATE", 200..) => {
+                if let Some(remote) = Audio::parse(&response.body).filter(|_| status < 300) {
+                    self.set_remote(now, &remote);
+                }
+                self.events.push_back(Event::ChangeAnswered(status));
+            }
+            ("REFER", 200..) => self.events.push_back(Event::ReferAnswered(status)),
             ("BYE", 200..) => self.events.push_back(Event::Ended),
             _ => {}
         }
