@@ -8,7 +8,7 @@
 
 use std::time::Instant;
 
-use super::core::Core;
+use super::core::{Core, Unmade};
 use super::established::{Established, Exchange};
 use super::refused::Refused;
 use super::setup::SettingUp;
@@ -57,12 +57,12 @@ impl Call {
     }
 
     /// Takes back a call that nobody has heard of, as if it had not begun; gives what it was made of.
-    pub(super) fn undo(mut self, now: Instant, s: &mut Shared) -> Option<(ServerId, Dest, Request)> {
+    pub(super) fn undo(mut self, now: Instant, s: &mut Shared, why: Unmade) -> Option<(ServerId, Dest, Request)> {
         let Phase::SettingUp(setup) = self.phase else { return None };
         s.endpoint.withdraw(setup.client());
         s.invites.remove(&setup.client());
         s.servers.remove(&setup.server());
-        self.core.undo(now, s);
+        self.core.undo(now, s, why);
         Some(setup.into_caller())
     }
 

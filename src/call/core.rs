@@ -41,6 +41,15 @@ pub(super) struct Core {
     tags: Vec<String>,
 }
 
+/// Why a call's media could not be made.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Unmade {
+    /// Somebody else has its ports, which rest for long.
+    PortsTaken,
+    /// The node has no descriptor to spare.
+    NoRoom,
+}
+
 /// What a new call is made of.
 pub(super) struct Beginning {
     pub(super) facts: Facts,
@@ -237,12 +246,14 @@ impl Core {
         self.tags.push(tag.to_owned());
     }
 
-    /// As if the call had not begun: nobody has heard of it, and its media could not be made. Its ports rest for long,
-    /// because somebody else has them.
-    pub(super) fn undo(&mut self, now: Instant, s: &mut Shared) {
+    /// As if the call had not begun: nobody has heard of it, and its media could not be made.
+    pub(super) fn undo(&mut self, now: Instant, s: &mut Shared, why: Unmade) {
         s.out.media.retain(|order| order.session() != self.session);
         s.out.events.retain(|(call, _)| *call != Some(self.id));
-        s.ports.leave(now, self.ports);
+        match why {
+            Unmade::PortsTaken => s.ports.leave(now, self.ports),
+            Unmade::NoRoom => s.ports.give_back(now, self.ports),
+        }
         for tag in self.tags.drain(..) {
             s.tags.remove(&tag);
         }

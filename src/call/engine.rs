@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::admission::{self, Room};
 use super::call::Call;
+use super::core::Unmade;
 use super::refused::Refused;
 use super::shared::{Asked, Shared, credential};
 use super::trunks::Met;
@@ -49,6 +50,15 @@ struct Flood {
     by_source: Buckets<IpAddr>,
     all: Bucket,
 }
+
+/// How many times the size of a request the answer may have, where nobody has proved where it came from (threats R27).
+const MOST_BACK: usize = 3;
+
+/// What the endpoint still adds to a response: our tag, `received`, `Server`.
+const ADDED: usize = 128;
+
+/// What stands before a challenge, and the end of its line.
+const CHALLENGE: &str = "WWW-Authenticate: \r\n";
 
 /// Sources told apart.
 const SOURCES: usize = 4096;
@@ -174,18 +184,10 @@ impl Engine {
     /// The ports of a session are taken by another program: its call begins anew with others, before anybody has heard of
     /// it. `false`: it is too late for that, or no port is left; the call has ended.
     pub fn handle_ports_taken(&mut self, now: Instant, session: SessionId) -> bool {
-        let id = self.sessions.get(&session).copied();
-        let fresh = id.and_then(|id| self.calls.get(&id)).is_some_and(|slot| slot.call.is_unheard(&self.shared));
-        let (true, Some(id)) = (fresh, id) else {
+        let Some((server, dest, request)) = self.take_back(now, session, Unmade::PortsTaken) else {
             self.handle_media_failed(now, session);
             return false;
         };
-        let Some(slot) = self.calls.remove(&id) else { return false };
-        self.sessions.remove(&session);
-        if let Some(at) = slot.due {
-            self.due.remove(&(at, id));
-        }
-        let Some((server, dest, request)) = slot.call.undo(now, &mut self.shared) else { return false };
         let flow = Flow {
             listener: dest.listener,
             transport: dest.transport,
@@ -196,10 +198,41 @@ impl Engine {
         };
         match routing::trunk_of(&self.shared.config, &flow) {
             Some(trunk) => self.place(now, trunk, (server, &flow, &request)),
-            None => self.shared.refuse(now, server, &request, &Refused::busy("")),
+            None => self.turn_away(now, server, &request, &Refused::busy("")),
         }
         self.pump(now);
         true
+    }
+
+    /// The node has no descriptor to spare for the sockets of a session: its call is refused with 503 before anybody else
+    /// has heard of it, and those that are up go on.
+    pub fn handle_no_room(&mut self, now: Instant, session: SessionId) {
+        let Some((server, _, request)) = self.take_back(now, session, Unmade::NoRoom) else {
+            return self.handle_media_failed(now, session);
+        };
+        self.turn_away(now, server, &request, &Refused::busy("No Room"));
+        self.pump(now);
+    }
+
+    /// Takes a call back that nobody has heard of, and gives what it was made of; `None`: it is too late for that.
+    fn take_back(&mut self, now: Instant, session: SessionId, why: Unmade) -> Option<(ServerId, Dest, Request)> {
+        let id = self.sessions.get(&session).copied()?;
+        if !self.calls.get(&id)?.call.is_unheard(&self.shared) {
+            return None;
+        }
+        let slot = self.calls.remove(&id)?;
+        self.sessions.remove(&session);
+        if let Some(at) = slot.due {
+            self.due.remove(&(at, id));
+        }
+        slot.call.undo(now, &mut self.shared, why)
+    }
+
+    /// Refuses an INVITE that makes no call.
+    fn turn_away(&mut self, now: Instant, server: ServerId, invite: &Request, why: &Refused) {
+        let mut refusal = why.response(invite);
+        refusal.set_to_tag(&crossing::token(&mut self.shared.random));
+        self.shared.respond(now, server, refusal);
     }
 
     /// The recorder reports.
@@ -446,7 +479,7 @@ impl Engine {
     }
 
     /// Whether the peer of `trunk` has proved who it is, where it has to; if not, it has been answered.
-    fn has_proved(&mut self, now: Instant, trunk: TrunkId, (id, request): (ServerId, &Request)) -> bool {
+    fn has_proved(&mut self, now: Instant, trunk: TrunkId, (id, flow, request): (ServerId, &Flow, &Request)) -> bool {
         let s = &mut self.shared;
         let Some(guard) = s.guards.get_mut(trunk.0).and_then(Option::as_mut) else { return true };
         let uri = String::from_utf8_lossy(&request.raw_uri);
@@ -462,15 +495,24 @@ impl Engine {
             }
         };
         let mut response = Response::for_request(request, 401, "");
+        // Whoever has proved nothing may have borrowed its address: what goes there must not be much more than came.
+        let spoofable = flow.transport == crate::config::Transport::Udp;
+        let mut room = if spoofable { MOST_BACK * request.to_bytes().len() } else { usize::MAX };
+        room = room.saturating_sub(response.to_bytes().len() + ADDED);
         for challenge in guard.challenge(now, &mut s.random, stale) {
+            let Some(left) = room.checked_sub(challenge.len() + CHALLENGE.len()) else { break };
+            room = left;
             response.headers.push(HeaderName::WwwAuthenticate, challenge);
+        }
+        if response.headers.get(HeaderName::WwwAuthenticate).is_none() {
+            response = Refused::new(403).response(request);
         }
         s.endpoint.reject(now, id, response);
         false
     }
 
     fn handle_invite(&mut self, now: Instant, trunk: TrunkId, invite: (ServerId, &Flow, &Request)) {
-        if !self.has_proved(now, trunk, (invite.0, invite.2)) {
+        if !self.has_proved(now, trunk, invite) {
             return;
         }
         if invite.2.headers.get(HeaderName::Replaces).is_some() {
@@ -489,11 +531,7 @@ impl Engine {
                 self.calls.insert(id, Slot { call, due: None });
                 self.with_call(id, |_, _| ());
             }
-            Err(why) => {
-                let mut refusal = why.response(invite.2);
-                refusal.set_to_tag(&crossing::token(&mut self.shared.random));
-                self.shared.respond(now, invite.0, refusal);
-            }
+            Err(why) => self.turn_away(now, invite.0, invite.2, &why),
         }
     }
 
@@ -504,9 +542,7 @@ impl Engine {
             taken.unwrap_or(Err(Refused::new(481)))
         });
         if let Err(why) = taken {
-            let mut refusal = why.response(invite.2);
-            refusal.set_to_tag(&crossing::token(&mut self.shared.random));
-            self.shared.respond(now, invite.0, refusal);
+            self.turn_away(now, invite.0, invite.2, &why);
         }
     }
 

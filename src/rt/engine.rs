@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::harden;
 use super::media::{Sockets, Workers, bind_pair};
 use super::recorder::{Meta, wall};
 use super::resolve::Resolve;
@@ -36,6 +37,28 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// How long the recorder may take to write what is queued at the end.
 const LAST_BLOCKS: Duration = Duration::from_secs(60);
+
+/// Descriptors that no new call may have: recordings, connections and questions of the calls that are up need them.
+const SPARE: u64 = 16;
+
+/// Why a session has no sockets.
+enum Unbound {
+    /// Another program has this port.
+    Taken(u16),
+    /// Too few descriptors are left.
+    NoRoom,
+    Other(String),
+}
+
+impl Unbound {
+    fn of(port: u16, error: &std::io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => Unbound::NoRoom,
+            Some(libc::EADDRINUSE) => Unbound::Taken(port),
+            _ => Unbound::Other(format!("port {port}: {error}")),
+        }
+    }
+}
 
 /// A signal and where its answer goes.
 pub(super) struct Ask {
@@ -289,27 +312,32 @@ impl Driver {
         };
         let (session, [customer, agent]) = (*session, *ports);
         let [near, far] = self.engine.media_addresses(session).unwrap_or([self.media_address; 2]);
-        let taken = std::cell::Cell::new(false);
-        let bind = |ip, port| {
-            bind_pair(ip, port).map_err(|error| {
-                taken.set(error.kind() == std::io::ErrorKind::AddrInUse);
-                format!("port {port}: {error}")
-            })
-        };
-        let created = bind(near, customer)
-            .and_then(|customer| bind(far, agent).map(|agent| (customer, agent)))
-            .and_then(|((rtp_c, rtcp_c), (rtp_a, rtcp_a))| {
-                let sockets = Sockets { rtp: [rtp_c, rtp_a], rtcp: [rtcp_c, rtcp_a] };
-                self.workers.create(command, sockets).map_err(|refused| refused.to_string())
-            });
-        if let Err(why) = created {
-            if taken.get() && self.engine.handle_ports_taken(Instant::now(), session) {
-                tracing::warn!(%why, "another program has a media port; the call takes others");
-                return;
+        let bind = |ip, port| bind_pair(ip, port).map_err(|error| Unbound::of(port, &error));
+        let made = bind(near, customer).and_then(|customer| bind(far, agent).map(|agent| (customer, agent)));
+        let made = made.and_then(|((rtp_c, rtcp_c), (rtp_a, rtcp_a))| {
+            let sockets = Sockets { rtp: [rtp_c, rtp_a], rtcp: [rtcp_c, rtcp_a] };
+            if harden::is_last(&sockets.rtcp[1], SPARE) {
+                return Err(Unbound::NoRoom);
             }
-            tracing::warn!(session = session.0, %why, "a call gets no media");
-            if !taken.get() {
-                self.engine.handle_media_failed(Instant::now(), session);
+            self.workers.create(command, sockets).map_err(|refused| Unbound::Other(refused.to_string()))
+        });
+        let now = Instant::now();
+        match made {
+            Ok(()) => {}
+            Err(Unbound::Taken(port)) => {
+                if self.engine.handle_ports_taken(now, session) {
+                    tracing::warn!(port, "another program has a media port; the call takes others");
+                } else {
+                    tracing::warn!(session = session.0, port, "another program has a media port; the call has ended");
+                }
+            }
+            Err(Unbound::NoRoom) => {
+                tracing::warn!("no open files to spare: a new call is refused; raise the limit of open files");
+                self.engine.handle_no_room(now, session);
+            }
+            Err(Unbound::Other(why)) => {
+                tracing::warn!(session = session.0, %why, "a call gets no media");
+                self.engine.handle_media_failed(now, session);
             }
         }
     }

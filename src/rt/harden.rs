@@ -1,6 +1,8 @@
 //! What the process gives up at start so that digits in its memory stay there: core dumps and being traced; and the
 //! open files it asks for, which every call needs.
 
+use std::os::fd::AsRawFd;
+
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 
 /// Switches core dumps off and makes the process not dumpable, so that neither a crash nor another process of the same
@@ -26,4 +28,12 @@ pub fn raise_open_files(needed: u64) -> Option<String> {
     }
     let allowed = limit.current.filter(|allowed| *allowed < needed)?;
     Some(format!("{allowed} open files are allowed, {needed} are needed when all calls are up; raise the hard limit"))
+}
+
+/// Whether fewer than `spare` descriptors are left behind a socket that has just been opened. The kernel gives the lowest
+/// free number, so all below its number are in use.
+pub fn is_last(newest: &impl AsRawFd, spare: u64) -> bool {
+    let number = u64::try_from(newest.as_raw_fd()).unwrap_or_default();
+    let limit = rustix::process::getrlimit(Resource::Nofile).current;
+    limit.is_some_and(|limit| number + spare >= limit)
 }

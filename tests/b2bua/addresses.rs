@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 
+use tonewall::config::Network;
 use tonewall::media::LegMedia;
 use tonewall::testkit::simple_sip::Message;
 
@@ -125,4 +126,54 @@ fn r15_a_change_that_points_media_where_it_must_not_go_changes_nothing() {
     }
     w.hang_up(&mut up.caller, Who::Pbx);
     w.expect_clean();
+}
+
+/// A carrier whose media may be on IPv6 too.
+fn on_both_families() -> World {
+    World::with(|config| {
+        let ipv6 = Network { address: "2001:db8::".parse().expect("ip"), prefix: 32 };
+        config.trunks[0].media.push(ipv6);
+    })
+}
+
+/// The carrier calls with `body`, the PBX takes it; the lines of our answer that say where media is.
+fn answered(w: &mut World, body: &str) -> Vec<String> {
+    let mut dialling = w.dial_with(|invite| invite.with_body("application/sdp", body));
+    assert!(!text(&dialling.theirs).contains("2001:db8"), "no address of the carrier's crosses");
+    w.send(Who::Pbx, &dialling.described(200, "pbx", "0"));
+    w.expect(Who::Pbx, "ACK");
+    let ok = dialling.connect(w);
+    text(&ok).lines().filter(|line| line.starts_with("c=") || line.starts_with("m=")).map(str::to_owned).collect()
+}
+
+#[test]
+fn rfc_5118_4_6_a_description_with_ipv6_addresses_is_media_on_ipv6() {
+    let mut w = on_both_families();
+    let body = "v=0\r\no=assistant 971731711378798081 0 IN IP6 2001:db8::20\r\ns=Meeting\r\nc=IN IP6 2001:db8::20\r\n\
+                t=3338481189 3370017201\r\nm=audio 6000 RTP/AVP 0 2\r\na=rtpmap:2 G726-32/8000\r\n\
+                m=video 6024 RTP/AVP 107\r\na=rtpmap:107 H263-1998/90000\r\n";
+    let lines = answered(&mut w, body);
+    assert!(lines[1].starts_with("m=audio 3") && lines[2].starts_with("m=video 0 "), "{lines:?}");
+    let leg = &w.session().legs[0];
+    assert_eq!(leg.remote_rtp, "[2001:db8::20]:6000".parse().ok());
+    assert_eq!(leg.remote_rtcp, "[2001:db8::20]:6001".parse().ok());
+}
+
+#[test]
+fn rfc_5118_4_8_each_stream_has_the_address_of_its_own_family() {
+    let head = "v=0\r\no=bob 280744730 28977631 IN IP4 host.example.com\r\ns=-\r\nt=0 0\r\n";
+    let (six, four) = ("c=IN IP6 2001:db8::2\r\n", "c=IN IP4 192.0.2.10\r\n");
+    let stream = |kind: &str, port: u16, at: &str| format!("m={kind} {port} RTP/AVP 0\r\n{at}");
+    for (body, at) in [
+        (format!("{head}{}{}", stream("audio", 6_050, six), stream("video", 6_024, four)), "[2001:db8::2]:6050"),
+        (format!("{head}{}{}", stream("video", 6_024, six), stream("audio", 6_050, four)), "192.0.2.10:6050"),
+        // What a stream says of itself goes before what the session says.
+        (format!("{head}{four}{}{}", stream("audio", 6_050, six), stream("video", 6_024, "")), "[2001:db8::2]:6050"),
+        (format!("{head}{six}{}{}", stream("video", 6_024, six), stream("audio", 6_050, four)), "192.0.2.10:6050"),
+    ] {
+        let mut w = on_both_families();
+        let lines = answered(&mut w, &body);
+        assert!(lines.iter().any(|line| line.starts_with("m=video 0 ")), "{lines:?}");
+        assert_eq!(w.session().legs[0].remote_rtp, at.parse().ok(), "{body}");
+    }
 }

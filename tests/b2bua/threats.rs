@@ -3,6 +3,7 @@
 
 use tonewall::base::ids::Leg;
 use tonewall::call::Signal;
+use tonewall::config::{Config, Login, Secret};
 use tonewall::obs::event::HoldKind;
 use tonewall::testkit::simple_sip::Message;
 
@@ -195,4 +196,74 @@ fn r30_stray_responses_of_every_class_are_dropped() {
     w.expect_silence(Who::Pbx);
     assert_eq!((w.engine.calls(), w.ended()), (1, vec![]));
     assert_eq!(w.view().state, tonewall::call::CallState::Answered);
+}
+
+/// As short as a request can be and still be answered.
+fn shortest(method: &str, n: usize) -> String {
+    format!(
+        "{method} sip:1@h SIP/2.0\r\nv:SIP/2.0/UDP a;branch=z9hG4bK{n}\r\nf:<sip:a@b>;tag=1\r\nt:<sip:1@h>\r\n\
+         i:{n}\r\nCSeq:1 {method}\r\nMax-Forwards:9\r\n\r\n"
+    )
+}
+
+#[test]
+fn r27_no_answer_to_an_unproved_request_is_much_larger_than_it() {
+    let challenge = |config: &mut Config| {
+        config.trunks[0].link.challenge = Some(Login {
+            user: "carrier".into(),
+            secret: Secret::new("s".to_owned()),
+            realm: "a-realm-of-some-length.tonewall.example".into(),
+        });
+    };
+    let none = |_: &mut Config| ();
+    let nobody = |config: &mut Config| config.routes.clear();
+    let elsewhere = |config: &mut Config| config.routes.iter_mut().for_each(|route| route.prefix = "9".into());
+    let full = |config: &mut Config| config.node.max_calls = 0;
+    let worlds: [(&str, &dyn Fn(&mut Config), &[u16]); 5] = [
+        ("challenged", &challenge, &[401]),
+        ("open", &none, &[400, 405, 481, 403, 489, 501, 483, 420, 416, 200]),
+        ("without a route", &nobody, &[403]),
+        ("without that number", &elsewhere, &[404]),
+        ("full", &full, &[503]),
+    ];
+    let methods = ["INVITE", "OPTIONS", "BYE", "REGISTER", "SUBSCRIBE", "REFER", "MESSAGE", "CANCEL", "PRACK", "ODD"];
+    let mut worst = (0.0, String::new());
+    for (kind, change, wanted) in worlds {
+        let mut w = World::with(|config| change(config));
+        let mut seen = std::collections::BTreeSet::new();
+        let mut n = 0;
+        for method in methods {
+            let plain = shortest(method, n);
+            for request in [
+                plain.clone(),
+                plain.replace("\r\n\r\n", "\r\nc:application/sdp\r\nm:<sip:a@b>\r\nl:3\r\n\r\nv=0"),
+                plain.replace("Max-Forwards:9", "Max-Forwards:0"),
+                plain.replace("\r\n\r\n", "\r\nRequire:x\r\n\r\n"),
+                plain.replace("sip:1@h SIP", "http://h SIP"),
+                plain.replace("CSeq:1", "CSeq:x"),
+                plain.replace("<sip:1@h>", "<sip:1@h>;tag=2"),
+            ] {
+                n += 1;
+                let request =
+                    request.replace("z9hG4bK", &format!("z9hG4bK{n}x")).replace("\r\ni:", &format!("\r\ni:{n}x"));
+                w.wire.clear();
+                w.send_bytes(Who::Carrier, request.as_bytes());
+                let back = w.wire.remove(&Who::Carrier).unwrap_or_default();
+                let ratio = back.len() as f64 / request.len() as f64;
+                // All that comes back at once: a 100 counts too.
+                let text = String::from_utf8_lossy(&back).into_owned();
+                assert!(ratio <= 3.0, "{kind}: {ratio:.2} times {request}: {text}");
+                let status = text.lines().rev().find_map(|line| line.strip_prefix("SIP/2.0 ")?.get(..3)?.parse().ok());
+                seen.extend(status.filter(|status: &u16| *status >= 200));
+                if ratio > worst.0 {
+                    worst = (ratio, text);
+                }
+                w.inbox.clear();
+            }
+        }
+        for status in wanted {
+            assert!(seen.contains(status), "{kind}: no {status} among {seen:?}");
+        }
+    }
+    println!("at most {:.2} times the request: {}", worst.0, worst.1.lines().next().unwrap_or_default());
 }

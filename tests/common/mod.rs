@@ -77,6 +77,8 @@ pub struct Plan {
     pub second_pbx: Option<SocketAddr>,
     /// The node's own SIP addresses toward carrier and PBX; free ones when `None`.
     pub sides: Option<[SocketAddr; 2]>,
+    /// The most files the process may have open.
+    pub open_files: Option<u32>,
 }
 
 impl Plan {
@@ -98,6 +100,7 @@ impl Plan {
             trunks: [String::new(), String::new()],
             second_pbx: None,
             sides: None,
+            open_files: None,
         }
     }
 }
@@ -140,7 +143,16 @@ impl Running {
             restrict(&dir.path().join(name));
         }
         let log = File::create(dir.path().join("log")).expect("the log");
-        let child = Command::new(env!("CARGO_BIN_EXE_tonewall"))
+        let program = env!("CARGO_BIN_EXE_tonewall");
+        let mut command = match plan.open_files {
+            None => Command::new(program),
+            Some(most) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("ulimit -n {most} && exec \"$0\" \"$@\""), program]);
+                shell
+            }
+        };
+        let child = command
             .arg("run")
             .arg(&config)
             .stdin(Stdio::null())

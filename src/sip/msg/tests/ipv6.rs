@@ -1,4 +1,5 @@
-//! RFC 5118: SIP messages with IPv6 addresses, each with the verdict of its section. Own wording of the messages.
+//! RFC 5118: SIP messages with IPv6 addresses, each with the verdict of its section. Own wording of the messages. Those of
+//! sections 4.6 and 4.8 are about SDP; they are in `tests/b2bua/addresses.rs`.
 
 use crate::sip::msg::uri::{Host, Uri};
 use crate::sip::msg::{Message, Request, parse_bytes};
