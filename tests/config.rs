@@ -685,6 +685,49 @@ fn api_keys_are_looked_up_where_the_file_says() {
 }
 
 #[test]
+fn webhooks_are_read_with_their_secrets_and_each_slip_has_its_place() {
+    let read = |more: &str, secret: &str| {
+        let text = format!("[webhooks]\n[[webhooks.endpoint]]\n{more}\n{SMALL}");
+        let secret = |_: &SecretSource| Ok(secret.to_owned());
+        let around = Surroundings { directory: Path::new("/etc/tonewall"), secret: &secret };
+        Checked::parse("t", &text, &around).map(|checked| checked.config.webhooks)
+    };
+    let fine = "name = \"crm\"\nurl = \"https://crm.example/x\"\nsecret_env = \"X\"";
+    let key = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let hooks = read(fine, key).expect("no fault");
+    let hook = &hooks.endpoints[0];
+    assert_eq!((hook.name.as_str(), hook.url.host.as_str(), hook.url.port), ("crm", "crm.example", 443));
+    assert!(hook.wants("payment-ended") && !hook.wants("call-ended") && !hook.allow_private && hook.ca.is_none());
+    assert_eq!((hook.key.expose().len(), hooks.directory.as_path()), (24, Path::new("/var/lib/tonewall/webhooks")));
+    assert!(!format!("{hooks:?}").contains("MfKQ"));
+    let slip = |from: &str, to: &str, secret: &str| {
+        let faults = read(&fine.replace(from, to), secret).expect_err("a fault").to_string();
+        assert!(!faults.contains("MfKQ") && !faults.contains("c2hvcnQ"), "{faults}");
+        faults
+    };
+    let crm = "url = \"https://crm.example/x\"";
+    for (from, to, secret, place) in [
+        ("name = \"crm\"", "name = \"c r m\"", key, "t:3: webhooks.endpoint[0].name:"),
+        (crm, "url = \"http://crm.example/x\"", key, "t:4: webhooks.endpoint[0].url:"),
+        (crm, "", key, "webhooks.endpoint[0].url: is missing"),
+        ("secret_env = \"X\"", "", key, "webhooks.endpoint[0].secret_file: is missing"),
+        ("X", "X", "whsec_c2hvcnQ=", "webhooks.endpoint[0].secret_env: must hold"),
+        ("X\"", "X\"\nevents = [\"Payment\"]", key, "t:6: webhooks.endpoint[0].events[0]:"),
+        ("X\"", "X\"\nallow_private = 1", key, "t:6: webhooks.endpoint[0].allow_private:"),
+        ("X\"", "X\"\nca = 1", key, "t:6: webhooks.endpoint[0].ca:"),
+        ("X\"", "X\"\nretries = 1", key, "t:6: webhooks.endpoint[0].retries: no such key"),
+    ] {
+        let faults = slip(from, to, secret);
+        assert!(faults.contains(place), "{place}: {faults}");
+    }
+    let twice = format!("{fine}\n[[webhooks.endpoint]]\n{fine}");
+    let faults = read(&twice, key).expect_err("a fault").to_string();
+    assert!(faults.contains("webhooks.endpoint[1].name: an endpoint named \"crm\" stands above already"), "{faults}");
+    let faults = Config::parse("t", &format!("[webhooks]\ndirectory = \"\"\n{SMALL}")).expect_err("a fault");
+    assert!(faults.to_string().contains("t:2: webhooks.directory: is empty"), "{faults}");
+}
+
+#[test]
 fn a_fault_is_printed_with_file_line_key_and_reason() {
     let text = SMALL.replacen("listener = \"carrier-side\"", "listener = \"carier-side\"", 1);
     let faults = Config::parse("tonewall.toml", &text).expect_err("a fault");

@@ -15,6 +15,28 @@ pub fn soonest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
 #[serde(transparent)]
 pub struct WallMs(pub u64);
 
+impl WallMs {
+    /// Year, month (1–12) and day (1–31) in UTC.
+    pub fn date(self) -> (u64, u64, u64) {
+        // Days since 0000-03-01 (proleptic Gregorian), in eras of 400 years that end with their leap day.
+        let days = self.0 / 86_400_000 + 719_468;
+        let (era, day) = (days / 146_097, days % 146_097);
+        let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+        let day = day - (365 * year + year / 4 - year / 100);
+        let (year, month) = (year + era * 400, (5 * day + 2) / 153);
+        let day = day - (153 * month + 2) / 5 + 1;
+        if month < 10 { (year, month + 3, day) } else { (year + 1, month - 9, day) }
+    }
+
+    /// As RFC 3339 has it, in UTC with milliseconds.
+    pub fn rfc3339(self) -> String {
+        let (year, month, day) = self.date();
+        let (ms, s) = (self.0 % 1_000, self.0 / 1_000);
+        let (second, minute, hour) = (s % 60, s / 60 % 60, s / 3_600 % 24);
+        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+    }
+}
+
 /// A fixed table of timers, one slot per variant of `T`. Setting a timer replaces it; the owner asks for the soonest
 /// and, when it is due, takes it out.
 ///
@@ -71,6 +93,21 @@ impl<T: Copy + Into<usize>, const N: usize> TimerTable<T, N> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn wall_times_have_their_calendar() {
+        for (ms, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_827_696_789, "2000-02-29T12:34:56.789Z"),
+            (1_709_251_199_999, "2024-02-29T23:59:59.999Z"),
+            (1_709_251_200_000, "2024-03-01T00:00:00.000Z"),
+            (1_798_761_599_000, "2026-12-31T23:59:59.000Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(WallMs(ms).rfc3339(), text);
+        }
+    }
+
     use std::time::Duration;
 
     #[derive(Clone, Copy)]

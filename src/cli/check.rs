@@ -12,6 +12,7 @@ use crate::config::{
 };
 use crate::rt::keyfile::load_key;
 use crate::rt::sip::tls;
+use crate::rt::webhooks;
 
 /// Prints the verdict on `path`: what would run (status 0), or one line per fault on standard error.
 pub fn run(path: &Path) -> ExitCode {
@@ -42,6 +43,13 @@ pub fn check(path: &Path) -> Result<String, Faults> {
     }
     if let Err(found) = tls::check(&config) {
         faults.extend(found.into_iter().map(|fault| places.fault(&fault.key, fault.reason)));
+    }
+    if let Err(found) = webhooks::check(&config.webhooks) {
+        faults.extend(found.into_iter().map(|fault| places.fault(&fault.key, fault.reason)));
+    }
+    if !config.webhooks.endpoints.is_empty() {
+        let fault = directory(&config.webhooks.directory).err();
+        faults.extend(fault.map(|reason| places.fault("webhooks.directory", reason)));
     }
     match Faults::new(faults) {
         Some(faults) => Err(faults),

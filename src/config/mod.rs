@@ -13,6 +13,7 @@ mod read;
 mod rules;
 mod srtp;
 mod types;
+mod webhook;
 
 pub use fault::{Fault, Faults};
 pub use load::{Checked, Places, SecretSource, Surroundings};
@@ -25,3 +26,4 @@ pub use read::SCHEMA;
 pub use rules::{HeaderAction, HeaderRule, Numbers, Rewrite};
 pub use srtp::{Srtp, SrtpKeying, SrtpSuite};
 pub use types::*;
+pub use webhook::{SigningKey, Webhook, WebhookUrl, Webhooks};

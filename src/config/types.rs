@@ -8,7 +8,7 @@ use arrayvec::ArrayString;
 use serde::{Deserialize, Serialize};
 
 use super::srtp::{Srtp, SrtpKeying, SrtpSuite};
-use super::{Bounds, Link, ListenerOptions, MediaPlace, Methods, Numbers};
+use super::{Bounds, Link, ListenerOptions, MediaPlace, Methods, Numbers, Webhooks};
 use crate::base::secret::Digit;
 
 /// The whole configuration of a node.
@@ -26,6 +26,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// `[control]`: the HTTP API; `None` when the section is absent.
     pub control: Option<Control>,
+    /// `[webhooks]`: who is told of events.
+    pub webhooks: Webhooks,
     /// `[storage]`.
     pub storage: Storage,
     /// `[keys]`: key-encryption keys for recordings.

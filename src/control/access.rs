@@ -38,14 +38,24 @@ pub enum Right {
     Pay,
     /// End calls.
     HangUp,
+    /// See receivers of webhooks and dead letters, and try these again.
+    Webhooks,
     /// Read the metrics.
     SeeMetrics,
 }
 
 impl Right {
     /// Every right.
-    pub const ALL: [Right; 7] =
-        [Right::SeeCalls, Right::SeeEvents, Right::Hold, Right::Collect, Right::Pay, Right::HangUp, Right::SeeMetrics];
+    pub const ALL: [Right; 8] = [
+        Right::SeeCalls,
+        Right::SeeEvents,
+        Right::Hold,
+        Right::Collect,
+        Right::Pay,
+        Right::HangUp,
+        Right::Webhooks,
+        Right::SeeMetrics,
+    ];
 
     /// In words: "a key of role `auditor` may not …".
     pub fn words(self) -> &'static str {
@@ -56,6 +66,7 @@ impl Right {
             Right::Collect => "start or cancel collections",
             Right::Pay => "run payments",
             Right::HangUp => "end calls",
+            Right::Webhooks => "see or replay webhooks",
             Right::SeeMetrics => "read metrics",
         }
     }
@@ -74,19 +85,26 @@ pub fn allows(role: Role, right: Right) -> bool {
             | Right::Collect
             | Right::Pay
             | Right::HangUp
+            | Right::Webhooks
             | Right::SeeMetrics => true,
         },
         (Role::Integration, right) => match right {
-            Right::SeeCalls | Right::SeeEvents | Right::Hold | Right::Collect | Right::Pay | Right::SeeMetrics => true,
+            Right::SeeCalls
+            | Right::SeeEvents
+            | Right::Hold
+            | Right::Collect
+            | Right::Pay
+            | Right::Webhooks
+            | Right::SeeMetrics => true,
             Right::HangUp => false,
         },
         (Role::Agent, right) => match right {
             Right::SeeCalls | Right::SeeEvents | Right::Hold | Right::Pay => true,
-            Right::Collect | Right::HangUp | Right::SeeMetrics => false,
+            Right::Collect | Right::HangUp | Right::Webhooks | Right::SeeMetrics => false,
         },
         (Role::Auditor, right) => match right {
             Right::SeeCalls | Right::SeeEvents | Right::SeeMetrics => true,
-            Right::Hold | Right::Collect | Right::Pay | Right::HangUp => false,
+            Right::Hold | Right::Collect | Right::Pay | Right::HangUp | Right::Webhooks => false,
         },
     }
 }
@@ -110,6 +128,11 @@ pub const ENDPOINTS: &[(&str, &str, Right)] = &[
     ("GET", "/v1/calls/{call}/events", Right::SeeEvents),
     ("GET", "/v1/events", Right::SeeEvents),
     ("POST", "/v1/tickets", Right::SeeEvents),
+    ("GET", "/v1/webhooks", Right::Webhooks),
+    ("GET", "/v1/webhooks/dead", Right::Webhooks),
+    ("POST", "/v1/webhooks/dead/{letter}", Right::Webhooks),
+    ("DELETE", "/v1/webhooks/dead/{letter}", Right::Webhooks),
+    ("POST", "/v1/webhooks/{endpoint}/replay", Right::Webhooks),
     ("GET", "/v1/me", Right::SeeCalls),
     ("GET", "/metrics", Right::SeeMetrics),
 ];

@@ -1,5 +1,5 @@
 //! The HTTP API: what a CRM, a panel and a monitor may ask of the node. Requests go in; [`Signal`]s to the calls,
-//! answers, problem documents (RFC 9457) and server-sent events come out. It opens no socket and reads no clock: `rt/`
+//! answers, problem documents (RFC 9457), server-sent events and WebSocket messages come out. It opens no socket and reads no clock: `rt/`
 //! gives it both, and the calls behind the small trait [`Calls`]. No type here has room for a digit.
 //!
 //! ```text
@@ -12,11 +12,13 @@
 pub mod access;
 pub mod history;
 pub mod problem;
+pub mod webhooks;
 
 mod extract;
 mod idempotency;
 mod openapi;
 mod routes;
+mod socket;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -28,6 +30,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use futures_util::future::BoxFuture;
+use tokio::sync::Semaphore;
 
 use crate::call::{Reply, Signal, SignalError};
 use crate::obs::metrics::Metrics;
@@ -36,6 +39,7 @@ use crate::obs::redact::redact;
 use access::Access;
 use history::History;
 use problem::Problem;
+use webhooks::Webhooks;
 
 pub use openapi::document as openapi_document;
 
@@ -79,6 +83,8 @@ pub struct Parts {
     pub history: Arc<History>,
     /// Keys and tickets.
     pub access: Arc<Access>,
+    /// Webhooks.
+    pub webhooks: Arc<Webhooks>,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     /// The clock; `Instant::now` in `rt/`.
@@ -87,12 +93,17 @@ pub struct Parts {
     pub node: String,
 }
 
+/// WebSockets open at once.
+const STREAMS: usize = 512;
+
 /// The API's state, shared by its handlers.
 #[derive(Clone)]
 struct Api {
     parts: Arc<Parts>,
     /// Answers to requests that came under a key of their own.
     kept: Arc<idempotency::Kept>,
+    /// Room for WebSockets, which outlive their connections' places.
+    sockets: Arc<Semaphore>,
 }
 
 impl std::ops::Deref for Api {
@@ -104,7 +115,7 @@ impl std::ops::Deref for Api {
 
 /// The whole HTTP service: the API, and `pages` beside it (open to all; they hold no data).
 pub fn router(parts: Parts, pages: Router) -> Router {
-    let api = Api { parts: Arc::new(parts), kept: Arc::default() };
+    let api = Api { parts: Arc::new(parts), kept: Arc::default(), sockets: Arc::new(Semaphore::new(STREAMS)) };
     let (closed, _) = routes::closed().split_for_parts();
     let (open, _) = routes::open().split_for_parts();
     let closed = closed.route_layer(middleware::from_fn_with_state(api.clone(), guard));

@@ -75,7 +75,7 @@ fn finish(operation: &mut Operation, method: &Method, path: &str, right: Right) 
         (StatusCode::SERVICE_UNAVAILABLE, "The node is stopping or overloaded"),
     ];
     if path.contains('{') {
-        problems.push((StatusCode::NOT_FOUND, "No such call, hold, collection or payment; it may have ended"));
+        problems.push((StatusCode::NOT_FOUND, "It is not there, or no longer"));
     }
     if path.contains("{call}/") && method != Method::GET
         || path.ends_with("/collections")
@@ -88,7 +88,7 @@ fn finish(operation: &mut Operation, method: &Method, path: &str, right: Right) 
         problems.push((StatusCode::PAYLOAD_TOO_LARGE, "The body has more than 16 KiB"));
         problems.push((StatusCode::UNSUPPORTED_MEDIA_TYPE, "The Content-Type is not JSON"));
     }
-    if operation.request_body.is_some() || path == "/v1/calls" || path.ends_with("events") {
+    if operation.request_body.is_some() || path == "/v1/calls" || path.ends_with("events") || path.ends_with("/dead") {
         problems.push((StatusCode::UNPROCESSABLE_ENTITY, "A field or parameter is unknown, missing or out of range"));
     }
     for (status, description) in problems {

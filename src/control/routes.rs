@@ -6,6 +6,7 @@ pub(super) mod events;
 pub(super) mod holds;
 pub(super) mod payments;
 pub(super) mod system;
+pub(super) mod webhooks;
 
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -26,6 +27,10 @@ pub(super) fn closed() -> OpenApiRouter<Api> {
         .routes(routes!(events::of_call))
         .routes(routes!(events::all))
         .routes(routes!(events::ticket))
+        .routes(routes!(webhooks::receivers))
+        .routes(routes!(webhooks::dead))
+        .routes(routes!(webhooks::replay, webhooks::forget))
+        .routes(routes!(webhooks::replay_all))
         .routes(routes!(system::me))
         .routes(routes!(system::metrics))
 }

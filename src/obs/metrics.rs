@@ -35,6 +35,7 @@ pub struct Metrics {
     collections_ended: Family<ResultLabel, Counter>,
     payments_started: Counter,
     payments_ended: Family<PaymentLabel, Counter>,
+    webhooks: Family<WebhookLabel, Counter>,
     recordings: Family<StateLabel, Counter>,
     packets: Family<PacketLabel, Counter>,
     recorder_open: Gauge,
@@ -105,6 +106,12 @@ struct HoldEndLabel {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultLabel {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WebhookLabel {
+    endpoint: String,
     result: &'static str,
 }
 
@@ -224,6 +231,7 @@ impl Metrics {
         let collections_ended = metric!("collections_ended", "Digit collections ended, by result");
         let payments_started = metric!("payments_started", "Payments begun");
         let payments_ended = metric!("payments_ended", "Payments ended, by result; reconciled: found out later");
+        let webhooks = metric!("webhook_tries", "Tries to deliver a webhook, by receiver and result");
         let recordings = metric!("recordings", "Changes of recordings, by new state");
         let packets = metric!("rtp_packets", "RTP packets of ended sessions, by leg and what became of them");
         let recorder_open = metric!("recorder_open", "Recordings being written");
@@ -270,6 +278,7 @@ impl Metrics {
             collections_ended,
             payments_started,
             payments_ended,
+            webhooks,
             recordings,
             packets,
             recorder_open,
@@ -467,6 +476,12 @@ impl Metrics {
     /// Counts an HTTP request; `route` is the pattern, never the path.
     pub fn request(&self, route: &str, status: u16) {
         self.requests.get_or_create(&RequestLabel { route: route.to_owned(), status }).inc();
+    }
+
+    /// A receiver took a webhook, or did not.
+    pub fn webhook(&self, endpoint: &str, taken: bool) {
+        let result = if taken { "delivered" } else { "failed" };
+        self.webhooks.get_or_create(&WebhookLabel { endpoint: endpoint.to_owned(), result }).inc();
     }
 
     /// An event stream opened (`+1`) or closed (`-1`).

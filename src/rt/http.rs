@@ -56,6 +56,8 @@ pub async fn serve(listener: TcpListener, router: Router, mut shutdown: watch::R
                     .header_read_timeout(HEADER_PATIENCE)
                     .max_buf_size(64 * 1024)
                     .serve_connection(TokioIo::new(stream), service)
+                    // A WebSocket goes on by itself, and ends with the event log.
+                    .with_upgrades()
             );
             tokio::select! {
                 // A peer that breaks off or sends no HTTP is its own affair.

@@ -31,3 +31,4 @@ pub mod recorder;
 mod resolve;
 pub mod sip;
 mod taps;
+pub mod webhooks;

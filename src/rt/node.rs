@@ -1,7 +1,7 @@
 //! A whole node: opens what the configuration names, starts the engine task, the media workers, the recorder thread and
 //! the HTTP server, and ends them in order. `tonewall run`, the demo and the tests all start a node here.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,6 +19,7 @@ use super::recorder::{Failure, Handle, QUEUE_BLOCKS, Settings, wall};
 use super::resolve::Resolve;
 use super::sip::{Certificates, Counters, ListenError, SipSockets};
 use super::taps::{Taps, totals};
+use super::webhooks::{self, WebhookError};
 use crate::base::Random;
 use crate::call::{Engine, Reply, Signal};
 use crate::capture::Recipient;
@@ -53,6 +54,9 @@ pub enum StartError {
     /// The recordings directory or its thread.
     #[error("[storage] recordings: {0}")]
     Recorder(#[from] Failure),
+    /// Webhooks.
+    #[error(transparent)]
+    Webhooks(#[from] WebhookError),
     /// A media worker thread.
     #[error("media workers cannot start: {0}")]
     Media(std::io::Error),
@@ -82,6 +86,7 @@ pub struct Node {
     history: Arc<History>,
     stop: watch::Sender<Stop>,
     engine: JoinHandle<()>,
+    postman: JoinHandle<()>,
     http: Option<Http>,
     listeners: Vec<SocketAddr>,
     certificates: Certificates,
@@ -175,6 +180,9 @@ impl Node {
 
         let calls =
             Calls { signals, stop: stop_rx.clone(), recorder: taps.counters(), sip: sockets.counters().clone() };
+        let hooks = webhooks::load(&config.webhooks, random()?)?;
+        let own = own_addresses(&config);
+        let postman = webhooks::start(&config.webhooks, hooks.clone(), &history, metrics.clone(), &own)?;
         let http = match &config.control {
             None => None,
             Some(control) => {
@@ -182,6 +190,7 @@ impl Node {
                     calls: Arc::new(calls.clone()),
                     history: history.clone(),
                     access: Arc::new(Access::new(control.keys.clone(), random()?)),
+                    webhooks: hooks,
                     metrics: metrics.clone(),
                     clock: Arc::new(Instant::now),
                     node: config.node.name.clone(),
@@ -217,7 +226,7 @@ impl Node {
         };
         let inputs = Inputs { signals: signals_rx, media, reports, payments, stop: stop_rx };
         let engine = tokio::spawn(driver.run(inputs));
-        Ok(Self { calls, history, stop, engine, http, listeners, certificates, metrics: kept })
+        Ok(Self { calls, history, stop, engine, postman, http, listeners, certificates, metrics: kept })
     }
 
     /// A handle to the node's calls.
@@ -272,10 +281,21 @@ impl Node {
         if !self.engine.is_finished() {
             let _ = (&mut self.engine).await;
         }
+        // Within its own patience: what is not delivered goes to the disk.
+        if !self.postman.is_finished() {
+            let _ = (&mut self.postman).await;
+        }
         if let Some(http) = self.http.take() {
             http.end().await;
         }
     }
+}
+
+/// Addresses of this node, to which no webhook may lead.
+fn own_addresses(config: &Config) -> Vec<IpAddr> {
+    let listeners = config.listeners.iter().flat_map(|listener| [listener.address.ip(), listener.advertise.ip()]);
+    let control = config.control.iter().map(|control| control.address.ip());
+    listeners.chain(control).chain([config.media.address, config.media.advertise]).collect()
 }
 
 /// What the recorder is started with, if a trunk of `config` records.

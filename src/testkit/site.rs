@@ -73,6 +73,8 @@ pub struct Site {
     pub control: Option<(SocketAddr, Vec<Key>)>,
     /// Where recordings go.
     pub recordings: PathBuf,
+    /// Who is told of events.
+    pub webhooks: crate::config::Webhooks,
     /// The current key-encryption key.
     pub kek: Option<KekRef>,
     /// Most calls at once.
@@ -107,6 +109,7 @@ impl Site {
             inactivity: Duration::from_secs(60),
             control: None,
             recordings: PathBuf::new(),
+            webhooks: crate::config::Webhooks::default(),
             kek: None,
             max_calls: 1_000,
             log: LogLevel::Info,
@@ -200,6 +203,7 @@ impl Site {
                 .control
                 .as_ref()
                 .map(|(address, keys)| Control { address: *address, keys: keys.iter().map(api_key).collect() }),
+            webhooks: self.webhooks.clone(),
             storage: Storage { recordings: self.recordings.clone() },
             keys: Keys { current: self.kek.clone(), old: Vec::new() },
             bounds: crate::config::Bounds::default(),

@@ -128,6 +128,7 @@ pub fn config() -> Config {
         ],
         routes: vec![route(0, 1), route(1, 0)],
         control: None,
+        webhooks: Webhooks::default(),
         storage: Storage { recordings: "/nowhere".into() },
         keys: Keys::default(),
         bounds: Bounds::default(),

@@ -2,6 +2,7 @@
 //! out; nothing is kept.
 
 use super::brand;
+use crate::base::time::WallMs;
 use crate::obs::payment::CardType;
 
 /// A month of a year, as on a card.
@@ -20,16 +21,8 @@ impl Month {
     /// The month at `ms` milliseconds after 1970-01-01 UTC, wherever on earth it is still the earliest: a card is good
     /// to the end of its month.
     pub fn at(ms: u64) -> Self {
-        let days = ms.saturating_sub(12 * 3_600_000) / 86_400_000;
-        // Days since 0000-03-01 (proleptic Gregorian), in eras of 400 years.
-        let days = days + 719_468;
-        let (era, day) = (days / 146_097, days % 146_097);
-        let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-        let day = day - (365 * year + year / 4 - year / 100);
-        let month = (5 * day + 2) / 153;
-        let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-        let year = u16::try_from(year + era * 400 + next).unwrap_or(u16::MAX);
-        Self { year, month: u8::try_from(month).unwrap_or(12) }
+        let (year, month, _) = WallMs(ms.saturating_sub(12 * 3_600_000)).date();
+        Self { year: u16::try_from(year).unwrap_or(u16::MAX), month: u8::try_from(month).unwrap_or(12) }
     }
 }
 

@@ -34,7 +34,7 @@ fn plain(text: &str) -> Result<String, String> {
     }
 }
 
-fn secret(table: &Table<'_>, around: &Surroundings<'_>) -> Option<Secret> {
+pub(super) fn secret(table: &Table<'_>, around: &Surroundings<'_>) -> Option<Secret> {
     let given: Vec<_> = ["secret_file", "secret_env"].into_iter().filter(|key| table.has(key)).collect();
     let key = match given[..] {
         [] => {

@@ -14,6 +14,7 @@ mod rules;
 pub(super) mod tree;
 pub(super) mod trunk;
 pub(super) mod value;
+mod webhook;
 
 use toml::de::DeTable;
 
@@ -38,6 +39,8 @@ pub const SCHEMA: &[(&str, &[&str])] = &[
     ("route[]", route::KEYS),
     ("control", control::KEYS),
     ("control.key[]", control::API_KEYS),
+    ("webhooks", webhook::KEYS),
+    ("webhooks.endpoint[]", webhook::ENDPOINT_KEYS),
     ("storage", STORAGE),
     ("keys", keys::KEYS),
     ("keys.current", keys::KEK_KEYS),
@@ -45,7 +48,8 @@ pub const SCHEMA: &[(&str, &[&str])] = &[
     ("log", LOG),
 ];
 
-const ROOT: &[&str] = &["dns", "node", "listener", "media", "trunk", "route", "control", "storage", "keys", "log"];
+const ROOT: &[&str] =
+    &["dns", "node", "listener", "media", "trunk", "route", "control", "webhooks", "storage", "keys", "log"];
 const NODE: &[&str] = &["name", "max_calls", "max_calls_per_s", "max_messages_per_s", "max_messages_per_source_s"];
 const DNS: &[&str] = &["nameservers"];
 const STORAGE: &[&str] = &["recordings"];
@@ -128,6 +132,7 @@ fn sections(root: &Table<'_>, around: &Surroundings<'_>) -> Option<Config> {
         storage,
         node,
     };
+    let webhooks = webhook::read(root, around);
     let bounds = bounds(root, &drafts.node);
     let log = log(root);
     let found = cross::check(&drafts);
@@ -147,6 +152,7 @@ fn sections(root: &Table<'_>, around: &Surroundings<'_>) -> Option<Config> {
             Some(control) => Some(control.finish()?),
             None => None,
         },
+        webhooks: webhooks?,
         storage: Storage { recordings: around.directory.join(recordings?) },
         keys: drafts.keys,
         bounds: bounds?,

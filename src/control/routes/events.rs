@@ -1,4 +1,5 @@
-//! Events as they happen: server-sent events (WHATWG HTML, section 9.2), resumable by `Last-Event-ID`, and the tickets
+//! Events as they happen: server-sent events (WHATWG HTML, section 9.2) or WebSocket messages, resumable by
+//! `Last-Event-ID`, and the tickets
 //! that let a browser's `EventSource` in.
 
 use std::convert::Infallible;
@@ -6,6 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event as Frame, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -19,7 +22,7 @@ use crate::control::access::{Access, TICKET_LIFE};
 use crate::control::extract::{InCall, Params};
 use crate::control::history::{Read, Reader};
 use crate::control::problem::Problem;
-use crate::control::{Api, CallsError};
+use crate::control::{Api, CallsError, socket};
 use crate::obs::event::Event;
 use crate::obs::metrics::Metrics;
 
@@ -30,11 +33,16 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(default, deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-#[allow(dead_code)]
 pub(in crate::control) struct Wanted {
     /// A ticket from `POST /v1/tickets`, in place of the Authorization header.
+    #[allow(dead_code)]
     ticket: Option<String>,
+    /// Id of the last event seen, where no `Last-Event-ID` can be sent.
+    after: Option<String>,
 }
+
+/// A request to change to the WebSocket protocol, where there is one.
+type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
 
 /// A ticket for one event stream.
 #[derive(Debug, Serialize, ToSchema)]
@@ -49,48 +57,54 @@ pub(in crate::control) struct Ticket {
 /// Follow a call
 ///
 /// Server-sent events of one call, until it ends. `Last-Event-ID` resumes after that event; a call that has just ended
-/// can still be read. A `missed` event says that older ones are no longer kept.
+/// can still be read. A `missed` event says that older ones are no longer kept. A request to upgrade gets the same events
+/// as WebSocket messages, each with its `id`.
 #[utoipa::path(get, path = "/v1/calls/{call}/events", tag = "events",
     params(("call" = String, Path, description = "Call id"), Wanted,
            ("Last-Event-ID" = Option<String>, Header, description = "Id of the last event seen")),
     responses((status = 200, description = "The stream; each message is an Event", body = Event,
-        content_type = "text/event-stream")))]
+        content_type = "text/event-stream"),
+        (status = 101, description = "A WebSocket follows; each text message is an Event with its id")))]
 pub(in crate::control) async fn of_call(
     State(api): State<Api>,
     InCall(call): InCall,
-    _query: Params<Wanted>,
+    Params(wanted): Params<Wanted>,
     Extension(actor): Extension<Actor>,
+    upgrade: Upgrade,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let last = last_event_id(&headers);
+    let last = last_event_id(&headers, wanted);
     match api.calls.signal(Signal::Get { call }).await {
         Ok(_) => {}
         // It has ended, and its events are still kept: they are given, and the stream ends with them.
         Err(CallsError::Signal(SignalError::NoSuchCall)) if !api.history.of_call(call).is_empty() => {
             let reader = api.history.read(Some(call), Some(last.as_deref().unwrap_or("")));
-            return Ok(stream_of(reader, &api, actor));
+            return Ok(follow(upgrade, reader, &api, actor));
         }
         Err(error) => return Err(error.into()),
     }
-    Ok(stream_of(api.history.read(Some(call), last.as_deref()), &api, actor))
+    Ok(follow(upgrade, api.history.read(Some(call), last.as_deref()), &api, actor))
 }
 
 /// Follow all calls
 ///
 /// Server-sent events of the node. `Last-Event-ID` resumes after that event; without it the stream begins now. A
-/// `missed` event says that older ones are no longer kept.
+/// `missed` event says that older ones are no longer kept. A request to upgrade gets the same events as WebSocket
+/// messages, each with its `id`.
 #[utoipa::path(get, path = "/v1/events", tag = "events",
     params(Wanted, ("Last-Event-ID" = Option<String>, Header, description = "Id of the last event seen")),
     responses((status = 200, description = "The stream; each message is an Event", body = Event,
-        content_type = "text/event-stream")))]
+        content_type = "text/event-stream"),
+        (status = 101, description = "A WebSocket follows; each text message is an Event with its id")))]
 pub(in crate::control) async fn all(
     State(api): State<Api>,
-    _query: Params<Wanted>,
+    Params(wanted): Params<Wanted>,
     Extension(actor): Extension<Actor>,
+    upgrade: Upgrade,
     headers: HeaderMap,
 ) -> Response {
-    let last = last_event_id(&headers);
-    stream_of(api.history.read(None, last.as_deref()), &api, actor)
+    let last = last_event_id(&headers, wanted);
+    follow(upgrade, api.history.read(None, last.as_deref()), &api, actor)
 }
 
 /// Get a ticket for an event stream
@@ -107,8 +121,17 @@ pub(in crate::control) async fn ticket(
     (StatusCode::CREATED, Answer(Ticket { ticket, expires_in_s: TICKET_LIFE.as_secs() }))
 }
 
-fn last_event_id(headers: &HeaderMap) -> Option<String> {
-    headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned)
+fn last_event_id(headers: &HeaderMap, wanted: Wanted) -> Option<String> {
+    let header = headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
+    header.or(wanted.after)
+}
+
+/// By WebSocket when that was asked for, else as server-sent events.
+fn follow(upgrade: Upgrade, reader: Reader, api: &Api, actor: Actor) -> Response {
+    match upgrade {
+        Ok(upgrade) => socket::follow(upgrade, reader, api, actor),
+        Err(_) => stream_of(reader, api, actor),
+    }
 }
 
 /// A stream that ends when its reader does, or when its key is taken away.
