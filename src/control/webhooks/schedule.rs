@@ -98,7 +98,21 @@ struct Entry {
 struct Lane {
     hook: Webhook,
     waiting: BTreeSet<(Instant, u64)>,
+    /// The same by age: tickets count up.
+    by_age: BTreeMap<u64, Instant>,
     sending: usize,
+}
+
+impl Lane {
+    fn enter(&mut self, at: Instant, ticket: u64) {
+        self.waiting.insert((at, ticket));
+        self.by_age.insert(ticket, at);
+    }
+
+    fn leave(&mut self, at: Instant, ticket: u64) {
+        self.waiting.remove(&(at, ticket));
+        self.by_age.remove(&ticket);
+    }
 }
 
 /// The schedule of all receivers.
@@ -114,7 +128,8 @@ pub struct Schedule {
 impl Schedule {
     /// A schedule for these receivers.
     pub fn new(hooks: &[Webhook], random: Random) -> Self {
-        let lane = |hook: &Webhook| Lane { hook: hook.clone(), waiting: BTreeSet::new(), sending: 0 };
+        let lane =
+            |hook: &Webhook| Lane { hook: hook.clone(), waiting: BTreeSet::new(), by_age: BTreeMap::new(), sending: 0 };
         Self {
             lanes: hooks.iter().map(lane).collect(),
             entries: BTreeMap::new(),
@@ -154,7 +169,7 @@ impl Schedule {
             if at > now || lane.sending >= AT_ONCE {
                 continue;
             }
-            lane.waiting.pop_first();
+            lane.leave(at, ticket);
             let Some(entry) = self.entries.get_mut(&ticket) else { continue };
             entry.state = State::Sending;
             entry.letter.tries += 1;
@@ -255,7 +270,7 @@ impl Schedule {
         self.next += 1;
         match entry.state {
             State::Waiting(at) => {
-                self.lanes[entry.endpoint].waiting.insert((at, ticket));
+                self.lanes[entry.endpoint].enter(at, ticket);
             }
             State::Dead => self.dead += 1,
             State::Sending => {}
@@ -266,7 +281,7 @@ impl Schedule {
     fn wait(&mut self, ticket: u64, at: Instant) {
         if let Some(entry) = self.entries.get_mut(&ticket) {
             entry.state = State::Waiting(at);
-            self.lanes[entry.endpoint].waiting.insert((at, ticket));
+            self.lanes[entry.endpoint].enter(at, ticket);
         }
     }
 
@@ -295,14 +310,14 @@ impl Schedule {
     /// The oldest letters of a receiver for which too many wait are dead.
     fn shed(&mut self, endpoint: usize) {
         while self.lanes[endpoint].waiting.len() > MOST_WAITING {
-            // Tickets count up with time.
-            let oldest = self.lanes[endpoint].waiting.iter().min_by_key(|(_, ticket)| *ticket).copied();
-            let Some(oldest) = oldest else { return };
-            self.lanes[endpoint].waiting.remove(&oldest);
-            if let Some(entry) = self.entries.get_mut(&oldest.1) {
+            let Some((ticket, at)) = self.lanes[endpoint].by_age.first_key_value().map(|(t, at)| (*t, *at)) else {
+                return;
+            };
+            self.lanes[endpoint].leave(at, ticket);
+            if let Some(entry) = self.entries.get_mut(&ticket) {
                 entry.letter.last = Some(Failure::Overflow);
             }
-            self.bury(oldest.1);
+            self.bury(ticket);
         }
     }
 
