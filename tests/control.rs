@@ -22,10 +22,10 @@ use tonewall::base::Random;
 use tonewall::base::ids::{CallId, CollectionId, HoldId};
 use tonewall::base::time::WallMs;
 use tonewall::call::{
-    CallState, CallView, CollectionState, CollectionView, HoldView, PaymentOrder, Reply, Signal, SignalError,
-    SipCallIds,
+    CallState, CallView, CollectionState, CollectionView, HoldView, PaymentOrder, RegistrationView, Reply, Signal,
+    SignalError, SipCallIds, TargetState, TargetView, TrunkState, TrunkView,
 };
-use tonewall::config::{ApiKey, GuardMode, Role};
+use tonewall::config::{ApiKey, GuardMode, Role, Side};
 use tonewall::control::access::{Access, ENDPOINTS, ROLES, allows, role_name};
 use tonewall::control::history::History;
 use tonewall::control::webhooks::Webhooks;
@@ -304,8 +304,39 @@ fn agreeable(signal: &Signal) -> Result<Reply, CallsError> {
         }
         Signal::Payment { order: PaymentOrder::List, .. } => Reply::Payments(vec![payments::view()]),
         Signal::Payment { .. } => Reply::Payment(Box::new(payments::view())),
+        Signal::Trunks => Reply::Trunks(vec![trunk()]),
         Signal::ReleaseHold { .. } | Signal::HangUp { .. } => Reply::Done,
     })
+}
+
+fn trunk() -> TrunkView {
+    let target =
+        |address: &str, state, for_ms| TargetView { address: address.into(), state, weight: 1, probes_lost: 0, for_ms };
+    TrunkView {
+        name: "carrier".into(),
+        side: Side::Carrier,
+        state: TrunkState::Up,
+        calls: 12,
+        max_calls: 500,
+        max_calls_per_s: Some(20),
+        probe_s: Some(30),
+        targets: vec![
+            target("198.51.100.7:5060", TargetState::Up, None),
+            target("198.51.100.8:5060", TargetState::Resting, Some(41_200)),
+        ],
+        registration: Some(RegistrationView { registered: true, expires_ms: Some(214_000), failures: 0 }),
+    }
+}
+
+#[test]
+fn trunks_are_shown_as_the_page_of_the_api_says() {
+    let node = Node::start(agreeable);
+    let shown = node.get("/v1/trunks", Role::Auditor).json();
+    let page = include_str!("../docs/api.md");
+    let (_, from) = page.split_once("## Trunks\n\n```json\n").expect("the section");
+    let (example, _) = from.split_once("```").expect("its end");
+    assert_eq!(shown, serde_json::from_str::<Value>(example).expect("JSON"));
+    node.get("/v1/trunks", Role::Agent).problem(403, "forbidden");
 }
 
 fn concrete(route: &str) -> String {

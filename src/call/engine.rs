@@ -11,6 +11,7 @@ use super::core::Unmade;
 use super::refused::Refused;
 use super::shared::{Asked, Shared, credential};
 use super::trunks::Met;
+use super::trunks::view::TrunkView;
 use super::{CallView, Find, RecordOrder, RecorderReport, crossing, register, routing, takeover, trunks};
 use crate::base::Random;
 use crate::base::bucket::{Bucket, Buckets};
@@ -309,6 +310,11 @@ impl Engine {
     /// Messages dropped because too many came a second.
     pub fn shed(&self) -> u64 {
         self.shed
+    }
+
+    /// Every trunk as the API shows it.
+    pub(super) fn trunks(&self, now: Instant) -> Vec<TrunkView> {
+        trunks::view::views(now, &self.shared)
     }
 
     /// Trunks by name, how many of their targets are up, of how many.

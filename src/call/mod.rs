@@ -50,3 +50,4 @@ pub use signal::{
     Actor, CallState, CallView, CodecView, CollectionRequest, CollectionState, CollectionView, Find, HoldView,
     RecordingView, Reply, Signal, SignalError, SipCallIds,
 };
+pub use trunks::view::{RegistrationView, TargetState, TargetView, TrunkState, TrunkView};

@@ -51,6 +51,11 @@ pub(super) struct Registration {
 }
 
 impl Registration {
+    /// Until when the registrar knows us, and how many attempts have failed since it last said so.
+    pub(super) fn standing(&self, now: Instant) -> (Option<Instant>, u32) {
+        (self.until.filter(|until| now < *until), self.failures)
+    }
+
     fn poll_timeout(&self) -> Option<Instant> {
         [self.due, self.late, self.until].into_iter().fold(None, soonest)
     }

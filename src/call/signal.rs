@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::payment_signal::{PaymentOrder, PaymentView};
+use super::trunks::view::TrunkView;
 use crate::base::ids::{CallId, CollectionId, HoldId, RecordingId};
 use crate::base::secret::Digit;
 use crate::capture::payment::{Refusal, WishError};
@@ -125,6 +126,8 @@ pub enum Signal {
         /// Most calls wanted.
         limit: usize,
     },
+    /// Every trunk. Answered by [`Reply::Trunks`].
+    Trunks,
     /// One call. Answered by [`Reply::Call`].
     Get {
         /// Call.
@@ -211,6 +214,8 @@ pub enum Signal {
 pub enum Reply {
     /// Calls.
     Calls(Vec<CallView>),
+    /// Trunks.
+    Trunks(Vec<TrunkView>),
     /// A call.
     Call(Box<CallView>),
     /// Holds taken or renewed.

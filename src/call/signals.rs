@@ -16,6 +16,7 @@ impl Engine {
     pub fn handle_signal(&mut self, now: Instant, signal: Signal) -> Result<Reply, SignalError> {
         match signal {
             Signal::Find { find, limit } => Ok(Reply::Calls(self.find(now, &find, limit))),
+            Signal::Trunks => Ok(Reply::Trunks(self.trunks(now))),
             Signal::Get { call } => {
                 self.signal(call, |call, engine| Ok(Reply::Call(Box::new(call.view(now, &engine.config)))))
             }

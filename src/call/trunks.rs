@@ -8,6 +8,8 @@
 //!  up ── 503 with Retry-After ─► not tried until then
 //! ```
 
+pub(super) mod view;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -78,6 +80,24 @@ struct Spot {
     probing: Option<(ClientId, Instant)>,
 }
 
+impl Spot {
+    /// A target of which nothing is known: it counts as up.
+    fn new(at: SocketAddr, priority: u32, weight: u16) -> Self {
+        Self {
+            at,
+            priority,
+            weight,
+            up: true,
+            lost: 0,
+            good: 0,
+            penalty: None,
+            peace: None,
+            probe_at: None,
+            probing: None,
+        }
+    }
+}
+
 /// One trunk.
 #[derive(Debug)]
 struct State {
@@ -146,18 +166,7 @@ impl Trunks {
                 continue;
             }
             let known = state.spots.iter().position(|spot| spot.at == at).map(|nth| state.spots.swap_remove(nth));
-            let spot = known.unwrap_or(Spot {
-                at,
-                priority,
-                weight,
-                up: true,
-                lost: 0,
-                good: 0,
-                penalty: None,
-                peace: None,
-                probe_at: None,
-                probing: None,
-            });
+            let spot = known.unwrap_or_else(|| Spot::new(at, priority, weight));
             spots.push(Spot { priority, weight, ..spot });
         }
         spots.sort_by_key(|spot| spot.priority);
@@ -388,18 +397,7 @@ mod tests {
     use rand::SeedableRng;
 
     fn spot(at: &str, priority: u32, weight: u16) -> Spot {
-        Spot {
-            at: at.parse().expect("an address"),
-            priority,
-            weight,
-            up: true,
-            lost: 0,
-            good: 0,
-            penalty: None,
-            peace: None,
-            probe_at: None,
-            probing: None,
-        }
+        Spot::new(at.parse().expect("an address"), priority, weight)
     }
 
     fn trunks(spots: Vec<Spot>) -> Trunks {

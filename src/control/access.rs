@@ -42,11 +42,13 @@ pub enum Right {
     Webhooks,
     /// Read the metrics.
     SeeMetrics,
+    /// See trunks, their targets and registrations.
+    SeeTrunks,
 }
 
 impl Right {
     /// Every right.
-    pub const ALL: [Right; 8] = [
+    pub const ALL: [Right; 9] = [
         Right::SeeCalls,
         Right::SeeEvents,
         Right::Hold,
@@ -55,6 +57,7 @@ impl Right {
         Right::HangUp,
         Right::Webhooks,
         Right::SeeMetrics,
+        Right::SeeTrunks,
     ];
 
     /// In words: "a key of role `auditor` may not …".
@@ -68,6 +71,7 @@ impl Right {
             Right::HangUp => "end calls",
             Right::Webhooks => "see or replay webhooks",
             Right::SeeMetrics => "read metrics",
+            Right::SeeTrunks => "see trunks",
         }
     }
 }
@@ -86,7 +90,8 @@ pub fn allows(role: Role, right: Right) -> bool {
             | Right::Pay
             | Right::HangUp
             | Right::Webhooks
-            | Right::SeeMetrics => true,
+            | Right::SeeMetrics
+            | Right::SeeTrunks => true,
         },
         (Role::Integration, right) => match right {
             Right::SeeCalls
@@ -95,15 +100,16 @@ pub fn allows(role: Role, right: Right) -> bool {
             | Right::Collect
             | Right::Pay
             | Right::Webhooks
-            | Right::SeeMetrics => true,
+            | Right::SeeMetrics
+            | Right::SeeTrunks => true,
             Right::HangUp => false,
         },
         (Role::Agent, right) => match right {
             Right::SeeCalls | Right::SeeEvents | Right::Hold | Right::Pay => true,
-            Right::Collect | Right::HangUp | Right::Webhooks | Right::SeeMetrics => false,
+            Right::Collect | Right::HangUp | Right::Webhooks | Right::SeeMetrics | Right::SeeTrunks => false,
         },
         (Role::Auditor, right) => match right {
-            Right::SeeCalls | Right::SeeEvents | Right::SeeMetrics => true,
+            Right::SeeCalls | Right::SeeEvents | Right::SeeMetrics | Right::SeeTrunks => true,
             Right::Hold | Right::Collect | Right::Pay | Right::HangUp | Right::Webhooks => false,
         },
     }
@@ -133,6 +139,7 @@ pub const ENDPOINTS: &[(&str, &str, Right)] = &[
     ("POST", "/v1/webhooks/dead/{letter}", Right::Webhooks),
     ("DELETE", "/v1/webhooks/dead/{letter}", Right::Webhooks),
     ("POST", "/v1/webhooks/{endpoint}/replay", Right::Webhooks),
+    ("GET", "/v1/trunks", Right::SeeTrunks),
     ("GET", "/v1/me", Right::SeeCalls),
     ("GET", "/metrics", Right::SeeMetrics),
 ];

@@ -6,6 +6,7 @@ pub(super) mod events;
 pub(super) mod holds;
 pub(super) mod payments;
 pub(super) mod system;
+pub(super) mod trunks;
 pub(super) mod webhooks;
 
 use utoipa_axum::router::OpenApiRouter;
@@ -31,6 +32,7 @@ pub(super) fn closed() -> OpenApiRouter<Api> {
         .routes(routes!(webhooks::dead))
         .routes(routes!(webhooks::replay, webhooks::forget))
         .routes(routes!(webhooks::replay_all))
+        .routes(routes!(trunks::list))
         .routes(routes!(system::me))
         .routes(routes!(system::metrics))
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use tonewall::call::{Reply, Signal, TargetState, TargetView, TrunkState, TrunkView};
 use tonewall::control::Calls;
 use tonewall::obs::metrics::Metrics;
 use tonewall::rt::node::Node;
@@ -54,6 +55,14 @@ impl Bench {
         }
     }
 
+    /// The trunk `nth` as the API shows it.
+    async fn trunk(&self, nth: usize) -> TrunkView {
+        match self.node.calls().signal(Signal::Trunks).await {
+            Ok(Reply::Trunks(mut trunks)) => trunks.remove(nth),
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn metric(&self, line: &str) -> bool {
         let metrics = self.node.metrics();
         self.node.calls().refresh(metrics);
@@ -98,6 +107,11 @@ async fn a_target_that_answers_no_probe_is_down_and_comes_back() {
         _ = &mut dead => panic!("a call"),
         _ = &mut live => panic!("a call"),
     }
+    let shown = bench.trunk(1).await;
+    assert_eq!((shown.name.as_str(), shown.state, shown.probe_s), ("pbx", TrunkState::Up, Some(1)));
+    let states: Vec<_> = shown.targets.iter().map(|target| (target.address.clone(), target.state)).collect();
+    assert_eq!(states, [(first.at.to_string(), TargetState::Down), (second.at.to_string(), TargetState::Up)]);
+    assert!(shown.targets[0].probes_lost >= 2);
     bench.call().await;
     let begun = Instant::now();
     tokio::select! {
@@ -158,6 +172,11 @@ async fn retry_after_is_honoured_and_server_errors_lead_on() {
     assert_eq!(refused.status(), Some(503));
     let wait: u64 = refused.get("retry-after").and_then(|wait| wait.parse().ok()).expect("Retry-After");
     assert!((50..=61).contains(&wait), "{wait}");
+    let shown = bench.trunk(1).await;
+    assert_eq!(shown.state, TrunkState::Down);
+    let rests =
+        |target: &TargetView| target.state == TargetState::Resting && target.for_ms.is_some_and(|ms| ms > 40_000);
+    assert!(shown.targets.iter().all(rests), "{shown:?}");
     // Only what belongs to the former calls still comes.
     while let Ok((message, _)) = tokio::time::timeout(Duration::from_millis(300), busy.next()).await {
         assert_eq!(message.method(), Some("ACK"));
