@@ -12,9 +12,9 @@ use tonewall::base::Random;
 use tonewall::base::ids::Leg;
 use tonewall::base::secret::Digit;
 use tonewall::call::{CollectionRequest, RecorderReport, Signal};
-use tonewall::config::{GuardMode, RecordingPolicy, StarCodes};
+use tonewall::config::{GuardMode, RecordingPolicy, Refer, StarCodes, T38};
 use tonewall::media::{Event, Guard};
-use tonewall::obs::event::{EventKind, HoldKind};
+use tonewall::obs::event::{EndCause, EventKind, HoldKind};
 use tonewall::testkit::simple_sip::{Message, tag};
 
 use crate::harness::*;
@@ -40,6 +40,8 @@ struct Walk {
     asked: HashMap<String, (Line, Message)>,
     /// INVITEs got by a peer and not finally answered.
     ringing: Vec<(Who, Message)>,
+    /// Every call is masked from its beginning to its end.
+    guarded: bool,
 }
 
 impl Walk {
@@ -52,13 +54,27 @@ impl Walk {
             };
             config.trunks[0].recording = RecordingPolicy::BestEffort;
             config.trunks[1].remotes.push(Who::Standby.at());
+            config.trunks[1].methods.refer = Refer::Terminate;
+            config.trunks[1].methods.replaces = true;
+            if seed % 3 == 2 {
+                config.trunks.iter_mut().for_each(|trunk| trunk.t38 = T38::Pass);
+            }
             let keys = |text: &str| text.chars().filter_map(Digit::from_char).collect();
             config.trunks[1].star_codes =
                 Some(StarCodes { begin: keys("*71"), end: keys("*72"), in_band: seed.is_multiple_of(2) });
             config.media.ports = (30_000, 30_155);
         });
         let random = Random::seed_from_u64(seed);
-        Self { w, random, flying: BinaryHeap::new(), nth: 0, lines: vec![], asked: HashMap::new(), ringing: vec![] }
+        Self {
+            w,
+            random,
+            flying: BinaryHeap::new(),
+            nth: 0,
+            lines: vec![],
+            asked: HashMap::new(),
+            ringing: vec![],
+            guarded: seed % 3 != 2,
+        }
     }
 
     fn chance(&mut self, percent: u32) -> bool {
@@ -98,8 +114,18 @@ impl Walk {
                 self.w.drain();
             }
             self.react();
+            self.watch();
         }
         self.w.now = until;
+    }
+
+    /// Under `always` and `auto` no session is ever open toward the agent, whatever has joined or replaced whom.
+    fn watch(&self) {
+        if self.guarded {
+            let open =
+                self.w.ledger.sessions.values().find(|session| !matches!(session.toward_agent, Guard::Masked(_)));
+            assert!(open.is_none(), "a session is open toward the agent");
+        }
     }
 
     /// The peers read what they got.
@@ -131,7 +157,12 @@ impl Walk {
         let format = formats[self.random.random_range(0..formats.len())];
         let direction = directions[self.random.random_range(0..directions.len())];
         let version = self.w.next();
-        sdp(who, version, format, direction)
+        let body = sdp(who, version, format, direction);
+        if self.chance(5) {
+            let head = body.split("m=audio").next().expect("lines before the stream");
+            return format!("{head}m=image 6200 udptl t38\r\na=T38FaxVersion:0\r\n");
+        }
+        body
     }
 
     fn on_invite(&mut self, who: Who, invite: Message) {
@@ -185,6 +216,18 @@ impl Walk {
 
     fn on_response(&mut self, who: Who, response: &Message) {
         let Some((_, "INVITE")) = response.cseq() else { return };
+        if let (Some(rseq), Some(contact)) = (response.get("rseq"), response.get("contact")) {
+            let Some((mut line, _)) = self.asked.get(response.branch().unwrap_or_default()).cloned() else { return };
+            (line.remote, line.target) =
+                (response.get("to").expect("To").to_owned(), tonewall::testkit::simple_sip::uri(contact).to_owned());
+            let rack = format!("{rseq} {}", response.get("cseq").expect("CSeq"));
+            line.cseq += 1;
+            let prack = line.request(&mut self.w, "PRACK").with("RAck", rack);
+            if self.chance(90) {
+                self.send(who, &prack, true);
+            }
+            return;
+        }
         let Some(status) = response.status().filter(|status| *status >= 200) else { return };
         let Some((line, invite)) = self.asked.get(response.branch().unwrap_or_default()).cloned() else { return };
         let mut line = line;
@@ -211,9 +254,41 @@ impl Walk {
 
     /// A peer calls.
     fn place(&mut self) {
-        let who = if self.chance(80) { Who::Carrier } else { Who::Pbx };
+        let who = if self.chance(65) { Who::Carrier } else { Who::Pbx };
         let mut line = Line::new(&mut self.w, who, "1001");
         self.invite(&mut line);
+    }
+
+    /// A Replaces for a dialog of the PBX, if there is one: of this call or another, alive or not.
+    fn some_replaces(&mut self) -> Option<String> {
+        let of_pbx: Vec<&Line> = self.lines.iter().filter(|line| line.who == Who::Pbx).collect();
+        if of_pbx.is_empty() {
+            return None;
+        }
+        // The newest are the likeliest to be alive.
+        let nth = self.random.random_range(of_pbx.len().saturating_sub(3)..of_pbx.len());
+        let line = of_pbx[nth];
+        let (ours, theirs) = (tag(&line.remote)?, tag(&line.local)?);
+        Some(format!("{};to-tag={ours};from-tag={theirs}", line.call_id))
+    }
+
+    fn refer(&mut self, line: &mut Line) {
+        let replaces = self.some_replaces().filter(|_| self.random.random_range(0..100) < 60);
+        let query = replaces.map(|value| value.replace('@', "%40").replace(';', "%3B").replace('=', "%3D"));
+        let query = query.map(|value| format!("?Replaces={value}")).unwrap_or_default();
+        let refer = line.request(&mut self.w, "REFER").with("Refer-To", format!("<sip:1002@elsewhere{query}>"));
+        self.send(line.who, &refer, true);
+    }
+
+    /// A call that takes another's place.
+    fn replace(&mut self) {
+        let Some(replaces) = self.some_replaces() else { return };
+        let mut line = Line::new(&mut self.w, Who::Pbx, "1001");
+        let body = self.body(Who::Pbx);
+        let invite = line.offer(&mut self.w, "INVITE", &body).with("Replaces", replaces);
+        self.send(Who::Pbx, &invite, true);
+        let branch = invite.branch().expect("branch").to_owned();
+        self.asked.insert(branch, (line, invite));
     }
 
     fn invite(&mut self, line: &mut Line) {
@@ -221,6 +296,9 @@ impl Walk {
         let mut invite = line.request(&mut self.w, "INVITE");
         if self.chance(85) {
             invite = invite.with_body("application/sdp", body);
+        }
+        if self.chance(40) {
+            invite = invite.with("Supported", "100rel");
         }
         self.send(line.who, &invite, true);
         let branch = invite.branch().expect("branch").to_owned();
@@ -246,7 +324,7 @@ impl Walk {
         if !self.lines.is_empty() {
             let at = self.random.random_range(0..self.lines.len());
             let mut line = self.lines[at].clone();
-            match self.random.random_range(0..10) {
+            match self.random.random_range(0..13) {
                 0..=3 => {
                     let bye = line.request(&mut self.w, "BYE");
                     self.send(line.who, &bye, true);
@@ -271,6 +349,15 @@ impl Walk {
                     let info = line.request(&mut self.w, "INFO").with("X-AC-Action", action);
                     self.send(line.who, &info, true);
                 }
+                9 | 10 => {
+                    // Mostly the agents' side transfers.
+                    let pbx = self.lines.iter().rposition(|line| line.who == Who::Pbx).filter(|_| self.chance(80));
+                    let at = pbx.unwrap_or(at);
+                    let mut line = self.lines[at].clone();
+                    self.refer(&mut line);
+                    self.lines[at] = line;
+                }
+                11 => self.replace(),
                 _ => {
                     let options = line.request(&mut self.w, "OPTIONS");
                     self.send(line.who, &options, true);
@@ -344,7 +431,8 @@ impl Walk {
         self.w.drain();
     }
 
-    fn finish(mut self) {
+    /// How many calls were joined with others, and transferred.
+    fn finish(mut self) -> (usize, usize) {
         // The peers fall silent: what set-ups are open run out, what is up is found inactive.
         let quiet = self.w.now + Duration::from_secs(200);
         self.run(quiet);
@@ -368,12 +456,18 @@ impl Walk {
             count(|e| matches!(e, EventKind::CollectionEnded { .. })),
         );
         let answered = count(|e| matches!(e, EventKind::CallAnswered));
-        println!("{started} calls, {answered} answered, {} handed over", self.w.handovers.len());
+        let joined = self.w.ended().iter().filter(|(cause, _)| *cause == EndCause::Joined).count();
+        let moved = count(|e| matches!(e, EventKind::CallTransferred { .. }));
+        println!(
+            "{started} calls, {answered} answered, {joined} joined, {moved} transferred, {} handed over",
+            self.w.handovers.len()
+        );
         assert!(answered > 10 && started > answered);
+        (joined, moved)
     }
 }
 
-fn walk(seed: u64, calls: u32) {
+fn walk(seed: u64, calls: u32) -> (usize, usize) {
     println!("seed {seed}");
     let mut walk = Walk::new(seed);
     for _ in 0..calls {
@@ -385,15 +479,16 @@ fn walk(seed: u64, calls: u32) {
             walk.run(until);
         }
     }
-    walk.finish();
+    walk.finish()
 }
 
 #[test]
 fn whatever_peers_and_network_do_no_call_is_stuck_and_nothing_leaks() {
     if let Ok(seed) = std::env::var("TONEWALL_SEED") {
-        return walk(seed.parse().expect("a number"), CALLS);
+        walk(seed.parse().expect("a number"), CALLS);
+        return;
     }
-    for seed in 0..6 {
-        walk(seed, CALLS / 6);
-    }
+    let (joined, moved) =
+        (0..6).map(|seed| walk(seed, CALLS / 6)).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    assert!(joined >= 10 && moved >= 3 * joined, "too few transfers: {joined} joined, {moved} moved");
 }
