@@ -2,6 +2,8 @@
 //! that resume, tickets that work once, and no digit anywhere.
 #![allow(clippy::disallowed_methods)]
 
+#[path = "control/client.rs"]
+mod client;
 #[path = "control/payments.rs"]
 mod payments;
 #[path = "control/streams.rs"]

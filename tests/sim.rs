@@ -3,9 +3,10 @@
 
 use std::ops::{Deref, DerefMut};
 
-use tonewall::call::{CollectionRequest, Reply, Signal};
-use tonewall::config::{Codec, GuardMode, MaskKind, RecordingPolicy};
+use tonewall::call::{Actor, CollectionRequest, PaymentOrder, PaymentRequest, PaymentView, Reply, Signal};
+use tonewall::config::{Codec, GuardMode, MaskKind, RecordingPolicy, Role};
 use tonewall::obs::event::{CollectionEnd, EndCause, EventKind, HoldKind};
+use tonewall::obs::payment::{CardType, PaymentField};
 use tonewall::testkit::heard::Packet;
 use tonewall::testkit::keys::{Form, typed};
 use tonewall::testkit::leak::{Attackers, Findings, lag};
@@ -211,6 +212,48 @@ fn a_collection_takes_each_key_once_in_every_form() {
             _ => None,
         });
         assert_eq!(ended, Some((&CollectionEnd::Complete, 16, true)));
+    }
+}
+
+/// An order about the call's payment.
+fn pay(sim: &mut Story, order: PaymentOrder) -> PaymentView {
+    let call = sim.call().id;
+    let actor = Actor { name: "crm".into(), role: Role::Integration };
+    match sim.signal(Signal::Payment { call, order, actor }) {
+        Ok(Reply::Payment(view)) => *view,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_payment_takes_each_key_once_in_every_form_and_neither_ear_nor_tape_hears_one() {
+    let fields = [
+        (PaymentField::PaymentCardNumber, CARD),
+        (PaymentField::ExpirationDate, "1230"),
+        (PaymentField::SecurityCode, "987"),
+    ];
+    for form in [Form::Tone, Form::Event, Form::Info, Form::ToneThenEvent { lead_ms: 30 }, Form::ToneAndEvent] {
+        let mut sim = site(90, |s| s.carriers(|c| c.recording = RecordingPolicy::Required));
+        sim.connect();
+        sim.run_for(1_000);
+        let request = PaymentRequest { postal_code: Some(false), ..PaymentRequest::default() };
+        let payment = pay(&mut sim, PaymentOrder::Start(Box::new(request))).id;
+        sim.run_for(500);
+        for (field, keys) in fields {
+            pay(&mut sim, PaymentOrder::Capture(payment, field));
+            key(&mut sim, keys, form);
+        }
+        let view = pay(&mut sim, PaymentOrder::Complete(payment));
+        assert_eq!(view.progress.fields.payment_card_type, Some(CardType::Visa), "{form:?}");
+        let [charge] = &sim.charges[..] else { panic!("{form:?}: {:?}", sim.charges) };
+        let keyed = [&charge.fields.card, &charge.fields.expiry, &charge.fields.security_code];
+        for (digits, (_, keys)) in keyed.into_iter().zip(fields) {
+            assert_eq!(digits.as_ref().map(|digits| digits.expose()), Some(keys.as_bytes()), "{form:?}");
+        }
+        assert_nothing_leaked(&sim, CARD);
+        assert!(Attackers::new().listen(&sim.tape().customer).nothing_decoded(), "{form:?}");
+        let told = serde_json::to_string(&sim.events.iter().map(|(_, event)| event).collect::<Vec<_>>()).expect("json");
+        assert!(!told.contains(CARD) && !told.contains("1230") && !told.contains("987\""), "{form:?}");
     }
 }
 

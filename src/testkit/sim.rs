@@ -27,6 +27,7 @@ use super::ua::{Answer, Event as Heard, Port, Profile, UserAgent};
 use crate::base::Random;
 use crate::base::ids::{CallId, Leg, RecordingId, SessionId};
 use crate::base::secret::Digits;
+use crate::base::time::WallMs;
 use crate::call::{
     Actor, CallView, CollectionRequest, Engine, Find, HoldView, RecordOrder, RecorderReport, Reply, Signal, SignalError,
 };
@@ -34,6 +35,7 @@ use crate::config::{Config, ListenerId, Role, Transport};
 use crate::guard::Masked;
 use crate::media::{self, Command, Egress, MaskedBlock, Worker};
 use crate::obs::event::{EventKind, HoldKind};
+use crate::psp::Charge;
 use crate::sip::endpoint::Flow;
 
 const CARRIER_LISTENER: &str = "10.0.0.1:5060";
@@ -103,6 +105,8 @@ pub struct Sim {
     pub events: Vec<(Duration, EventKind)>,
     /// What was handed over by finished collections.
     pub collected: Vec<Digits>,
+    /// What went to the payment provider, which says nothing unless a story makes it.
+    pub charges: Vec<Charge>,
     tapes: HashMap<RecordingId, (SessionId, Tape)>,
     media_out: Outbox,
     pcap: Option<(PathBuf, Pcap)>,
@@ -164,6 +168,7 @@ impl Sim {
             agent: Party::new(agent, AGENT, random(4)),
             events: Vec::new(),
             collected: Vec::new(),
+            charges: Vec::new(),
             tapes: HashMap::new(),
             media_out: Outbox::default(),
             pcap,
@@ -236,6 +241,8 @@ impl Sim {
     /// # Errors
     /// Tonewall turned the signal down.
     pub fn signal(&mut self, signal: Signal) -> Result<Reply, SignalError> {
+        // 2026-11-22: cards are past or not by it.
+        self.engine.set_wall(self.now, WallMs(1_795_305_600_000));
         let reply = self.engine.handle_signal(self.now, signal);
         self.settle();
         reply
@@ -463,6 +470,10 @@ impl Sim {
                 _ => {}
             }
             self.worker.handle_command(self.now, command, &mut self.media_out);
+        }
+        while let Some(charge) = self.engine.poll_charge() {
+            moved = true;
+            self.charges.push(charge);
         }
         while let Some(handover) = self.engine.poll_handover() {
             moved = true;

@@ -214,6 +214,9 @@ pub struct World {
     pub events: Vec<EventKind>,
     pub handovers: Vec<Handover>,
     pub charges: Vec<Charge>,
+    /// The media session of each call.
+    of_call: HashMap<CallId, SessionId>,
+    last_session: Option<SessionId>,
     /// Calls started and not ended.
     live: HashSet<CallId>,
     counter: u32,
@@ -243,6 +246,8 @@ impl World {
             events: Vec::new(),
             handovers: Vec::new(),
             charges: Vec::new(),
+            of_call: HashMap::new(),
+            last_session: None,
             live: HashSet::new(),
             counter: 0,
         }
@@ -286,6 +291,9 @@ impl World {
             let mut busy = false;
             while let Some(order) = self.engine.poll_media() {
                 busy = true;
+                if matches!(order, Command::Create { .. }) {
+                    self.last_session = Some(order.session());
+                }
                 if let Some(session) = self.ledger.obey(self.now, order) {
                     let stats = Default::default();
                     self.engine.handle_media(self.now, media::Event::Closed { session, stats });
@@ -319,7 +327,12 @@ impl World {
             while let Some((call, event)) = self.engine.poll_event() {
                 busy = true;
                 match &event {
-                    EventKind::CallStarted { .. } => assert!(self.live.insert(call.expect("a call"))),
+                    EventKind::CallStarted { .. } => {
+                        let call = call.expect("a call");
+                        assert!(self.live.insert(call));
+                        // Media is ordered first: the newest session is this call's.
+                        self.of_call.extend(self.last_session.take().map(|session| (call, session)));
+                    }
                     EventKind::CallEnded { .. } => assert!(self.live.remove(&call.expect("a call")), "ended twice"),
                     // Recorder and media report after their call.
                     // So does a payment provider.
@@ -418,6 +431,11 @@ impl World {
     pub fn session(&self) -> &Session {
         assert_eq!(self.ledger.sessions.len(), 1);
         self.ledger.sessions.values().next().expect("a session")
+    }
+
+    /// The media session of a call.
+    pub fn session_of(&self, call: CallId) -> Option<SessionId> {
+        self.of_call.get(&call).copied()
     }
 
     /// A key press as media reports it.

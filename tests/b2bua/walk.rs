@@ -4,17 +4,20 @@
 //! The seed of a failing run is printed; `TONEWALL_SEED` runs one again.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use rand::{RngExt, SeedableRng};
 use tonewall::base::Random;
-use tonewall::base::ids::Leg;
+use tonewall::base::ids::{CallId, Leg};
+use tonewall::base::payment::{Field, FieldError};
 use tonewall::base::secret::Digit;
-use tonewall::call::{CollectionRequest, RecorderReport, Signal};
+use tonewall::call::{CollectionRequest, PaymentOrder, PaymentRequest, RecorderReport, Signal};
 use tonewall::config::{GuardMode, RecordingPolicy, Refer, StarCodes, T38};
-use tonewall::media::{Event, Guard};
+use tonewall::media::{Event, Guard, Tap};
 use tonewall::obs::event::{EndCause, EventKind, HoldKind};
+use tonewall::obs::payment::PaymentField;
+use tonewall::psp::{Answer, Failure, Outcome};
 use tonewall::testkit::simple_sip::{Message, tag};
 
 use crate::harness::*;
@@ -366,7 +369,10 @@ impl Walk {
             self.lines[at] = line;
         }
         self.signal();
+        self.pay();
+        self.provide();
         self.media();
+        self.expect_guarded();
     }
 
     fn signal(&mut self) {
@@ -406,6 +412,80 @@ impl Walk {
         };
         // Refused or granted: both are fine, neither may break anything.
         let _ = self.w.signal(signal);
+    }
+
+    /// Somebody begins a payment, asks for a field, has it keyed, completes it or gives it up.
+    fn pay(&mut self) {
+        let calls = self.w.views();
+        let paying = calls.iter().filter_map(|view| Some((view.id, view.payment.as_ref()?.id))).next_back();
+        let order = |order| move |call| Signal::Payment { call, order, actor: actor() };
+        let Some((call, payment)) = paying else {
+            let Some(view) = calls.last() else { return };
+            if !self.chance(30) {
+                return;
+            }
+            let request = PaymentRequest { postal_code: Some(false), ..PaymentRequest::default() };
+            let _ = self.w.signal(order(PaymentOrder::Start(Box::new(request)))(view.id));
+            return;
+        };
+        let fields = [PaymentField::PaymentCardNumber, PaymentField::ExpirationDate, PaymentField::SecurityCode];
+        match self.random.random_range(0..8) {
+            0 => drop(self.w.signal(order(PaymentOrder::Complete(payment))(call))),
+            1 if self.chance(30) => drop(self.w.signal(order(PaymentOrder::Cancel(payment))(call))),
+            2 => drop(self.w.signal(order(PaymentOrder::Capture(payment, PaymentField::PostalCode))(call))),
+            _ => {
+                for (field, keys) in fields.into_iter().zip(["5555555555554444", "1230", "123"]) {
+                    let _ = self.w.signal(order(PaymentOrder::Capture(payment, field))(call));
+                    self.key(call, keys);
+                }
+            }
+        }
+    }
+
+    /// The customer of a call keys something.
+    fn key(&mut self, call: CallId, keys: &str) {
+        let Some(session) = self.w.session_of(call) else { return };
+        for digit in keys.chars().filter_map(Digit::from_char) {
+            let Some(live) = self.w.ledger.sessions.get(&session) else { return };
+            let masked = matches!(live.toward_agent, Guard::Masked(_));
+            let event = Event::Digit { session, from: Leg::Customer, digit, at: self.w.now, masked };
+            self.w.engine.handle_media(self.w.now, event);
+            self.w.drain();
+        }
+    }
+
+    /// The payment provider answers something it was asked, once or more than once, or never.
+    fn provide(&mut self) {
+        if self.w.charges.is_empty() || self.chance(50) {
+            return;
+        }
+        let at = self.random.random_range(0..self.w.charges.len());
+        let outcome = match self.random.random_range(0..6) {
+            0 => Outcome::Approved { token: None, reference: None },
+            1 => Outcome::Declined { code: "declined".into() },
+            2 => Outcome::Unknown,
+            3 => Outcome::Failed { reason: Failure::Unavailable },
+            4 => Outcome::ReEnter { field: Field::PostalCode, error: FieldError::InvalidPostalCode },
+            _ => Outcome::ReEnter { field: Field::SecurityCode, error: FieldError::InvalidSecurityCode },
+        };
+        let charge = &self.w.charges[at];
+        let answer = Answer { payment: charge.payment, attempt: charge.attempt, outcome };
+        self.w.engine.handle_payment(self.w.now, answer);
+        self.w.drain();
+    }
+
+    /// A call with a payment that is not over is masked and its recording paused, as media was told.
+    fn expect_guarded(&mut self) {
+        for view in self.w.views() {
+            if view.payment.is_none() {
+                continue;
+            }
+            assert!(view.masked && view.paused, "{view:?}");
+            let session = self.w.session_of(view.id).and_then(|session| self.w.ledger.sessions.get(&session));
+            if let Some(session) = session {
+                assert!(matches!(session.toward_agent, Guard::Masked(_)) && session.tap != Tap::On);
+            }
+        }
     }
 
     fn media(&mut self) {
@@ -455,12 +535,17 @@ impl Walk {
             count(|e| matches!(e, EventKind::CollectionStarted { .. })),
             count(|e| matches!(e, EventKind::CollectionEnded { .. })),
         );
+        let paid = count(|e| matches!(e, EventKind::PaymentEnded { .. }));
+        assert_eq!(count(|e| matches!(e, EventKind::PaymentStarted { .. })), paid);
+        let charges: HashSet<_> = self.w.charges.iter().map(|charge| (charge.payment, charge.attempt)).collect();
+        assert_eq!(charges.len(), self.w.charges.len(), "no attempt is submitted twice");
         let answered = count(|e| matches!(e, EventKind::CallAnswered));
         let joined = self.w.ended().iter().filter(|(cause, _)| *cause == EndCause::Joined).count();
         let moved = count(|e| matches!(e, EventKind::CallTransferred { .. }));
+        let (handed, charged) = (self.w.handovers.len(), self.w.charges.len());
         println!(
-            "{started} calls, {answered} answered, {joined} joined, {moved} transferred, {} handed over",
-            self.w.handovers.len()
+            "{started} calls, {answered} answered, {joined} joined, {moved} transferred, {handed} handed over; \
+             {paid} payments, {charged} charges"
         );
         assert!(answered > 10 && started > answered);
         (joined, moved)

@@ -98,7 +98,7 @@ fn a_socket_tells_what_the_stream_tells_and_resumes() {
     // What the peer says has no meaning, and too much of it ends it.
     all.send(Message::text("hello")).expect("sent");
     assert_eq!(next(&mut all).expect("an event")["type"], "call-ended");
-    assert_eq!(node.metrics.print().lines().find(|line| line.contains("event_streams")).is_some(), true);
+    assert!(node.metrics.print().lines().any(|line| line.contains("event_streams")));
 }
 
 #[test]

@@ -105,7 +105,8 @@ fn url(text: &str, private: bool) -> Result<WebhookUrl, String> {
         None if https => 443,
         None => 80,
     };
-    if !https && !(private && ip.is_some_and(|ip| ip.is_loopback())) {
+    let here = private && ip.is_some_and(|ip| ip.is_loopback());
+    if !https && !here {
         return Err(format!(
             "{text:?} is not encrypted: use https (http only to a loopback address, with allow_private)"
         ));
