@@ -7,11 +7,16 @@
 //! `cargo bench --bench kamailio [-- rounds [calls]]`
 #![allow(clippy::disallowed_methods, clippy::print_stdout)] // A program of its own: it starts processes and waits.
 
+#[path = "../tests/common/mod.rs"]
+mod common;
+
 use std::fs::{self, File};
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use common::free_address;
 
 /// Calls open at once: enough to keep a core busy, few enough that nothing waits for retransmissions.
 const OPEN: u32 = 100;
@@ -73,15 +78,6 @@ fn resident(pid: u32) -> u64 {
     family(pid).into_iter().filter_map(of).sum()
 }
 
-fn free_port() -> u16 {
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
-    socket.local_addr().expect("its address").port()
-}
-
-fn address(port: u16) -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], port))
-}
-
 /// Which box, and how it is started.
 #[derive(Clone, Copy, PartialEq)]
 enum Peer {
@@ -99,7 +95,7 @@ impl Peer {
 
     /// Starts it between `uac` and `uas`; returns it with the address calls go to.
     fn start(self, dir: &Path, uac: SocketAddr, uas: SocketAddr) -> (Process, SocketAddr) {
-        let (front, back) = (address(free_port()), address(free_port()));
+        let (front, back) = (free_address(), free_address());
         let log = File::create(dir.join(format!("{}.log", self.name()))).expect("a log");
         let mut command = Command::new("taskset");
         command.args(["-c", BOX_CORE]);
@@ -269,7 +265,7 @@ impl Round {
 
 fn round(peer: Peer, calls: u32) -> Round {
     let dir = tempfile::tempdir().expect("a directory");
-    let (uac, uas) = (address(free_port()), address(free_port()));
+    let (uac, uas) = (free_address(), free_address());
     let (process, front) = peer.start(dir.path(), uac, uas);
     let warm = calls / 10;
     let mut result = Round::default();
@@ -303,7 +299,7 @@ fn memory() {
     // Transactions stay 32 s and are bounded in number: a faster pace for minutes is refused with 503.
     const STEADY: [u32; 3] = [OPEN, 900, 0];
     let dir = tempfile::tempdir().expect("a directory");
-    let (uac, uas) = (address(free_port()), address(free_port()));
+    let (uac, uas) = (free_address(), free_address());
     let (process, front) = Peer::Tonewall.start(dir.path(), uac, uas);
     let play = |calls: u32, load: [u32; 3], during: &mut dyn FnMut()| {
         let mut answering = sipp(dir.path(), "uas", uas, None, calls, load);

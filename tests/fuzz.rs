@@ -52,6 +52,26 @@ fn run(target: &str) {
     println!("{target}: {} saved inputs and {changes} changes of them, nothing found", seeds.len());
 }
 
+/// Whatever one parser takes may come where another one listens (threats R14).
+#[test]
+fn r14_what_is_meant_for_one_parser_brings_no_other_down() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut all: Vec<Vec<u8>> = TARGETS.iter().flat_map(|(name, _)| seeds(name)).collect();
+    all.extend(files(&root.join("tests/sipp")));
+    let now = std::time::Instant::now();
+    for (name, body) in TARGETS {
+        for bytes in &all {
+            // Whole, and cut where a datagram or a segment might end.
+            for end in [bytes.len(), bytes.len() / 2, 1.min(bytes.len()), 0] {
+                let cut = &bytes[..end];
+                let outcome = std::panic::catch_unwind(|| body(now, cut));
+                assert!(outcome.is_ok(), "{name} falls over {}", hex::encode(cut));
+            }
+        }
+    }
+    println!("{} inputs at each of {} targets", all.len(), TARGETS.len());
+}
+
 macro_rules! targets {
     ($($name:ident)*) => {
         $(#[test]

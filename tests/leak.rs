@@ -272,12 +272,15 @@ async fn every_form_over_every_line_reaches_nobody() {
     let codecs = [Codec::Pcmu, Codec::Pcma, Codec::G722, Codec::Opus];
     let plan = Plan { digits: 960, per_call: 16, codecs: codecs.to_vec(), control_every: 4, seed: 5 };
     let cases = plan.cases();
+    // From the beginning: what is logged while keys are pressed is what could tell them.
+    let log = Captured::start();
     let mut lab = leaklab::Office::open(cases.len(), &codecs).await.expect("the laboratory opens");
     let evidence = lab.play(&cases, &mut |_| {}).await.expect("the calls are played");
-    let log = Captured::start();
     let keyed: Vec<_> = evidence.iter().map(|(_, e)| e.keyed.as_slice()).collect();
     let texts = lab.end(&log, &keyed).await.expect("the laboratory ends");
     assert!(texts.told == 0 && texts.bytes > 10_000, "{texts:?}");
+    // A few lines per call at least, or nothing was looked through.
+    assert!(texts.logged > 500 * cases.len(), "{texts:?} of {} calls", cases.len());
     let judge = Judge::new(Spandsp::load().ok());
     let scores = crew::each(&evidence, |(case, evidence)| (case.guarded, judge.judge(case, evidence)));
     let sum = |guarded: bool| scores.iter().filter(|(on, _)| *on == guarded).map(|(_, score)| score).sum::<Score>();

@@ -211,7 +211,7 @@ async fn a_dead_letter_is_kept_until_it_is_replayed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_private_address_is_not_asked_unless_that_is_allowed() {
+async fn r19_a_private_address_is_not_asked_unless_that_is_allowed() {
     let place = tempfile::tempdir().expect("a directory");
     let hook = Hook::open(&["200 OK"]);
     let node = Node::start(&settings(place.path(), hook.address, false));

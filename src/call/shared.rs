@@ -20,7 +20,7 @@ use super::trunks::Trunks;
 use crate::base::Random;
 use crate::base::bucket::Bucket;
 use crate::base::ids::{CallId, Leg, SessionId};
-use crate::config::{Config, Listener, Login, TrunkId};
+use crate::config::{Challenge, Config, DigestAlgorithm, Listener, Login, TrunkId};
 use crate::sdp::Policy;
 use crate::sip::digest::{Algorithm, Credential, Guard};
 use crate::sip::endpoint::Timers;
@@ -102,8 +102,13 @@ pub(super) struct Shared {
     last_session: u64,
 }
 
-fn guard(login: &Login) -> Guard {
-    Guard::new(&login.realm, credential(login), vec![Algorithm::Sha256, Algorithm::Md5])
+fn guard(challenge: &Challenge) -> Guard {
+    let algorithm = |of: &DigestAlgorithm| match of {
+        DigestAlgorithm::Sha256 => Algorithm::Sha256,
+        DigestAlgorithm::Md5 => Algorithm::Md5,
+    };
+    let algorithms = challenge.algorithms.iter().map(algorithm).collect();
+    Guard::new(&challenge.login.realm, credential(&challenge.login), algorithms)
 }
 
 /// A login as the SIP room takes it.

@@ -19,8 +19,8 @@ pub use fault::{Fault, Faults};
 pub use load::{Checked, Places, SecretSource, Surroundings};
 pub use methods::{Extension, Methods, Redirect, Refer};
 pub use net::{
-    Bounds, CertificateFiles, Link, ListenerOptions, Login, MediaPlace, Place, Probe, Register, Remote, Secret,
-    TrunkTls,
+    Bounds, CertificateFiles, Challenge, DigestAlgorithm, Link, ListenerOptions, Login, MediaPlace, Place, Probe,
+    Register, Remote, Secret, TrunkTls,
 };
 pub use read::SCHEMA;
 pub use rules::{HeaderAction, HeaderRule, Numbers, Rewrite};

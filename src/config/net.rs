@@ -74,7 +74,7 @@ pub struct Link {
     /// Who we are to the peer, when it asks (digest authentication).
     pub login: Option<Login>,
     /// Who the peer has to prove to be before it may place a call.
-    pub challenge: Option<Login>,
+    pub challenge: Option<Challenge>,
     /// Where we register with the peer.
     pub register: Option<Register>,
 }
@@ -88,6 +88,24 @@ pub struct Login {
     pub secret: Secret,
     /// Realm.
     pub realm: String,
+}
+
+/// What a peer has to prove before it may call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Challenge {
+    /// Who it has to be.
+    pub login: Login,
+    /// The hashes it may prove it by, the preferred one first.
+    pub algorithms: Vec<DigestAlgorithm>,
+}
+
+/// A hash of digest authentication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DigestAlgorithm {
+    /// SHA-256 (RFC 8760).
+    Sha256,
+    /// MD5, for peers that have nothing else.
+    Md5,
 }
 
 /// A secret text, never printed.

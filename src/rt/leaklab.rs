@@ -191,6 +191,8 @@ struct Call<'a> {
 pub struct Texts {
     /// Bytes looked through: log lines, metrics, events.
     pub bytes: usize,
+    /// Bytes of log lines among them.
+    pub logged: usize,
     /// Texts that hold a run of keyed digits.
     pub told: usize,
 }
@@ -198,6 +200,7 @@ pub struct Texts {
 impl std::ops::AddAssign for Texts {
     fn add_assign(&mut self, other: Self) {
         self.bytes += other.bytes;
+        self.logged += other.logged;
         self.told += other.told;
     }
 }
@@ -448,10 +451,11 @@ impl Office {
         let printed = log.take();
         let events: Vec<u8> =
             self.events.all().iter().filter_map(|(_, e)| serde_json::to_vec(e.as_ref()).ok()).flatten().collect();
+        let logged = printed.len();
         let texts = [metrics, printed, events];
         // All calls at once make many runs: two keys longer ones than within one call.
         let told = texts.iter().filter(|text| holds_any(text, played)).count();
-        Ok(Texts { bytes: texts.iter().map(Vec::len).sum(), told })
+        Ok(Texts { bytes: texts.iter().map(Vec::len).sum(), logged, told })
     }
 
     async fn metrics(&self) -> io::Result<Vec<u8>> {

@@ -3,7 +3,7 @@
 
 use tonewall::base::ids::Leg;
 use tonewall::call::Signal;
-use tonewall::config::{Config, Login, Secret};
+use tonewall::config::{Challenge, Config, DigestAlgorithm, Login, Secret};
 use tonewall::obs::event::HoldKind;
 use tonewall::testkit::simple_sip::Message;
 
@@ -209,11 +209,13 @@ fn shortest(method: &str, n: usize) -> String {
 #[test]
 fn r27_no_answer_to_an_unproved_request_is_much_larger_than_it() {
     let challenge = |config: &mut Config| {
-        config.trunks[0].link.challenge = Some(Login {
+        let login = Login {
             user: "carrier".into(),
             secret: Secret::new("s".to_owned()),
             realm: "a-realm-of-some-length.tonewall.example".into(),
-        });
+        };
+        let algorithms = vec![DigestAlgorithm::Sha256, DigestAlgorithm::Md5];
+        config.trunks[0].link.challenge = Some(Challenge { login, algorithms });
     };
     let none = |_: &mut Config| ();
     let nobody = |config: &mut Config| config.routes.clear();

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::common::free_port;
+use crate::common::{free_port, take_port};
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
 /// Peak of the sines; well under that of keyed tones.
@@ -25,11 +25,37 @@ pub struct Kind {
     pub transport: &'static str,
     /// Its certificate with key, and the authority it trusts.
     pub tls: Option<(PathBuf, PathBuf)>,
+    /// When told to answer: first with early media, and for good on [`Baresip::accept`].
+    pub early: bool,
+    /// The user it takes calls for.
+    pub user: &'static str,
+    /// Lives on `::1`.
+    pub six: bool,
+    /// What else is in its account, such as `;ptime=30`.
+    pub account: &'static str,
+    /// Further lines of its configuration.
+    pub config: &'static str,
+    /// Prints every SIP message.
+    pub traces: bool,
+    /// Speaks this, at 8 kHz, instead of a sine.
+    pub says: Option<Vec<i16>>,
 }
 
 impl Default for Kind {
     fn default() -> Self {
-        Self { codec: ("pcmu", 8_000), encryption: "", transport: "", tls: None }
+        Self {
+            codec: ("pcmu", 8_000),
+            encryption: "",
+            transport: "",
+            tls: None,
+            early: false,
+            user: "phone",
+            six: false,
+            account: "",
+            config: "",
+            traces: false,
+            says: None,
+        }
     }
 }
 
@@ -57,7 +83,12 @@ impl Baresip {
         let control = free_port();
         let at = dir.path();
         let (codec, rate) = kind.codec;
-        sine(&at.join("says.wav"), says_hz, rate);
+        let host = if kind.six { "[::1]" } else { "127.0.0.1" };
+        let interface = host.trim_matches(['[', ']']);
+        match &kind.says {
+            Some(samples) => speech(&at.join("says.wav"), samples, rate),
+            None => sine(&at.join("says.wav"), says_hz, rate),
+        }
         std::fs::create_dir(at.join("heard")).expect("a directory");
         let encryption_module = match kind.encryption {
             "" => "",
@@ -65,7 +96,7 @@ impl Baresip {
             _ => "module srtp.so\n",
         };
         let mut config = format!(
-            "sip_listen 127.0.0.1:{port}\nnet_interface 127.0.0.1\naudio_source aufile,{says}\n\
+            "sip_listen {host}:{port}\nnet_interface {interface}\naudio_source aufile,{says}\n\
              audio_player aubridge,nil\naudio_alert aubridge,nil\nausrc_srate {rate}\nauplay_srate {rate}\n\
              rtp_ports 32100-32700\nmodule_path {MODULES}\nmodule uuid.so\nmodule g711.so\nmodule g722.so\n\
              module sndfile.so\n{encryption_module}module aubridge.so\nmodule aufile.so\nmodule_tmp account.so\n\
@@ -83,8 +114,13 @@ impl Baresip {
                 authority.display()
             ));
         }
+        config.push_str(kind.config);
         std::fs::write(at.join("config"), config).expect("the configuration");
-        let answer = if answers { "auto" } else { "manual" };
+        let answer = match (answers, kind.early) {
+            (true, false) => "auto",
+            (true, true) => "early",
+            (false, _) => "manual",
+        };
         let encryption = match kind.encryption {
             "" => String::new(),
             of => format!(";mediaenc={of}"),
@@ -92,15 +128,18 @@ impl Baresip {
         let channels = if codec == "opus" { 2 } else { 1 };
         let clock = if codec == "opus" { 48_000 } else { rate };
         let account = format!(
-            "<sip:phone@127.0.0.1:{port}{transport}>;regint=0;answermode={answer};\
-             audio_codecs={codec}/{clock}/{channels};dtmfmode=rtpevent{encryption}\n",
-            transport = kind.transport
+            "<sip:{user}@{host}:{port}{transport}>;regint=0;answermode={answer};\
+             audio_codecs={codec}/{clock}/{channels};dtmfmode=rtpevent{encryption}{more}\n",
+            user = kind.user,
+            transport = kind.transport,
+            more = kind.account
         );
         std::fs::write(at.join("accounts"), account).expect("the account");
         std::fs::write(at.join("contacts"), "").expect("the contacts");
         let log = File::create(at.join("log")).expect("the log");
         let child = Command::new("baresip")
-            .args(["-4", "-f"])
+            .args(kind.traces.then_some("-s"))
+            .args([if kind.six { "-6" } else { "-4" }, "-f"])
             .arg(at)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("the log"))
@@ -132,6 +171,12 @@ impl Baresip {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.control)).expect("its control port");
         stream.write_all(format!("{}:{json},", json.len()).as_bytes()).expect("a command");
         std::thread::sleep(Duration::from_millis(50));
+    }
+
+    /// Answers the call that rings.
+    #[allow(dead_code)] // Not every test has a phone that waits.
+    pub fn accept(&self) {
+        self.command("accept", "");
     }
 
     /// Presses and releases keys.
@@ -179,6 +224,19 @@ pub fn sine(path: &Path, hz: f64, rate: u32) {
     writer.finalize().expect("a WAV file");
 }
 
+/// Samples of 8 kHz at another rate (a multiple), held between: good enough to be understood.
+pub fn speech(path: &Path, samples: &[i16], rate: u32) {
+    let spec =
+        hound::WavSpec { channels: 1, sample_rate: rate, bits_per_sample: 16, sample_format: hound::SampleFormat::Int };
+    let mut writer = hound::WavWriter::create(path, spec).expect("a WAV file");
+    for sample in samples {
+        for _ in 0..rate / 8_000 {
+            writer.write_sample(*sample).expect("a sample");
+        }
+    }
+    writer.finalize().expect("a WAV file");
+}
+
 pub fn tone(hz: f64, n: usize) -> i16 {
     (LOUD * (TAU * hz * n as f64 / 8_000.0).sin()) as i16
 }
@@ -206,7 +264,7 @@ pub fn sounds(heard: &[i16], hz: f64) -> bool {
 pub fn port() -> u16 {
     loop {
         let port = free_port();
-        if std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port + 1)).is_ok() {
+        if take_port(port + 1) && std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port + 1)).is_ok() {
             return port;
         }
     }

@@ -2,12 +2,14 @@
 //! and the printing of skips. Every process is ended by whoever started it.
 #![allow(dead_code, clippy::disallowed_methods)] // Each test binary uses its part; tests may wait and open sockets.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Prints past the test harness's capture, so that it is seen without `--nocapture`.
@@ -26,11 +28,20 @@ pub fn installed(program: &str) -> bool {
     std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
 }
 
-/// A loopback port that is free for UDP and TCP now.
+/// Keeps a port from being given out again; `false`: it was given out before.
+pub fn take_port(port: u16) -> bool {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    GIVEN.lock().unwrap_or_else(PoisonError::into_inner).insert(port)
+}
+
+/// A loopback port that is free for UDP and TCP now, and was not given out before.
 pub fn free_port() -> u16 {
     for _ in 0..100 {
         let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a UDP socket");
         let port = udp.local_addr().expect("its address").port();
+        if !take_port(port) {
+            continue;
+        }
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return port;
         }
@@ -62,15 +73,23 @@ pub struct Plan {
     /// Files written beside the configuration, by name.
     pub files: Vec<(&'static str, String)>,
     pub carrier: SocketAddr,
-    /// Where the carrier's media may be.
+    /// Where the carrier's media may be; its own address when empty.
     pub carrier_media: &'static str,
     pub pbx: SocketAddr,
+    /// Further targets of the PBX trunk, tried after `pbx`.
+    pub more_pbx: Vec<SocketAddr>,
     pub guard: &'static str,
     pub mask: &'static str,
     pub recording: &'static str,
     pub prefix: &'static str,
     pub ports: u16,
     pub control: bool,
+    /// Lines of the `[node]` section.
+    pub node: &'static str,
+    /// Further sections.
+    pub more: String,
+    /// Further lines of the route from the carrier.
+    pub route: &'static str,
     /// Further lines of the carrier's and the PBX's trunk.
     pub trunks: [String; 2],
     /// A second PBX, where numbers that begin with 5552 go.
@@ -89,14 +108,18 @@ impl Plan {
             listeners: [String::new(), String::new()],
             files: Vec::new(),
             carrier: free_address(),
-            carrier_media: "127.0.0.1/32",
+            carrier_media: "",
             pbx: free_address(),
+            more_pbx: Vec::new(),
             guard: "off",
             mask: "silence",
             recording: "off",
             prefix: "",
-            ports: 400,
+            ports: 80,
             control: false,
+            node: "",
+            more: String::new(),
+            route: "",
             trunks: [String::new(), String::new()],
             second_pbx: None,
             sides: None,
@@ -188,9 +211,36 @@ impl Running {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
+    /// What it counts, as its API tells an administrator.
+    pub fn metrics(&self) -> String {
+        let at = self.control.expect("a node with control");
+        let mut stream = std::net::TcpStream::connect(at).expect("its API");
+        let (_, _, key) = API_KEYS[1];
+        let request =
+            format!("GET /metrics HTTP/1.1\r\nHost: {at}\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("asked");
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut stream, &mut text).expect("an answer");
+        text
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Its resident memory, in bytes.
+    pub fn memory(&self) -> u64 {
+        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.pid())).expect("statm");
+        let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("pages");
+        pages * 4_096
+    }
+
+    /// A counter of its metrics.
+    pub fn counter(&self, name: &str) -> u64 {
+        let metrics = self.metrics();
+        let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.and_then(|value| value.trim().parse().ok()).unwrap_or_else(|| panic!("no {name} in {metrics}"))
     }
 
     /// How it ended by itself; `None` when it has not within `wait`.
@@ -255,8 +305,16 @@ fn text(plan: &Plan, dir: &Path, carrier: SocketAddr, pbx: SocketAddr, control: 
     let (first, last) = media_ports(plan.ports);
     let pbx_transport = plan.pbx_transport.unwrap_or(transport);
     let [carrier_listener, pbx_listener] = &plan.listeners;
+    // The exact address, of either family: what peers on this machine need.
+    let carrier_net = format!("{}/{}", plan.carrier.ip(), if plan.carrier.is_ipv4() { 32 } else { 128 });
+    let carrier_media = if plan.carrier_media.is_empty() { &carrier_net } else { plan.carrier_media };
+    let (node, route) = (plan.node, plan.route);
+    let pbx_remotes: Vec<String> = [plan.pbx].iter().chain(&plan.more_pbx).map(|at| format!("\"{at}\"")).collect();
     let mut text = format!(
-        r#"[[listener]]
+        r#"[node]
+{node}
+
+[[listener]]
 name = "carrier-side"
 transport = "{transport}"
 address = "{carrier}"
@@ -278,8 +336,8 @@ name = "carrier"
 side = "carrier"
 listener = "carrier-side"
 remotes = ["{}"]
-sources = ["127.0.0.1/32"]
-media = ["{}"]
+sources = ["{carrier_net}"]
+media = ["{carrier_media}"]
 guard = "{guard}"
 mask = "{mask}"
 recording = "{recording}"
@@ -289,7 +347,7 @@ recording = "{recording}"
 name = "pbx"
 side = "pbx"
 listener = "pbx-side"
-remotes = ["{}"]
+remotes = [{}]
 sources = ["127.0.0.1/32"]
 media = ["127.0.0.1/32"]
 {}
@@ -299,6 +357,7 @@ media = ["127.0.0.1/32"]
 from = "carrier"
 prefix = "{prefix}"
 to = ["pbx"]
+{route}
 
 [[route]]
 from = "pbx"
@@ -312,13 +371,13 @@ id = "test"
 file = "{}"
 "#,
         plan.carrier,
-        plan.carrier_media,
         plan.trunks[0],
-        plan.pbx,
+        pbx_remotes.join(", "),
         plan.trunks[1],
         dir.join("recordings").display(),
         dir.join("kek.hex").display()
     );
+    text += &plan.more;
     if let Some(address) = control {
         text += &format!("\n[control]\naddress = \"{address}\"\n");
         for (name, role, key) in API_KEYS {
@@ -332,7 +391,8 @@ file = "{}"
 
 /// Whether whoever is at `target` answers a SIP OPTIONS request with 200.
 pub fn answers_options(target: SocketAddr) -> bool {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a UDP socket");
+    let own = if target.is_ipv4() { IpAddr::from(Ipv4Addr::LOCALHOST) } else { IpAddr::from(Ipv6Addr::LOCALHOST) };
+    let socket = UdpSocket::bind((own, 0)).expect("a UDP socket");
     socket.set_read_timeout(Some(Duration::from_millis(200))).expect("a timeout");
     let from = socket.local_addr().expect("its address");
     let request = format!(

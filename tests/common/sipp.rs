@@ -1,4 +1,4 @@
-//! SIPp as a process that plays a scenario of `tests/sipp`.
+//! SIPp as a process that plays a scenario: a file of that name in its directory, or else one of `tests/sipp`.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -24,14 +24,18 @@ impl Sipp {
             command.arg(target.to_string());
         }
         let out = File::create(file("out")).expect("an output file");
+        let written = file("xml");
+        let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/sipp/{scenario}.xml"));
         command
-            .args(["-sf", &format!("{}/tests/sipp/{scenario}.xml", env!("CARGO_MANIFEST_DIR"))])
+            .arg("-sf")
+            .arg(if written.is_file() { written } else { shared })
             .args(["-i", &at.ip().to_string(), "-p", &at.port().to_string(), "-s", "5551000"])
             .args(["-nostdin", "-skip_rlimit", "-trace_err", "-error_file"])
             .arg(file("errors"))
             .args(["-trace_stat", "-fd", "1", "-stf"])
             .arg(file("csv"))
-            .args(["-timeout", "50", "-timeout_error"])
+            .args(["-timeout", "50", "-timeout_error", "-trace_msg", "-message_file"])
+            .arg(file("messages"))
             .args(more)
             .current_dir(dir)
             .stdin(Stdio::null())
@@ -55,8 +59,12 @@ impl Sipp {
 
     fn words(&self) -> String {
         let read = |suffix| std::fs::read_to_string(self.dir.join(format!("{}.{suffix}", self.name)));
-        let errors = read("errors").unwrap_or_default();
-        errors.chars().take(4_000).collect()
+        let errors: String = read("errors").unwrap_or_default().chars().take(4_000).collect();
+        // Where it gave up without a word, the last messages say more.
+        let messages = read("messages").unwrap_or_default();
+        let from = messages.len().saturating_sub(6_000);
+        let last = messages.get((from..messages.len()).find(|at| messages.is_char_boundary(*at)).unwrap_or(0)..);
+        format!("{errors}\n{}", last.unwrap_or_default())
     }
 
     /// A cumulative figure of its last statistics line.
@@ -72,6 +80,9 @@ impl Sipp {
 
 impl Drop for Sipp {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("SIPp {}'s last words:\n{}", self.name, self.words());
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::common::free_port;
-use crate::phone::{PATIENCE, sine};
+use crate::phone::{PATIENCE, sine, speech};
 
 /// A linphonec that ends with its handle.
 pub struct Linphone {
@@ -16,26 +16,59 @@ pub struct Linphone {
     dir: tempfile::TempDir,
 }
 
+/// What kind of telephone it is.
+pub struct Kind {
+    /// Name and clock.
+    pub codec: (&'static str, u32),
+    /// `none`, `srtp` or `dtls`.
+    pub encryption: &'static str,
+    /// Who vouches for servers (PEM).
+    pub authority: Option<String>,
+    /// The certificate of its DTLS and its key (PEM); one of its own making, RSA, when `None`.
+    pub identity: Option<String>,
+    /// Lives on `::1`.
+    pub six: bool,
+    /// Further lines of its `[sip]` and `[rtp]` sections, and further sections.
+    pub sip: &'static str,
+    pub rtp: &'static str,
+    pub more: &'static str,
+    /// Speaks this, at 8 kHz, instead of a sine.
+    pub says: Option<Vec<i16>>,
+}
+
 impl Linphone {
-    /// Speaks `codec` (name and clock), encrypts media as `encryption` says (`none`, `srtp`), trusts `authority`.
-    pub fn start(codec: (&str, u32), encryption: &str, authority: Option<&str>, says_hz: f64) -> Linphone {
+    /// A telephone of this kind, that speaks a sine unless it has words.
+    pub fn start(port: u16, says_hz: f64, kind: &Kind) -> Linphone {
         let dir = tempfile::tempdir().expect("a directory");
         let at = dir.path();
-        let port = free_port();
+        let (host, own) = if kind.six { ("[::1]", "::1") } else { ("127.0.0.1", "127.0.0.1") };
         let tls = free_port();
         std::fs::create_dir_all(at.join(".local/share/linphone")).expect("a directory");
-        if let Some(pem) = authority {
+        if let Some(pem) = &kind.authority {
             std::fs::write(at.join("ca.pem"), pem).expect("the authority");
         }
-        sine(&at.join("says.wav"), says_hz, 8_000);
-        let (name, clock) = codec;
+        if let Some(pem) = &kind.identity {
+            let own = at.join(".linphone-usr-crt");
+            std::fs::create_dir_all(&own).expect("a directory");
+            std::fs::write(own.join("linphone-dtls-default-identity.pem"), pem).expect("the identity");
+        }
+        match &kind.says {
+            Some(samples) => speech(&at.join("says.wav"), samples, 8_000),
+            None => sine(&at.join("says.wav"), says_hz, 8_000),
+        }
+        let (name, clock) = kind.codec;
+        let encryption = kind.encryption;
         let mandatory = u8::from(encryption != "none");
         let rc = format!(
-            "[sip]\nipv6_migration_done=1\nuse_ipv6=0\nauto_net_state_mon=0\nsip_port={port}\nsip_tcp_port={port}\nsip_tls_port={tls}\n\
-             bind_address=127.0.0.1\nguess_hostname=0\ncontact=\"Customer\" <sip:customer@127.0.0.1:{port}>\n\
+            "[sip]\nipv6_migration_done=1\nuse_ipv6={six}\nauto_net_state_mon=0\nsip_port={port}\nsip_tcp_port={port}\nsip_tls_port={tls}\n\
+             bind_address={own}\nguess_hostname=0\ncontact=\"Customer\" <sip:customer@{host}:{port}>\n\
              media_encryption={encryption}\nmedia_encryption_mandatory={mandatory}\nroot_ca={ca}\nverify_server_cn=0\n\
-             use_info=0\nuse_rfc2833=1\n\n[net]\nfirewall_policy=0\n\n[rtp]\naudio_rtp_port={rtp}\n\n\
-             [audio_codec_0]\nmime={name}\nrate={clock}\nchannels={channels}\nenabled=1\n",
+             use_info=0\nuse_rfc2833=1\n{sip}\n[net]\nfirewall_policy=0\n\n[rtp]\naudio_rtp_port={rtp}\n{rtp_lines}\n\
+             {more}\n[audio_codec_0]\nmime={name}\nrate={clock}\nchannels={channels}\nenabled=1\n",
+            six = u8::from(kind.six),
+            sip = kind.sip,
+            rtp_lines = kind.rtp,
+            more = kind.more,
             ca = at.join("ca.pem").display(),
             rtp = free_port() & !1,
             channels = if clock == 48_000 { 2 } else { 1 },
@@ -96,6 +129,12 @@ impl Linphone {
         }
     }
 
+    /// What it has written down, SIP messages among it.
+    pub fn log(&self) -> String {
+        let bytes = std::fs::read(self.dir.path().join("log")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
     /// What it has heard so far.
     pub fn heard(&self) -> Vec<i16> {
         let path: PathBuf = self.dir.path().join("heard.wav");
@@ -107,6 +146,16 @@ impl Linphone {
 
 impl Drop for Linphone {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let telling = |line: &&str| {
+                line.to_ascii_lowercase().contains("dtls")
+                    || line.contains("ertificate")
+                    || line.starts_with("a=")
+                    || line.starts_with("SIP/2.0 ")
+            };
+            eprintln!("linphone's words:\n{}", log.lines().filter(telling).collect::<Vec<_>>().join("\n"));
+        }
         let _ = writeln!(self.input, "quit");
         let until = Instant::now() + Duration::from_secs(3);
         while Instant::now() < until {

@@ -19,24 +19,26 @@ mod pki;
 #[path = "../common/sipp.rs"]
 #[allow(dead_code)]
 mod process;
+mod script;
+mod signalling;
 mod softphones;
 mod tables;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use tables::{Cell, ROWS, Row};
+use tables::{Cell, Peer, ROWS, Row};
 
 /// The columns, and what each needs.
-pub const PEERS: [(&str, &[&str]); 4] = [
-    ("SIPp", &["sipp"]),
-    ("kamailio", &["kamailio", "sipp"]),
-    ("baresip", &["baresip"]),
-    ("linphone", &["linphonec", "baresip"]),
+pub const PEERS: [(Peer, &str, &[&str]); 4] = [
+    (Peer::Sipp, "SIPp", &["sipp"]),
+    (Peer::Kamailio, "kamailio", &["kamailio", "sipp"]),
+    (Peer::Baresip, "baresip", &["baresip", "sipp"]),
+    (Peer::Linphone, "linphone", &["linphonec", "baresip", "sipp"]),
 ];
 
 fn run(row: &Row, column: usize) -> Result<&'static str, String> {
-    let (peer, needs) = PEERS[column];
+    let (who, peer, needs) = PEERS[column];
     let run = match row.cells[column] {
         Cell::No(_) => return Ok("-"),
         Cell::Run(run) => run,
@@ -46,7 +48,7 @@ fn run(row: &Row, column: usize) -> Result<&'static str, String> {
         return Ok("not here");
     }
     let began = Instant::now();
-    let outcome = catch_unwind(AssertUnwindSafe(run));
+    let outcome = catch_unwind(AssertUnwindSafe(|| run(who)));
     let took = began.elapsed().as_secs_f32();
     match outcome {
         Ok(()) => {
@@ -56,7 +58,7 @@ fn run(row: &Row, column: usize) -> Result<&'static str, String> {
         Err(panic) => {
             let why = panic.downcast_ref::<String>().cloned();
             let why = why.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default();
-            println!("  {:<34} {peer:<9} FAILED, {took:.1} s: {why}", row.name);
+            println!("  {:<34} {peer:<9} FAILED, {took:.1} s: {}", row.name, why.lines().next().unwrap_or_default());
             Err(why)
         }
     }
@@ -78,7 +80,7 @@ fn main() {
             .collect();
         table.push((row, cells));
     }
-    println!("\n{:<34} {}", "", PEERS.map(|(peer, _)| format!("{peer:<10}")).concat());
+    println!("\n{:<34} {}", "", PEERS.map(|(_, peer, _)| format!("{peer:<10}")).concat());
     for (row, cells) in &table {
         println!("{:<34} {}", row.name, cells.iter().map(|cell| format!("{cell:<10}")).collect::<String>());
     }
@@ -86,7 +88,7 @@ fn main() {
     for (row, _) in &table {
         for (column, cell) in row.cells.iter().enumerate() {
             if let Cell::No(why) = cell {
-                println!("- {} with {}: {why}", row.name, PEERS[column].0);
+                println!("- {} with {}: {why}", row.name, PEERS[column].1);
             }
         }
     }

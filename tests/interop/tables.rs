@@ -1,18 +1,22 @@
-//! The rows of the matrix, and SIPp's cells.
+//! The rows of the matrix: each feature, and who is asked for it.
 
-use std::time::Duration;
+use crate::signalling as sip;
+use crate::softphones as phones;
 
-use crate::common::{Plan, Running, free_address};
-use crate::kamailio::Kamailio;
-use crate::pki::{Authority, Wish};
-use crate::process::Sipp;
-use crate::softphones::{baresip, linphone};
+/// The columns: who calls, or is the carrier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    Sipp,
+    Kamailio,
+    Baresip,
+    Linphone,
+}
 
 /// One cell.
 #[derive(Clone, Copy)]
 pub enum Cell {
     /// Panics when it does not work.
-    Run(fn()),
+    Run(fn(Peer)),
     /// The peer does not have it: why.
     No(&'static str),
 }
@@ -25,235 +29,99 @@ pub struct Row {
     pub cells: [Cell; 4],
 }
 
+/// SIPp and kamailio run one flow, both telephones another.
+const fn row(name: &'static str, signalling: fn(Peer), phones: fn(Peer)) -> Row {
+    Row { name, cells: [Run(signalling), Run(signalling), Run(phones), Run(phones)] }
+}
+
+/// Of SIP alone: the telephones do not have it.
+const fn sip_only(name: &'static str, signalling: fn(Peer), baresip: Cell, linphone: Cell) -> Row {
+    Row { name, cells: [Run(signalling), Run(signalling), baresip, linphone] }
+}
+
+/// Of media: SIPp and kamailio do not have it.
+const fn media(name: &'static str, sipp: Cell, phones: fn(Peer)) -> Row {
+    Row { name, cells: [sipp, No("does not touch media"), Run(phones), Run(phones)] }
+}
+
 const NOT_IN_PHONES: Cell = No("not a thing its user can do");
 const OLD: Cell = No("version 1.0 does not have it");
+const NO_CODER: Cell = No("plays files of G.711 only");
+const NO_TLS: Cell = No("Debian builds it without TLS");
+const NO_SRTP: Cell = No("Debian builds it without SRTP");
+const CALLS_ONLY: Cell = No("asks no caller for a password, takes no registrations");
+const NO_EVENTS: Cell = No("sends recorded events only, and needs root for it");
 
 pub const ROWS: &[Row] = &[
+    row("call over UDP", sip::udp, phones::udp),
+    row("call over TCP", sip::tcp, phones::tcp),
+    Row { name: "call over TLS", cells: [NO_TLS, Run(sip::tls), Run(phones::tls), Run(phones::tls)] },
+    row("call from IPv6 to IPv4", sip::ipv6, phones::ipv6),
+    row("early media", sip::early_media, phones::early_media),
+    row("forked early media", sip::forked, phones::forked),
     Row {
-        name: "call over UDP",
+        name: "the carrier forks our call",
         cells: [
-            Run(|| sipp(Plan::new(), "basic")),
-            Run(|| behind("udp", "basic")),
-            Run(baresip::udp),
-            Run(linphone::udp),
+            No("has no two places to try"),
+            Run(sip::forked_by_the_carrier),
+            No("is no carrier"),
+            No("is no carrier"),
         ],
     },
+    sip_only("late offer", sip::late_offer, No("always offers"), Run(phones::late_offer)),
+    sip_only("100rel and PRACK", sip::reliable, OLD, Run(phones::reliable)),
+    sip_only("100rel on one leg only", sip::reliable_on_one_leg, OLD, Run(phones::reliable)),
+    sip_only("UPDATE before and after answer", sip::update, OLD, NOT_IN_PHONES),
+    sip_only("session timer", sip::session_timer, OLD, Run(phones::session_timer)),
+    row("redirection (3xx), followed", sip::redirect_followed, phones::redirect_followed),
+    sip_only(
+        "redirection (3xx), passed on",
+        sip::redirect_passed,
+        No("ends the call at a 3xx"),
+        Run(phones::redirect_passed),
+    ),
+    row("failover: 503, silence", sip::failover, phones::failover),
+    row("trunk full: 503", sip::full, phones::full),
+    row("OPTIONS probes", sip::probes, phones::probes),
+    row("CANCEL", sip::cancel, phones::cancel),
+    row("busy", sip::busy, phones::busy),
+    row("the agent hangs up", sip::agent_hangs_up, phones::agent_hangs_up),
+    row("hold and resume", sip::hold, phones::hold),
+    row("hold and resume by the agent", sip::agent_holds, phones::agent_holds),
+    row("REFER by the agent", sip::refer, phones::refer),
+    sip_only("REFER with Replaces", sip::attended, No("its agent cannot join two calls"), NOT_IN_PHONES),
+    row("header rules", sip::headers, phones::headers),
+    row("numbers translated", sip::numbers, phones::numbers),
+    sip_only("tel: URIs", sip::tel, No("cannot dial one through a proxy"), NOT_IN_PHONES),
+    sip_only("MESSAGE within a call", sip::message, No("writes outside calls only"), No("writes outside calls only")),
+    row("password asked of the caller", sip::password_asked, phones::password_asked),
+    sip_only("password given to the carrier", sip::password_given, CALLS_ONLY, CALLS_ONLY),
+    sip_only("registration with the carrier", sip::registers, CALLS_ONLY, CALLS_ONLY),
+    sip_only("fax (T.38) declined", sip::fax, No("has no fax"), No("has no fax")),
+    sip_only("comfort noise", sip::comfort_noise, No("has none"), No("its command line cannot switch it on")),
+    sip_only("keys by INFO, unguarded", sip::info, NOT_IN_PHONES, NOT_IN_PHONES),
+    sip_only("keys by INFO, masked", sip::info_masked, NOT_IN_PHONES, NOT_IN_PHONES),
+    media("keys by events, masked", NO_EVENTS, phones::events_masked),
+    media("keys by tones, masked", Run(sip::tones_masked), phones::tones_masked),
+    media("the agent's star code masks", NO_EVENTS, phones::star_code),
+    media("SRTP (SDES)", NO_SRTP, phones::srtp),
+    media("SRTP, another suite on each leg", NO_SRTP, phones::srtp_both),
     Row {
-        name: "call over TCP",
+        name: "SRTP by DTLS",
         cells: [
-            Run(|| sipp(Plan { transport: "tcp", ..Plan::new() }, "basic")),
-            Run(|| behind("tcp", "basic")),
-            Run(baresip::tcp),
-            Run(linphone::tcp),
-        ],
-    },
-    Row {
-        name: "call over TLS",
-        cells: [
-            No("Debian builds it without TLS"),
-            Run(|| behind("tls", "basic")),
-            Run(baresip::tls),
-            Run(linphone::tls),
-        ],
-    },
-    Row {
-        name: "early media",
-        cells: [
-            Run(|| sipp(Plan::new(), "early_media")),
-            Run(|| behind("udp", "early_media")),
-            NOT_IN_PHONES,
-            NOT_IN_PHONES,
-        ],
-    },
-    Row {
-        name: "offer in the 200 (late offer)",
-        cells: [
-            Run(|| sipp(Plan::new(), "late_offer")),
-            Run(|| behind("udp", "late_offer")),
-            NOT_IN_PHONES,
-            NOT_IN_PHONES,
-        ],
-    },
-    Row {
-        name: "reliable provisionals (100rel)",
-        cells: [
-            Run(|| sipp(Plan::new(), "reliable")),
-            Run(|| behind("udp", "reliable")),
-            OLD,
-            No("asks for it only as the called side of its own early media"),
-        ],
-    },
-    Row {
-        name: "session timer",
-        cells: [
-            Run(|| flow(&Plan::new(), None, "uac_timer", "uas_basic")),
-            Run(|| through(&Plan::new(), "udp", "uac_timer", "uas_basic")),
-            OLD,
-            NOT_IN_PHONES,
-        ],
-    },
-    Row {
-        name: "CANCEL",
-        cells: [
-            Run(|| sipp(Plan::new(), "cancel")),
-            Run(|| behind("udp", "cancel")),
-            Run(baresip::cancel),
-            Run(linphone::cancel),
-        ],
-    },
-    Row {
-        name: "busy",
-        cells: [
-            Run(|| sipp(Plan::new(), "busy")),
-            Run(|| behind("udp", "busy")),
-            Run(baresip::busy),
-            Run(linphone::busy),
-        ],
-    },
-    Row {
-        name: "the agent hangs up",
-        cells: [
-            Run(|| flow(&Plan::new(), None, "uac_hung_up_on", "uas_hangs_up")),
-            Run(|| through(&Plan::new(), "udp", "uac_hung_up_on", "uas_hangs_up")),
-            Run(baresip::agent_hangs_up),
-            Run(linphone::agent_hangs_up),
-        ],
-    },
-    Row {
-        name: "hold and resume",
-        cells: [
-            Run(|| sipp(Plan::new(), "hold")),
-            Run(|| behind("udp", "hold")),
-            Run(baresip::hold),
-            Run(linphone::hold),
-        ],
-    },
-    Row {
-        name: "keys by INFO, unguarded",
-        cells: [Run(|| sipp(Plan::new(), "info")), Run(|| behind("udp", "info")), NOT_IN_PHONES, NOT_IN_PHONES],
-    },
-    Row {
-        name: "keys by INFO, masked",
-        cells: [
-            Run(|| flow(&guarded(), None, "uac_info", "uas_no_info")),
-            Run(|| through(&guarded(), "udp", "uac_info", "uas_no_info")),
-            NOT_IN_PHONES,
-            NOT_IN_PHONES,
-        ],
-    },
-    Row {
-        name: "keys by events, masked",
-        cells: [
-            No("sends no media of its own here"),
+            NO_SRTP,
             No("does not touch media"),
-            Run(baresip::masked),
-            Run(linphone::masked),
-        ],
-    },
-    Row {
-        name: "SRTP (SDES)",
-        cells: [
-            No("sends no media of its own here"),
-            No("does not touch media"),
-            Run(baresip::srtp),
-            Run(linphone::srtp),
+            No("its DTLS has RSA certificates only, ours elliptic curves"),
+            Run(phones::dtls),
         ],
     },
     Row {
         name: "TLS and SRTP",
-        cells: [
-            No("Debian builds it without TLS"),
-            No("does not touch media"),
-            Run(baresip::tls_srtp),
-            Run(linphone::tls_srtp),
-        ],
+        cells: [NO_TLS, No("does not touch media"), Run(phones::tls_srtp), Run(phones::tls_srtp)],
     },
-    Row {
-        name: "G.722",
-        cells: [
-            No("sends no media of its own here"),
-            No("does not touch media"),
-            Run(baresip::g722),
-            Run(linphone::g722),
-        ],
-    },
-    Row {
-        name: "Opus",
-        cells: [
-            No("sends no media of its own here"),
-            No("does not touch media"),
-            Run(baresip::opus),
-            Run(linphone::opus),
-        ],
-    },
+    media("RTP and RTCP on one port", No("has two ports, always"), phones::one_port),
+    media("packets of 30 ms, masked", No("plays packets of 20 ms only"), phones::packets_of_30_ms),
+    media("G.722, masked", NO_CODER, phones::g722),
+    media("Opus, masked", NO_CODER, phones::opus),
+    media("G.722 and Opus to G.711", NO_CODER, phones::coded_anew),
 ];
-
-fn guarded() -> Plan {
-    Plan { guard: "always", ..Plan::new() }
-}
-
-/// SIPp calls SIPp by the scenario of that name.
-fn sipp(plan: Plan, name: &str) {
-    flow(&plan, None, &format!("uac_{name}"), &format!("uas_{name}"));
-}
-
-/// The same with kamailio between the caller and the node, which it reaches by `transport`.
-fn behind(transport: &'static str, name: &str) {
-    through(&Plan::new(), transport, &format!("uac_{name}"), &format!("uas_{name}"));
-}
-
-/// What a trunk and listener need for TLS whose peer shows a certificate of this authority.
-pub fn tls_side(plan: &mut Plan, side: usize, mutual: bool) -> Authority {
-    let authority = Authority::new();
-    let ours = authority.sign(Wish::of(&["tonewall.example", "localhost"]));
-    plan.files.push(("ca.pem", authority.pem()));
-    plan.files.push(("ours.pem", ours.chain));
-    plan.files.push(("ours.key", ours.key));
-    plan.listeners[side] = "certificate = \"ours.pem\"\nkey = \"ours.key\"\n".to_owned();
-    plan.trunks[side]
-        .push_str(&format!("tls_ca = \"ca.pem\"\ntls_names = [\"peer.example\"]\ntls_mutual = {mutual}\n"));
-    authority
-}
-
-fn through(plan: &Plan, transport: &'static str, uac: &str, uas: &str) {
-    let mut plan = Plan { transport, pbx_transport: Some("udp"), ..plan.clone() };
-    let certificates = (transport == "tls").then(|| {
-        let dir = tempfile::tempdir().expect("a directory");
-        let authority = tls_side(&mut plan, 0, true);
-        let peer = authority.sign(Wish::of(&["peer.example"]));
-        std::fs::write(dir.path().join("ca.pem"), authority.pem()).expect("written");
-        std::fs::write(dir.path().join("kamailio.pem"), peer.chain).expect("written");
-        std::fs::write(dir.path().join("kamailio.key"), peer.key).expect("written");
-        dir
-    });
-    let caller = free_address();
-    flow(&plan, Some((caller, certificates.as_ref().map(|dir| dir.path()))), uac, uas);
-}
-
-/// Plays `uac` against `uas`; with a proxy, from that address through kamailio, which is the plan's carrier.
-fn flow(plan: &Plan, proxy: Option<(std::net::SocketAddr, Option<&std::path::Path>)>, uac: &str, uas: &str) {
-    let node = Running::start(plan);
-    let dir = node.dir.path().to_owned();
-    let by = |transport: &str| if transport == "tcp" { "t1" } else { "u1" };
-    let pbx = plan.pbx_transport.unwrap_or(plan.transport);
-    let answer = Sipp::start(&dir, uas, plan.pbx, None, &["-m", "1", "-t", by(pbx)]);
-    std::thread::sleep(Duration::from_millis(300));
-    let call = ["-m", "1", "-d", "400"];
-    let Some((caller, certificates)) = proxy else {
-        let call = [&call[..], &["-t", by(plan.transport)]].concat();
-        Sipp::start(&dir, uac, plan.carrier, Some(node.carrier_side), &call).succeeds();
-        answer.succeeds();
-        return;
-    };
-    // Its face toward the node is the carrier's address; for UDP that is also where SIPp calls.
-    let front = if plan.transport == "udp" { plan.carrier } else { free_address() };
-    let kamailio = Kamailio::start(front, (plan.transport, plan.carrier), node.carrier_side, certificates);
-    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        Sipp::start(&dir, uac, caller, Some(front), &call).succeeds();
-        answer.succeeds();
-    }));
-    if let Err(panic) = outcome {
-        println!("kamailio's last words:\n{}", kamailio.log());
-        std::panic::resume_unwind(panic);
-    }
-}

@@ -154,7 +154,8 @@ fn nothing_smuggled_reaches_the_other_leg() {
     let mut trunk = Trunk::new(plan.carrier, node.carrier_side);
     let mut table = Table(Vec::new());
     let messages = ours::messages(plan.carrier, node.carrier_side);
-    assert!(messages.len() >= 60);
+    let on_streams = ours::on_a_stream(plan.carrier, node.carrier_side);
+    assert!(messages.len() + on_streams.len() >= 150, "{} and {}", messages.len(), on_streams.len());
     for message in &messages {
         let seen = trunk.outcome(&message.bytes, &message.expected);
         table.row(&message.name, &message.expected, &seen);
@@ -164,6 +165,53 @@ fn nothing_smuggled_reaches_the_other_leg() {
     for line in node.log().lines() {
         serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
     }
+}
+
+#[test]
+fn every_message_of_rfc_5118_has_its_expected_outcome_and_injects_nothing() {
+    let plan = plan("udp");
+    let pbx = Pbx::udp(plan.pbx);
+    let node = Running::start(&plan);
+    let mut trunk = Trunk::new(plan.carrier, node.carrier_side);
+    let mut table = Table(Vec::new());
+    let messages = ours::of_ipv6(node.carrier_side);
+    for message in &messages {
+        let seen = trunk.outcome(&message.bytes, &message.expected);
+        table.row(&message.name, &message.expected, &seen);
+    }
+    table.verdict();
+    pbx.got_only(messages.iter().filter_map(|message| message.expected.called()), node.pbx_side);
+}
+
+/// Whoever forges a peer's address gets at most three times as much sent there; who has none, nothing at all.
+#[test]
+fn r27_no_answer_is_larger_than_three_times_what_asked_for_it_and_strangers_get_none() {
+    let plan = plan("udp");
+    let _pbx = Pbx::udp(plan.pbx);
+    let node = Running::start(&plan);
+    let stranger = std::net::UdpSocket::bind("127.0.0.99:0").expect("a stranger's port");
+    stranger.set_nonblocking(true).expect("a setting");
+    let mut trunk = Trunk::new(plan.carrier, node.carrier_side);
+    let own = ours::messages(plan.carrier, node.carrier_side);
+    let of_the_rfc =
+        MESSAGES.iter().zip(&BY_UDP).map(|(message, (_, expected))| (message.bytes.to_vec(), expected.clone()));
+    let all: Vec<_> = of_the_rfc.chain(own.into_iter().map(|own| (own.bytes, own.expected))).collect();
+    for (bytes, _) in &all {
+        stranger.send_to(bytes, node.carrier_side).expect("sent");
+    }
+    for (bytes, expected) in &all {
+        // It fails on an answer that is too large.
+        trunk.outcome(bytes, expected);
+    }
+    let mut buffer = [0; 2_048];
+    assert!(stranger.recv_from(&mut buffer).is_err(), "a stranger is answered");
+    let asked: usize = trunk.asked;
+    common::say(&format!(
+        "r27: {} messages, {asked} bytes; answered with {} bytes, repetitions and all",
+        all.len(),
+        trunk.answered
+    ));
+    assert!(trunk.answered <= 3 * asked, "{} bytes for {asked}", trunk.answered);
 }
 
 #[test]

@@ -236,6 +236,51 @@ pub fn messages(me: SocketAddr, node: SocketAddr) -> Vec<Own> {
     list
 }
 
+/// The cases of RFC 5118, by its sections: addresses of IPv6 at a node that has none. Own wording.
+pub fn of_ipv6(node: SocketAddr) -> Vec<Own> {
+    const VIA: &str = "[2001:db8::9:1]";
+    const CONTACT: &str = "\"Caller\" <sip:caller@[2001:db8::1]>";
+    let mut list = Vec::new();
+    let mut request =
+        |name: &str, method: &str, uri: &str, via: &str, contact: &str, body: &str, expected: &Outcome| {
+            let number = list.len();
+            let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+            let text = format!(
+                "{method} {uri} SIP/2.0\r\nTo: <sip:user@example.com>\r\nFrom: <sip:user@example.com>;tag=81x2\r\n\
+             Via: SIP/2.0/UDP {via};branch=z9hG4bKas{number}\r\nCall-ID: s{number}@[2001:db8::9:1]\r\n\
+             Max-Forwards: 70\r\nContact: {contact}\r\nCSeq: 1 {method}\r\n{kind}Content-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            list.push(own(name, text, expected));
+        };
+    let user = format!("sip:4000@{node}");
+    request("4.1 a reference", "REGISTER", "sip:[2001:db8::10]", VIA, CONTACT, "", &Answered(405));
+    request("4.2 without brackets", "REGISTER", "sip:2001:db8::10", VIA, CONTACT, "", &Answered(400));
+    request("4.3 a port inside", "REGISTER", "sip:[2001:db8::10:5070]", VIA, CONTACT, "", &Answered(405));
+    request("4.4 a port outside", "REGISTER", "sip:[2001:db8::10]:5070", VIA, CONTACT, "", &Answered(405));
+    let bare = "[2001:db8::9:1];received=2001:db8::9:255";
+    request("4.5 received without brackets", "BYE", "sip:[2001:db8::10]", bare, CONTACT, "", &Answered(481));
+    let bracketed = "[2001:db8::9:1];received=[2001:db8::9:255]";
+    request("4.5 received in brackets", "OPTIONS", "sip:[2001:db8::10]", bracketed, CONTACT, "", &Answered(200));
+    let six = SDP.replace("IN IP4 192.0.2.1", "IN IP6 2001:db8::20");
+    request("4.6 media of IPv6", "INVITE", &user, VIA, CONTACT, &six, &Answered(488));
+    let mixed = "[2001:db8::9:1]:6050;branch=z9hG4bKm\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKn\r\n\
+                 Via: SIP/2.0/TCP [2001:db8::9:255]";
+    request("4.7 both families", "OPTIONS", &user, mixed, "<sip:user@192.0.2.1>", "", &Answered(200));
+    let two = SDP
+        .replace("c=IN IP4 192.0.2.1\r\nt=0 0\r\n", "t=0 0\r\n")
+        .replace("RTP/AVP 0 101\r\n", "RTP/AVP 0 101\r\nc=IN IP4 192.0.2.1\r\n")
+        + "m=video 6000 RTP/AVP 31\r\nc=IN IP6 2001:db8::20\r\n";
+    request("4.8 both families in SDP", "INVITE", &user, VIA, CONTACT, &two, &Call("4000"));
+    let mapped = "\"Caller\" <sip:caller@[::ffff:192.0.2.2]>";
+    request("4.9 a mapped address", "INVITE", &user, "[::ffff:192.0.2.2]:5060", mapped, SDP, &Call("4000"));
+    let mapped_media = SDP.replace("IN IP4 192.0.2.1", "IN IP6 ::ffff:192.0.2.1");
+    // It is the IPv4 address, and the trunk allows that one.
+    request("4.9 mapped media", "INVITE", &user, VIA, CONTACT, &mapped_media, &Call("4000"));
+    request("4.10 three colons", "OPTIONS", "sip:user@[2001:db8:::192.0.2.1]", VIA, CONTACT, "", &Answered(400));
+    list
+}
+
 /// Messages that are wrong only on a stream.
 pub fn on_a_stream(me: SocketAddr, node: SocketAddr) -> Vec<Own> {
     let good = |number: usize| good(number, me, node).replace("/UDP", "/TCP");

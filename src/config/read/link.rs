@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::tree::Table;
 use super::{login, value};
 use crate::config::load::Surroundings;
-use crate::config::{CertificateFiles, Link, Login, Place, Probe, Register, Remote, TrunkTls};
+use crate::config::{CertificateFiles, Challenge, Link, Login, Place, Probe, Register, Remote, TrunkTls};
 
 /// Keys of trunks on TLS listeners only.
 pub(in crate::config) const TLS_KEYS: [&str; 5] = ["tls_ca", "tls_names", "tls_mutual", "tls_certificate", "tls_key"];
@@ -22,7 +22,7 @@ pub(in crate::config) struct Draft {
     probe: Option<Probe>,
     max_calls_per_s: Option<u64>,
     login: Option<Option<Login>>,
-    challenge: Option<Option<Login>>,
+    challenge: Option<Option<Challenge>>,
     register: Option<Option<Register>>,
     /// There when `tls_ca` is.
     pub(in crate::config) tls: Option<Option<TrunkTls>>,
@@ -40,8 +40,8 @@ pub(super) fn read(table: &Table<'_>, around: &Surroundings<'_>, targets: Option
         probe: probe(table),
         max_calls_per_s: number("max_calls_per_s", 1..=10_000, 0),
         tls: tls(table, around.directory, hosts),
-        login: login::login(table, "login", around),
-        challenge: login::login(table, "challenge", around),
+        login: login::login(table, around),
+        challenge: login::challenge(table, around),
         register: login::register(table),
         targets,
     }

@@ -6,24 +6,48 @@ use std::time::Duration;
 
 use super::tree::Table;
 use crate::config::load::Surroundings;
-use crate::config::{Login, Register, Secret, SecretSource};
+use crate::config::{Challenge, DigestAlgorithm, Login, Register, Secret, SecretSource};
 
 pub(super) const LOGIN_KEYS: &[&str] = &["user", "secret_file", "secret_env", "realm"];
+pub(super) const CHALLENGE_KEYS: &[&str] = &["user", "secret_file", "secret_env", "realm", "algorithms"];
 pub(super) const REGISTER_KEYS: &[&str] = &["address", "expires_s"];
 
 /// Shortest secret taken, in characters.
 const LEAST: usize = 8;
 
-/// The login `key` of a trunk; `Some(None)`: there is none.
-pub(super) fn login(trunk: &Table<'_>, key: &str, around: &Surroundings<'_>) -> Option<Option<Login>> {
-    let table = trunk.child(key, &format!("trunk[].{key}"));
+/// `[trunk.login]`; `Some(None)`: there is none.
+pub(super) fn login(trunk: &Table<'_>, around: &Surroundings<'_>) -> Option<Option<Login>> {
+    let table = trunk.child("login", "trunk[].login");
+    if table.is_there() { who(&table, around).map(Some) } else { Some(None) }
+}
+
+fn who(table: &Table<'_>, around: &Surroundings<'_>) -> Option<Login> {
+    let text = |key, example| table.require(key, example).and_then(|v| v.parsed(plain));
+    let (user, realm) = (text("user", "\"tonewall\""), text("realm", "\"carrier.example\""));
+    let secret = secret(table, around);
+    Some(Login { user: user?, secret: secret?, realm: realm? })
+}
+
+/// `[trunk.challenge]`; `Some(None)`: there is none.
+pub(super) fn challenge(trunk: &Table<'_>, around: &Surroundings<'_>) -> Option<Option<Challenge>> {
+    let table = trunk.child("challenge", "trunk[].challenge");
     if !table.is_there() {
         return Some(None);
     }
-    let text = |key, example| table.require(key, example).and_then(|v| v.parsed(plain));
-    let (user, realm) = (text("user", "\"tonewall\""), text("realm", "\"carrier.example\""));
-    let secret = secret(&table, around);
-    Some(Some(Login { user: user?, secret: secret?, realm: realm? }))
+    let login = who(&table, around);
+    let words = [("SHA-256", DigestAlgorithm::Sha256), ("MD5", DigestAlgorithm::Md5)];
+    let algorithms = match table.get("algorithms") {
+        None => vec![DigestAlgorithm::Sha256, DigestAlgorithm::Md5],
+        Some(v) => {
+            let read = v.each(|item| item.one_of(&words))?;
+            if read.is_empty() || (read.len() == 2 && read[0] == read[1]) || read.len() > 2 {
+                v.wrong("must name SHA-256, MD5 or both, each once");
+                return None;
+            }
+            read
+        }
+    };
+    Some(Some(Challenge { login: login?, algorithms }))
 }
 
 fn plain(text: &str) -> Result<String, String> {

@@ -34,7 +34,7 @@ pub const SCHEMA: &[(&str, &[&str])] = &[
     ("trunk[].star_codes", trunk::STAR_KEYS),
     ("trunk[].header[]", rules::HEADER_KEYS),
     ("trunk[].login", login::LOGIN_KEYS),
-    ("trunk[].challenge", login::LOGIN_KEYS),
+    ("trunk[].challenge", login::CHALLENGE_KEYS),
     ("trunk[].register", login::REGISTER_KEYS),
     ("route[]", route::KEYS),
     ("control", control::KEYS),
