@@ -11,6 +11,7 @@ use crate::config::{
     Checked, Config, Fault, Faults, GuardMode, KekRef, RecordingPolicy, Side, Srtp, SrtpKeying, Transport,
 };
 use crate::rt::keyfile::load_key;
+use crate::rt::psp::trust;
 use crate::rt::sip::tls;
 use crate::rt::webhooks;
 
@@ -50,6 +51,9 @@ pub fn check(path: &Path) -> Result<String, Faults> {
     if !config.webhooks.endpoints.is_empty() {
         let fault = directory(&config.webhooks.directory).err();
         faults.extend(fault.map(|reason| places.fault("webhooks.directory", reason)));
+    }
+    if let Err(found) = trust::check(&config) {
+        faults.extend(found.into_iter().map(|fault| places.fault(&fault.key, fault.reason)));
     }
     match Faults::new(faults) {
         Some(faults) => Err(faults),

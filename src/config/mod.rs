@@ -3,18 +3,22 @@
 //! Nothing downstream checks again. Reading is pure but for [`Config::load`], which reads the file and the key files
 //! and environment variables it names.
 
+mod connector;
 mod cross;
 mod fault;
 mod hint;
 mod load;
 mod methods;
 mod net;
+mod presets;
 mod read;
 mod rules;
 mod srtp;
+mod template;
 mod types;
 mod webhook;
 
+pub use connector::{Auth, Body, Condition, Connector, Hash, Hmac, Method, Purpose, Rule, Step, Then};
 pub use fault::{Fault, Faults};
 pub use load::{Checked, Places, SecretSource, Surroundings};
 pub use methods::{Extension, Methods, Redirect, Refer};
@@ -22,8 +26,10 @@ pub use net::{
     Bounds, CertificateFiles, Challenge, DigestAlgorithm, Link, ListenerOptions, Login, MediaPlace, Place, Probe,
     Register, Remote, Secret, TrunkTls,
 };
-pub use read::SCHEMA;
+pub use presets::PRESETS;
+pub use read::{SCHEMA, sandbox};
 pub use rules::{HeaderAction, HeaderRule, Numbers, Rewrite};
 pub use srtp::{Srtp, SrtpKeying, SrtpSuite};
+pub use template::{Filter, JsonTemplate, Part, Source, Template, Value as TemplateValue};
 pub use types::*;
 pub use webhook::{SigningKey, Webhook, WebhookUrl, Webhooks};

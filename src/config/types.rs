@@ -8,7 +8,7 @@ use arrayvec::ArrayString;
 use serde::{Deserialize, Serialize};
 
 use super::srtp::{Srtp, SrtpKeying, SrtpSuite};
-use super::{Bounds, Link, ListenerOptions, MediaPlace, Methods, Numbers, Webhooks};
+use super::{Bounds, Connector, Link, ListenerOptions, MediaPlace, Methods, Numbers, Webhooks};
 use crate::base::secret::Digit;
 
 /// The whole configuration of a node.
@@ -30,6 +30,9 @@ pub struct Config {
     pub webhooks: Webhooks,
     /// `[storage]`.
     pub storage: Storage,
+    /// `[[connector]]`: payment service providers, the first one the default; the built-in sandbox where the file names
+    /// none. Never empty in a file's configuration.
+    pub connectors: Vec<Connector>,
     /// `[keys]`: key-encryption keys for recordings.
     pub keys: Keys,
     /// What the node bears (`[node]`), and whom it asks for names (`[dns]`).
@@ -476,6 +479,8 @@ impl std::fmt::Debug for ApiKey {
 pub struct Storage {
     /// Directory of sealed recordings.
     pub recordings: PathBuf,
+    /// The file that holds how far each payment has come.
+    pub payments: PathBuf,
 }
 
 /// `[keys]`: key-encryption keys (KEK) for recordings.

@@ -2,6 +2,13 @@
 //! it (an [`Outcome`]) comes out. Knows neither calls nor telephony, opens no socket (`rt/psp` does), and lets no digit,
 //! token or key into a log line, an error or the store.
 
+mod exchange;
+mod json;
+mod record;
+mod render;
+pub mod sandbox;
+mod submit;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -11,7 +18,11 @@ use crate::base::ids::PaymentId;
 use crate::base::payment::{Brand, Field, FieldError};
 use crate::base::secret::Digits;
 
-/// The connector of payments that name none, unless the configuration says otherwise; and the built-in provider.
+pub use exchange::{Reply, Request};
+pub use record::{Ending, Record, State};
+pub use submit::Machine;
+
+/// The connector of a configuration that names none: the built-in provider.
 pub const SANDBOX: &str = "sandbox";
 
 /// A payment to be made: everything the provider needs, once. Dropped, it is wiped.

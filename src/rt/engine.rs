@@ -144,10 +144,12 @@ impl Driver {
         self.workers.shutdown();
         self.history.close();
         let (done, closed) = oneshot::channel();
-        let taps = self.taps;
+        let (taps, gateway) = (self.taps, self.gateway);
         // Not a blocking task of the runtime: that would be waited for however long the disk stands still.
         std::thread::spawn(move || {
             taps.shutdown();
+            // Waits a while for what providers are about to answer, so that the store knows.
+            drop(gateway);
             let _ = done.send(());
         });
         if tokio::time::timeout(LAST_BLOCKS, closed).await.is_err() {

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use super::engine::{Ask, Driver, Inputs, Stop};
 use super::identity;
 use super::media::Workers;
-use super::payments::NoProvider;
+use super::psp::{Psp, PspError};
 use super::recorder::{Failure, Handle, QUEUE_BLOCKS, Settings, wall};
 use super::resolve::Resolve;
 use super::sip::{Certificates, Counters, ListenError, SipSockets};
@@ -57,6 +57,9 @@ pub enum StartError {
     /// Webhooks.
     #[error(transparent)]
     Webhooks(#[from] WebhookError),
+    /// The connectors, or the store of payments.
+    #[error(transparent)]
+    Payments(#[from] PspError),
     /// A media worker thread.
     #[error("media workers cannot start: {0}")]
     Media(std::io::Error),
@@ -166,6 +169,8 @@ impl Node {
         let (media_tx, media) = mpsc::unbounded_channel();
         let (reports_tx, reports) = mpsc::unbounded_channel();
         let (payments_tx, payments) = mpsc::unbounded_channel();
+        // The engine is gone only when the node is; then nobody waits for an answer any more.
+        let gateway = Psp::start(&config, move |answer| drop(payments_tx.send(answer)))?;
         let (stop, stop_rx) = watch::channel(Stop::No);
 
         let taps = Taps::start(recorder_settings(&config, keys)?, reports_tx)?;
@@ -207,7 +212,9 @@ impl Node {
         let shows = config.trunks.iter().any(by_dtls);
         let kept = metrics.clone();
         let resolve = Resolve::new(&config.bounds.nameservers);
+        let connectors = config.connectors.iter().map(|connector| connector.name.clone()).collect();
         let mut engine = Engine::new(config, random()?);
+        engine.set_payments(connectors, false);
         if shows {
             engine.set_identity(Arc::new(identity::make()?));
         }
@@ -218,7 +225,7 @@ impl Node {
             taps,
             history: history.clone(),
             recipient,
-            gateway: Box::new(NoProvider(payments_tx)),
+            gateway: Box::new(gateway),
             metrics,
             media_address,
             resolve,

@@ -204,7 +204,8 @@ impl Site {
                 .as_ref()
                 .map(|(address, keys)| Control { address: *address, keys: keys.iter().map(api_key).collect() }),
             webhooks: self.webhooks.clone(),
-            storage: Storage { recordings: self.recordings.clone() },
+            storage: Storage { recordings: self.recordings.clone(), payments: self.recordings.join("payments.db") },
+            connectors: vec![crate::config::sandbox()],
             keys: Keys { current: self.kek.clone(), old: Vec::new() },
             bounds: crate::config::Bounds::default(),
             log: Log { level: self.log, json: true },

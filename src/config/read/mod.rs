@@ -2,6 +2,9 @@
 //! file; each names its keys once, in a constant, which serves unknown-key faults, the hints and the test that the
 //! reference file is complete.
 
+mod connector;
+mod connector_check;
+mod connector_step;
 pub(super) mod control;
 mod keys;
 pub(super) mod link;
@@ -20,8 +23,8 @@ use toml::de::DeTable;
 
 use super::cross;
 use super::load::{Checked, Surroundings};
-use super::{Bounds, Config, Fault, Faults, Keys, Log, LogLevel, Node, Storage};
-use tree::{Reader, Table, line_at};
+use super::{Bounds, Config, Connector, Fault, Faults, Keys, Log, LogLevel, Node, Storage};
+use tree::{Reader, Table};
 
 /// Every section and its keys. `[[x]]` sections are written `x[]`.
 pub const SCHEMA: &[(&str, &[&str])] = &[
@@ -41,6 +44,12 @@ pub const SCHEMA: &[(&str, &[&str])] = &[
     ("control.key[]", control::API_KEYS),
     ("webhooks", webhook::KEYS),
     ("webhooks.endpoint[]", webhook::ENDPOINT_KEYS),
+    ("connector[]", connector::KEYS),
+    ("connector[].auth", connector::AUTH_KEYS),
+    ("connector[].secret[]", connector::SECRET_KEYS),
+    ("connector[].variable[]", connector::VARIABLE_KEYS),
+    ("connector[].step[]", connector_step::STEP_KEYS),
+    ("connector[].step[].answer[]", connector_step::ANSWER_KEYS),
     ("storage", STORAGE),
     ("keys", keys::KEYS),
     ("keys.current", keys::KEK_KEYS),
@@ -48,15 +57,35 @@ pub const SCHEMA: &[(&str, &[&str])] = &[
     ("log", LOG),
 ];
 
-const ROOT: &[&str] =
-    &["dns", "node", "listener", "media", "trunk", "route", "control", "webhooks", "storage", "keys", "log"];
+const ROOT: &[&str] = &[
+    "dns",
+    "node",
+    "listener",
+    "media",
+    "trunk",
+    "route",
+    "control",
+    "webhooks",
+    "connector",
+    "storage",
+    "keys",
+    "log",
+];
 const NODE: &[&str] = &["name", "max_calls", "max_calls_per_s", "max_messages_per_s", "max_messages_per_source_s"];
 const DNS: &[&str] = &["nameservers"];
-const STORAGE: &[&str] = &["recordings"];
+const STORAGE: &[&str] = &["recordings", "payments"];
 const LOG: &[&str] = &["level", "format"];
 
 /// Where recordings go when the file does not say.
 const RECORDINGS: &str = "/var/lib/tonewall/recordings";
+
+/// Where the state of payments is kept when the file does not say.
+const PAYMENTS: &str = "/var/lib/tonewall/payments.db";
+
+/// The connector of a configuration that names none: the built-in sandbox.
+pub fn sandbox() -> Connector {
+    connector::sandbox()
+}
 
 /// All sections as read, before they are checked against each other.
 pub(super) struct Drafts<'a> {
@@ -78,7 +107,7 @@ pub(super) fn read(name: &str, text: &str, around: &Surroundings<'_>) -> Result<
     let (tree, errors) = DeTable::parse_recoverable(text);
     let reader = Reader::new(name, text);
     let config = sections(&Table::root(&reader, tree.get_ref()), around);
-    let line_of = |error: &toml::de::Error| error.span().map_or(1, |span| line_at(text, span.start));
+    let line_of = |error: &toml::de::Error| error.span().map_or(1, |span| reader.line_at(span.start));
     let mut syntax: Vec<(usize, String)> = errors
         .iter()
         .map(|error| (line_of(error), format!("not TOML: {}", error.message().replace('\n', ", "))))
@@ -109,13 +138,18 @@ fn sections(root: &Table<'_>, around: &Surroundings<'_>) -> Option<Config> {
     let name = node.get("name").map_or_else(|| Some("tonewall".to_owned()), |v| v.parsed(value::name));
     let node_calls = node.get("max_calls").and_then(|v| v.integer(1..=1_000_000)).map(|calls| calls as u32);
     let storage = root.child("storage", "storage");
-    let recordings = storage.get("recordings").map_or(Some(RECORDINGS), |v| match v.string() {
-        Some("") => {
-            v.wrong("is empty; a directory is wanted");
-            None
-        }
-        text => text,
-    });
+    let place = |key, usual, what: &str| {
+        storage.get(key).map_or(Some(usual), |v| match v.string() {
+            Some("") => {
+                v.wrong(format!("is empty; a {what} is wanted"));
+                None
+            }
+            text => text,
+        })
+    };
+    let recordings = place("recordings", RECORDINGS, "directory");
+    let payments = place("payments", PAYMENTS, "file");
+    let connectors = connector::read(root, around);
     let drafts = Drafts {
         root: root.clone(),
         node_calls,
@@ -133,6 +167,10 @@ fn sections(root: &Table<'_>, around: &Surroundings<'_>) -> Option<Config> {
         node,
     };
     let webhooks = webhook::read(root, around);
+    let storage = recordings.zip(payments).map(|(recordings, payments)| Storage {
+        recordings: around.directory.join(recordings),
+        payments: around.directory.join(payments),
+    });
     let bounds = bounds(root, &drafts.node);
     let log = log(root);
     let found = cross::check(&drafts);
@@ -153,7 +191,8 @@ fn sections(root: &Table<'_>, around: &Surroundings<'_>) -> Option<Config> {
             None => None,
         },
         webhooks: webhooks?,
-        storage: Storage { recordings: around.directory.join(recordings?) },
+        storage: storage?,
+        connectors: connectors?,
         keys: drafts.keys,
         bounds: bounds?,
         log: log?,

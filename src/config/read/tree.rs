@@ -24,14 +24,21 @@ pub(in crate::config) enum Sure {
 /// Collects faults and places while the sections are read.
 pub(in crate::config) struct Reader<'a> {
     file: &'a str,
-    text: &'a str,
+    /// Where lines end.
+    ends: Vec<usize>,
     faults: RefCell<Vec<(Sure, Fault)>>,
     lines: RefCell<BTreeMap<String, usize>>,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(file: &'a str, text: &'a str) -> Self {
-        Self { file, text, faults: RefCell::default(), lines: RefCell::default() }
+        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect();
+        Self { file, ends, faults: RefCell::default(), lines: RefCell::default() }
+    }
+
+    /// The line, from 1, of a byte offset.
+    pub(super) fn line_at(&self, offset: usize) -> usize {
+        self.ends.partition_point(|end| *end < offset) + 1
     }
 
     fn note(&self, sure: Sure, line: usize, key: &str, reason: String) {
@@ -46,11 +53,6 @@ impl<'a> Reader<'a> {
         let faults = self.faults.into_inner().into_iter().filter(sure).map(|(_, fault)| fault).collect();
         (faults, Places { file: self.file.to_owned(), lines: self.lines.into_inner() })
     }
-}
-
-/// The line, from 1, of a byte offset.
-pub(super) fn line_at(text: &str, offset: usize) -> usize {
-    text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
 }
 
 /// One section.
@@ -94,11 +96,18 @@ impl<'a> Table<'a> {
     fn check_keys(&self, section: &str) {
         let known = SCHEMA.iter().find(|(name, _)| *name == section).map_or(&[][..], |(_, keys)| *keys);
         for (key, _) in self.entries.into_iter().flat_map(|entries| entries.iter()) {
-            let line = line_at(self.reader.text, key.span().start);
+            let line = self.reader.line_at(key.span().start);
             let path = self.under(key.get_ref());
             if !known.contains(&key.get_ref().as_ref()) {
-                let hint = hint(key.get_ref(), known.iter().copied());
-                self.reader.note(Sure::Here, line, &path, format!("no such key{hint}"));
+                let secret =
+                    section == "connector[].secret[]" && ["value", "secret", "text"].contains(&key.get_ref().as_ref());
+                let reason = if secret {
+                    "a secret does not stand in this file: give the name of a file (file) or of a variable (env)"
+                        .to_owned()
+                } else {
+                    format!("no such key{}", hint(key.get_ref(), known.iter().copied()))
+                };
+                self.reader.note(Sure::Here, line, &path, reason);
             }
             self.reader.lines.borrow_mut().insert(path, line);
         }
@@ -106,7 +115,7 @@ impl<'a> Table<'a> {
 
     fn entry(&self, key: &str) -> Option<(usize, &'a Spanned<DeValue<'a>>)> {
         let (name, value) = self.entries?.iter().find(|(name, _)| name.get_ref() == key)?;
-        Some((line_at(self.reader.text, name.span().start), value))
+        Some((self.reader.line_at(name.span().start), value))
     }
 
     /// A key that may be left out.
@@ -153,7 +162,7 @@ impl<'a> Table<'a> {
         };
         let mut tables = Vec::new();
         for (index, item) in items.iter().enumerate() {
-            let line = line_at(self.reader.text, item.span().start);
+            let line = self.reader.line_at(item.span().start);
             let path = format!("{}[{index}]", one.path);
             self.reader.lines.borrow_mut().insert(path.clone(), line);
             let table = Table { path, line, entries: item.get_ref().as_table(), ..one.clone() };
@@ -274,7 +283,7 @@ impl<'a> Value<'a> {
         let item = |(index, item): (usize, &'a Spanned<DeValue<'a>>)| Value {
             reader: self.reader,
             path: format!("{}[{index}]", self.path),
-            line: line_at(self.reader.text, item.span().start),
+            line: self.reader.line_at(item.span().start),
             value: item.get_ref(),
         };
         Some(items.iter().enumerate().map(item).collect())

@@ -1,0 +1,264 @@
+//! The shell of payments: a thread that carries charges to providers and answers back. It writes each record to the disk
+//! before it sends or tells what depends on it, and decides nothing itself ([`crate::psp::Machine`] does). What it logs are
+//! ids, connectors and outcomes; never a body, a header or an address with a query.
+
+mod client;
+pub mod store;
+pub mod trust;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use rustls::ClientConfig;
+use tokio::sync::mpsc;
+
+use super::recorder::wall;
+use super::sip::tls::FileFault;
+use crate::base::locked::Locked;
+use crate::config::Config;
+use crate::psp::sandbox::Sandbox;
+use crate::psp::{Answer, Charge, Failure, Gateway, Machine, Outcome, Record, Reply, Request};
+use store::{Store, StoreError};
+
+/// Inputs taken in one turn, so that their records share one write to the disk.
+const TURN: usize = 256;
+
+/// How long requests under way may take to end when the node stops.
+const FAREWELL: Duration = Duration::from_secs(10);
+
+/// What payments could not be started with.
+#[derive(Debug, thiserror::Error)]
+pub enum PspError {
+    /// The store.
+    #[error("[storage] payments: {0}")]
+    Store(#[from] StoreError),
+    /// The store's content.
+    #[error("[storage] payments: {0}")]
+    Content(#[from] rusqlite::Error),
+    /// A file of a connector.
+    #[error("{0}")]
+    File(FileFault),
+    /// The thread.
+    #[error("the thread of payments cannot start: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// The way to the providers. Dropped, it takes no further charge and ends what it can within ten seconds; what it cannot
+/// is asked about at the next start. Whoever drops it outside a runtime waits for that.
+pub struct Psp {
+    charges: Option<mpsc::UnboundedSender<Charge>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+    under_way: Arc<AtomicUsize>,
+}
+
+impl Gateway for Psp {
+    fn submit(&mut self, charge: Charge) {
+        if let Some(charges) = &self.charges
+            && charges.send(charge).is_err()
+        {
+            // Only a panic of the thread leads here; the answers end with it.
+            tracing::error!("the thread of payments is gone; a charge is not sent");
+        }
+    }
+}
+
+impl Psp {
+    /// Opens the store, takes up what was left open, and starts. `answers` is called on the thread of payments and must
+    /// not block.
+    ///
+    /// # Errors
+    /// When the store or a connector's file cannot be used.
+    pub fn start(config: &Config, answers: impl FnMut(Answer) + Send + 'static) -> Result<Self, PspError> {
+        // The sandbox moves no money and forgets its charges with the process: there is nothing to keep.
+        let lasting = config.connectors.iter().any(|connector| !connector.sandbox);
+        let mut store = if lasting { Store::open(&config.storage.payments)? } else { Store::in_memory()? };
+        let trust = config
+            .connectors
+            .iter()
+            .enumerate()
+            .map(|(at, connector)| match connector.sandbox {
+                true => Ok(None),
+                false => trust::client(at, connector).map(Some).map_err(PspError::File),
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut machine = Machine::new(config.connectors.clone());
+        let left = store.unfinished(wall())?;
+        if !left.is_empty() {
+            tracing::warn!(
+                payments = left.len(),
+                "payments were under way when the node ended; their providers are asked"
+            );
+        }
+        machine.restore(Instant::now(), left);
+        let under_way = Arc::new(AtomicUsize::new(machine.len()));
+        let (charges, inbox) = mpsc::unbounded_channel();
+        let (replies_tx, replies) = mpsc::unbounded_channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let driver = Driver {
+            machine,
+            store,
+            trust,
+            sandbox: Sandbox::new(),
+            answers: Box::new(answers),
+            replies_tx,
+            under_way: under_way.clone(),
+        };
+        let thread = std::thread::Builder::new().name("payments".into()).spawn(move || {
+            runtime.block_on(driver.run(inbox, replies));
+        })?;
+        Ok(Self { charges: Some(charges), thread: Some(thread), under_way })
+    }
+
+    /// Payments that are under way or unknown.
+    pub fn under_way(&self) -> usize {
+        self.under_way.load(Ordering::Relaxed)
+    }
+
+    /// Ends it and waits for it.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.charges = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Psp {
+    fn drop(&mut self) {
+        self.charges = None;
+        // A task must not be held up.
+        if tokio::runtime::Handle::try_current().is_err() {
+            self.end();
+        }
+    }
+}
+
+struct Driver {
+    machine: Machine,
+    store: Store,
+    trust: Vec<Option<Arc<ClientConfig>>>,
+    sandbox: Sandbox,
+    answers: Box<dyn FnMut(Answer) + Send>,
+    replies_tx: mpsc::UnboundedSender<(u64, Reply)>,
+    under_way: Arc<AtomicUsize>,
+}
+
+impl Driver {
+    async fn run(
+        mut self,
+        mut inbox: mpsc::UnboundedReceiver<Charge>,
+        mut replies: mpsc::UnboundedReceiver<(u64, Reply)>,
+    ) {
+        let mut stopping: Option<Instant> = None;
+        self.carry_out();
+        loop {
+            if stopping.is_some_and(|at| at <= Instant::now() || !self.machine.is_charging()) {
+                return;
+            }
+            let deadline = crate::base::time::soonest(self.machine.poll_timeout(), stopping);
+            let timer = async {
+                match deadline {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                charge = inbox.recv(), if stopping.is_none() => match charge {
+                    Some(charge) => self.machine.handle_charge(Instant::now(), wall(), charge),
+                    None => stopping = Some(Instant::now() + FAREWELL),
+                },
+                Some((id, reply)) = replies.recv() => self.machine.handle_reply(Instant::now(), wall(), id, reply),
+                () = timer => {}
+            }
+            for _ in 0..TURN {
+                let Ok((id, reply)) = replies.try_recv() else { break };
+                self.machine.handle_reply(Instant::now(), wall(), id, reply);
+            }
+            for _ in 0..TURN {
+                let Ok(charge) = inbox.try_recv() else { break };
+                self.machine.handle_charge(Instant::now(), wall(), charge);
+            }
+            let now = Instant::now();
+            if self.machine.poll_timeout().is_some_and(|at| at <= now) {
+                self.machine.handle_timeout(now, wall());
+            }
+            self.carry_out();
+        }
+    }
+
+    /// Records first, then requests, then answers.
+    fn carry_out(&mut self) {
+        let records: Vec<Record> = std::iter::from_fn(|| self.machine.poll_record()).collect();
+        if !records.is_empty() {
+            match self.store.write(&records) {
+                Ok(written) => {
+                    for (record, written) in records.iter().zip(written) {
+                        if !written {
+                            self.machine.handle_unwritten(record, true);
+                        }
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(%error, payments = records.len(), "the store of payments cannot be written");
+                    records.iter().for_each(|record| self.machine.handle_unwritten(record, false));
+                }
+            }
+        }
+        while let Some(request) = self.machine.poll_transmit() {
+            self.send(request);
+        }
+        self.under_way.store(self.machine.len(), Ordering::Relaxed);
+        while let Some(answer) = self.machine.poll_event() {
+            log(&answer);
+            (self.answers)(answer);
+        }
+    }
+
+    fn send(&mut self, request: Request) {
+        let (id, replies) = (request.id, self.replies_tx.clone());
+        match self.trust.get(request.connector).cloned().flatten() {
+            Some(tls) => {
+                tokio::spawn(async move {
+                    let reply = client::send(request, tls).await;
+                    let _ = replies.send((id, reply));
+                });
+            }
+            None => {
+                let key = request.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("idempotency-key"));
+                let key = key.and_then(|(_, value)| std::str::from_utf8(value.expose()).ok());
+                let reaction = self.sandbox.handle(request.method, &request.path, key, request.body.expose());
+                let late = reaction.lost || reaction.delay > request.timeout;
+                let (delay, reply) = if late {
+                    (request.timeout, Reply::Lost)
+                } else {
+                    let mut body = Locked::default();
+                    body.extend(reaction.body.as_bytes());
+                    (reaction.delay, Reply::Answer { status: reaction.status, body, retry_after: None })
+                };
+                tokio::spawn(async move {
+                    tokio::time::sleep(delay).await;
+                    let _ = replies.send((id, reply));
+                });
+            }
+        }
+    }
+}
+
+/// One line per answer: which payment, and the word for what came of it.
+fn log(Answer { payment, attempt, outcome }: &Answer) {
+    match outcome {
+        Outcome::Approved { .. } => tracing::info!(%payment, attempt, "payment approved"),
+        Outcome::ReEnter { field, error } => {
+            tracing::info!(%payment, attempt, field = field.name(), error = error.name(), "payment needs a field again");
+        }
+        Outcome::Declined { code } => tracing::info!(%payment, attempt, code, "payment declined"),
+        Outcome::Unknown => tracing::error!(%payment, attempt, "payment unknown; its provider is asked"),
+        Outcome::Failed { reason: Failure::NotCharged } => tracing::warn!(%payment, attempt, "payment not charged"),
+        Outcome::Failed { reason } => tracing::error!(%payment, attempt, reason = reason.name(), "payment failed"),
+    }
+}

@@ -1,0 +1,18 @@
+//! Payment service providers by real sockets: the exact requests of each preset against recorded answers, a fake Stripe
+//! that nobody here wrote, faults of networks and processes, TLS, and what a configuration may not say. Only published test
+//! cards.
+
+#![allow(clippy::disallowed_methods)] // Tests may wait, and open sockets.
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../common/psp.rs"]
+mod server;
+
+mod contracts;
+mod faults;
+mod kit;
+mod localstripe;
+mod said;
+mod slips;
+mod trust;
