@@ -253,7 +253,7 @@ fn holds(condition: &Condition, body: &[u8]) -> bool {
     let is_so = if condition.words.is_empty() {
         json::is_there(body, &condition.pointer)
     } else {
-        json::text(body, &condition.pointer).is_some_and(|text| condition.words.iter().any(|word| *word == *text))
+        json::text(body, &condition.pointer).is_some_and(|text| condition.words.contains(&text))
     };
     is_so != condition.not
 }

@@ -26,8 +26,11 @@ use crate::base::ids::PaymentId;
 use crate::base::time::{WallMs, soonest};
 use crate::config::{Connector, Purpose, Step, Then};
 
-/// The longest pause between two questions about an unknown payment.
+/// The longest pause between two questions about an unknown payment; a shorter `settle_s` makes it shorter.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// The first such pause.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
 /// How long a question about an unknown payment may take, at least.
 const LEAST_TIMEOUT: Duration = Duration::from_millis(100);
@@ -324,7 +327,7 @@ impl Machine {
                 (session.step, session.tries) = (0, 0);
                 session.wait = Wait::Until(session.settled.max(now));
             }
-            Err(_) => session.ask_later(now),
+            Err(_) => session.ask_later(now, connector.settle),
         }
     }
 
@@ -457,14 +460,14 @@ impl Machine {
             Reply::Answer { status, body, .. } => exchange::read(step, *status, body.expose(), None),
             Reply::NotSent | Reply::Lost => None,
         };
+        let connector = &self.connectors[session.connector];
         let Some(Meaning { then, token, reference, code, values }) = meaning else {
-            return session.ask_later(now);
+            return session.ask_later(now, connector.settle);
         };
         if reference.is_some() {
             session.record.reference.clone_from(&reference);
         }
         session.record.values.extend(values);
-        let connector = &self.connectors[session.connector];
         match then {
             Then::Next => {
                 session.step += 1;
@@ -490,14 +493,14 @@ impl Machine {
             }
             Then::Nothing => {
                 let settled = session.settled;
-                session.ask_later(now);
+                session.ask_later(now, connector.settle);
                 if let Wait::Until(at) = &mut session.wait {
                     *at = (*at).min(settled);
                 }
             }
             Then::Pending | Then::Retry | Then::Refused | Then::Unavailable | Then::ReEnter(..) => {
                 session.purpose = first_question(connector);
-                session.ask_later(now);
+                session.ask_later(now, connector.settle);
             }
         }
     }
@@ -551,8 +554,9 @@ impl Session {
     }
 
     /// Asks again after a pause that grows, from the first step.
-    fn ask_later(&mut self, now: Instant) {
-        let pause = Duration::from_millis(500).saturating_mul(1 << self.asked.min(8)).min(LONGEST_PAUSE);
+    fn ask_later(&mut self, now: Instant, settle: Duration) {
+        let longest = settle.clamp(2 * FIRST_PAUSE, LONGEST_PAUSE);
+        let pause = FIRST_PAUSE.saturating_mul(1 << self.asked.min(8)).min(longest);
         self.asked += 1;
         (self.step, self.tries) = (0, 0);
         self.wait = Wait::Until(now + pause);

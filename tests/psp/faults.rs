@@ -1,7 +1,7 @@
 //! Payments over a network that breaks and from a process that dies: what the provider charged is what was told as
 //! approved, to the payment.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -143,7 +143,7 @@ fn a_process_submits_payments_until_it_is_killed() {
         let [directory, url, first, count] = words[..] else { panic!("{order}") };
         let (first, count): (u64, u64) = (first.parse().expect("a number"), count.parse().expect("a number"));
         let mut desk = Desk::open(&config(&connector(url), Path::new(directory)));
-        println!("ready");
+        writeln!(std::io::stdout(), "ready").expect("somebody reads");
         for seed in first..first + count {
             desk.psp.submit(charge(seed, "4242424242424242"));
             std::thread::sleep(Duration::from_millis(3));
