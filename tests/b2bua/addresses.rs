@@ -177,3 +177,29 @@ fn rfc_5118_4_8_each_stream_has_the_address_of_its_own_family() {
         assert_eq!(w.session().legs[0].remote_rtp, at.parse().ok(), "{body}");
     }
 }
+
+#[test]
+fn r15_a_call_that_goes_out_on_another_trunk_has_that_trunks_networks() {
+    let mut w = World::with(|config| {
+        let mut second = config.trunks[1].clone();
+        second.name = "second".into();
+        second.remotes = vec![Who::Standby.at()];
+        second.media = vec![Network { address: "10.9.0.0".parse().expect("ip"), prefix: 16 }];
+        config.trunks.push(second);
+        config.routes[0].to.push(tonewall::config::TrunkId(2));
+    });
+    let mut dialling = w.dial();
+    let first = w.session().allowed[1].clone();
+    w.send(Who::Pbx, &dialling.reply(503, "full"));
+    w.expect(Who::Pbx, "ACK");
+    let theirs = w.expect(Who::Standby, "INVITE");
+    assert_ne!(w.session().allowed[1], first);
+    let body = sdp(Who::Standby, 1, "0", "sendrecv").replace("10.1.0.21", "10.9.0.21");
+    w.send(Who::Standby, &reply(Who::Standby, &theirs, 200, "second").with_body("application/sdp", body));
+    w.expect(Who::Standby, "ACK");
+    dialling.connect(&mut w);
+    let leg = w.session().legs[1].remote_rtp.expect("an address");
+    assert!(w.session().allowed[1].iter().any(|network| network.contains(leg.ip())), "media may go where it is sent");
+    w.hang_up(&mut dialling.caller, Who::Standby);
+    w.expect_clean();
+}

@@ -44,10 +44,37 @@ fn take_prack(w: &mut World, theirs: &Message, rseq: u32) -> Message {
     prack
 }
 
+/// The carrier calls with 100rel and an offer.
+fn dial(w: &mut World) -> Dialling {
+    w.dial_with(|invite| offers(supports(invite)))
+}
+
+/// The same, and the PBX's early media is told reliably: what the carrier got.
+fn rung(w: &mut World) -> (Dialling, Message) {
+    let d = dial(w);
+    w.send(Who::Pbx, &reliable(d.described(183, "t", BOTH), 1));
+    take_prack(w, &d.theirs, 1);
+    let progress = w.expect(Who::Carrier, "183");
+    (d, progress)
+}
+
+/// The call that has been answered is connected, ends, and leaves nothing behind.
+fn ends_well(w: &mut World, d: &mut Dialling) {
+    d.connect(w);
+    ends(w, d);
+}
+
+/// The PBX has its ACK, the caller hangs up, and nothing is left.
+fn ends(w: &mut World, d: &mut Dialling) {
+    w.expect(Who::Pbx, "ACK");
+    w.hang_up(&mut d.caller, Who::Pbx);
+    w.expect_clean();
+}
+
 #[test]
 fn each_leg_acknowledges_its_own_reliable_ringing() {
     let mut w = World::new();
-    let mut d = w.dial_with(|invite| offers(supports(invite)));
+    let mut d = dial(&mut w);
     assert_eq!(d.theirs.get("supported"), Some("100rel, timer"));
     w.send(Who::Pbx, &reliable(d.described(183, "t", "8 101"), 41));
     take_prack(&mut w, &d.theirs, 41);
@@ -94,9 +121,7 @@ fn a_plain_caller_hears_a_reliable_callee() {
     w.send(Who::Pbx, &d.reply(200, "t"));
     let ok = d.connect(&mut w);
     assert_eq!(ok.body, progress.body);
-    w.expect(Who::Pbx, "ACK");
-    w.hang_up(&mut d.caller, Who::Pbx);
-    w.expect_clean();
+    ends(&mut w, &mut d);
 }
 
 #[test]
@@ -117,15 +142,13 @@ fn a_caller_that_requires_it_is_rung_reliably_by_a_plain_callee_and_the_200_wait
     acknowledge(&mut w, &mut d.caller, &progress);
     let ok = d.connect(&mut w);
     assert!(ok.body.is_empty());
-    w.expect(Who::Pbx, "ACK");
-    w.hang_up(&mut d.caller, Who::Pbx);
-    w.expect_clean();
+    ends(&mut w, &mut d);
 }
 
 #[test]
 fn ringing_that_is_never_acknowledged_ends_the_call_with_504() {
     let mut w = World::new();
-    let d = w.dial_with(|invite| offers(supports(invite)));
+    let d = dial(&mut w);
     w.send(Who::Pbx, &d.described(183, "t", BOTH));
     w.advance(31 * SEC);
     assert_eq!(w.engine.calls(), 1);
@@ -145,7 +168,7 @@ fn ringing_that_is_never_acknowledged_ends_the_call_with_504() {
 #[test]
 fn a_call_cancelled_while_its_200_waits_gets_ack_and_bye_with_a_cseq_above_the_pracks() {
     let mut w = World::new();
-    let mut d = w.dial_with(|invite| offers(supports(invite)));
+    let mut d = dial(&mut w);
     w.send(Who::Pbx, &reliable(d.described(183, "t", BOTH), 1));
     let prack = take_prack(&mut w, &d.theirs, 1);
     w.expect(Who::Carrier, "183");
@@ -175,7 +198,7 @@ fn the_trunk_says_whether_it_is_off_or_required() {
     let invite = offers(caller.request(&mut w, "INVITE").with("Require", "100rel"));
     w.send(Who::Carrier, &invite);
     assert_eq!(w.expect(Who::Carrier, "420").get("unsupported"), Some("100rel"));
-    let d = w.dial_with(|invite| offers(supports(invite)));
+    let d = dial(&mut w);
     assert_eq!(d.theirs.get("supported"), Some("timer"));
     w.send(Who::Pbx, &d.described(183, "t", BOTH));
     assert_eq!(w.expect(Who::Carrier, "183").get("rseq"), None);
@@ -191,7 +214,7 @@ fn the_trunk_says_whether_it_is_off_or_required() {
     w.send(Who::Carrier, &invite);
     assert_eq!(w.expect(Who::Carrier, "421").get("require"), Some("100rel"));
     w.expect_silence(Who::Pbx);
-    let d = w.dial_with(|invite| offers(supports(invite)));
+    let d = dial(&mut w);
     assert_eq!(d.theirs.get("require"), Some("100rel"));
     w.send(Who::Pbx, &d.reply(180, "t"));
     assert!(w.expect(Who::Carrier, "180").get("rseq").is_some());
@@ -272,7 +295,7 @@ fn a_late_offer_is_not_rung_reliably_before_there_is_an_offer() {
 #[test]
 fn an_unknown_rack_is_481_and_a_broken_one_400() {
     let mut w = World::new();
-    let mut d = w.dial_with(|invite| offers(supports(invite)));
+    let mut d = dial(&mut w);
     w.send(Who::Pbx, &d.described(183, "t", BOTH));
     let progress = w.expect(Who::Carrier, "183");
     d.caller.follow(&progress);
@@ -295,7 +318,7 @@ fn an_unknown_rack_is_481_and_a_broken_one_400() {
 #[test]
 fn a_prack_that_the_answer_overtook_is_still_taken() {
     let mut w = World::new();
-    let mut d = w.dial_with(|invite| offers(supports(invite)));
+    let mut d = dial(&mut w);
     w.send(Who::Pbx, &reliable(d.reply(180, "t"), 1));
     take_prack(&mut w, &d.theirs, 1);
     let ringing = w.expect(Who::Carrier, "180");
@@ -305,15 +328,13 @@ fn a_prack_that_the_answer_overtook_is_still_taken() {
     let again = prack(&mut w, &mut d.caller, &ringing);
     w.send(Who::Carrier, &again);
     w.expect(Who::Carrier, "481");
-    w.expect(Who::Pbx, "ACK");
-    w.hang_up(&mut d.caller, Who::Pbx);
-    w.expect_clean();
+    ends(&mut w, &mut d);
 }
 
 #[test]
 fn forks_are_acknowledged_apart_and_the_one_that_answers_is_connected() {
     let mut w = World::new();
-    let mut d = w.dial_with(|invite| offers(supports(invite)));
+    let mut d = dial(&mut w);
     let mut told = vec![];
     for (fork, formats) in [("a", "0 101"), ("b", "8 101")] {
         w.send(Who::Pbx, &reliable(d.described(183, fork, formats), 1));
@@ -349,10 +370,7 @@ fn forks_are_acknowledged_apart_and_the_one_that_answers_is_connected() {
 
 /// A call whose both early dialogs have complete offers and answers.
 fn settled(w: &mut World) -> (Dialling, Line) {
-    let mut d = w.dial_with(|invite| offers(supports(invite)));
-    w.send(Who::Pbx, &reliable(d.described(183, "t", BOTH), 1));
-    take_prack(w, &d.theirs, 1);
-    let progress = w.expect(Who::Carrier, "183");
+    let (mut d, progress) = rung(w);
     acknowledge(w, &mut d.caller, &progress);
     let callee = Line::called(Who::Pbx, &d.theirs, "t");
     (d, callee)
@@ -404,16 +422,13 @@ fn an_update_the_other_side_refuses_changes_nothing() {
     w.expect(Who::Carrier, "488");
     assert_eq!(w.session().legs, before);
     w.send(Who::Pbx, &d.reply(200, "t"));
-    d.connect(&mut w);
-    w.expect(Who::Pbx, "ACK");
-    w.hang_up(&mut d.caller, Who::Pbx);
-    w.expect_clean();
+    ends_well(&mut w, &mut d);
 }
 
 #[test]
 fn an_update_before_the_first_answer_is_acknowledged_has_to_wait() {
     let mut w = World::new();
-    let mut d = w.dial_with(|invite| offers(supports(invite)));
+    let mut d = dial(&mut w);
     w.send(Who::Pbx, &d.described(183, "t", BOTH));
     let progress = w.expect(Who::Carrier, "183");
     d.caller.follow(&progress);
@@ -436,10 +451,7 @@ fn an_update_before_the_first_answer_is_acknowledged_has_to_wait() {
 #[test]
 fn a_prack_with_an_offer_goes_on_as_update() {
     let mut w = World::new();
-    let mut d = w.dial_with(|invite| offers(supports(invite)));
-    w.send(Who::Pbx, &reliable(d.described(183, "t", BOTH), 1));
-    take_prack(&mut w, &d.theirs, 1);
-    let progress = w.expect(Who::Carrier, "183");
+    let (mut d, progress) = rung(&mut w);
     let offer = prack(&mut w, &mut d.caller, &progress);
     w.send(Who::Carrier, &offer.with_body("application/sdp", sdp(Who::Carrier, 2, "8 101", "sendrecv")));
     let ours = w.expect(Who::Pbx, "UPDATE");
@@ -449,16 +461,13 @@ fn a_prack_with_an_offer_goes_on_as_update() {
     let ok = w.expect(Who::Carrier, "200");
     assert!(text(&ok).contains("PCMA") && ok.cseq().expect("CSeq").1 == "PRACK");
     w.send(Who::Pbx, &d.reply(200, "t"));
-    d.connect(&mut w);
-    w.expect(Who::Pbx, "ACK");
-    w.hang_up(&mut d.caller, Who::Pbx);
-    w.expect_clean();
+    ends_well(&mut w, &mut d);
 }
 
 #[test]
 fn a_callee_that_does_not_know_our_prack_is_lost_and_the_next_target_is_asked_in_another_dialog() {
     let mut w = World::with(|config| config.trunks[1].remotes.push(Who::Standby.at()));
-    let mut d = w.dial_with(|invite| offers(supports(invite)));
+    let mut d = dial(&mut w);
     w.send(Who::Pbx, &reliable(d.described(183, "t", BOTH), 1));
     let ours = w.expect(Who::Pbx, "PRACK");
     let first = w.expect(Who::Carrier, "183");

@@ -31,6 +31,14 @@ fn told(w: &mut World, who: Who, status: u16, over: bool) -> Message {
     notify
 }
 
+/// A REFER of `line` is taken: our INVITE to the new target, which is on the same side.
+fn begins(w: &mut World, line: &mut Line, to: &str) -> Message {
+    refer(w, line, to);
+    w.expect(line.who, "202");
+    told(w, line.who, 100, false);
+    w.expect(line.who, "INVITE")
+}
+
 /// The PBX's second telephone answers our INVITE.
 fn answer(who: Who, invite: &Message) -> Message {
     reply(who, invite, 200, "second").with_body("application/sdp", sdp(Who::Standby, 1, "8 101", "sendrecv"))
@@ -110,10 +118,7 @@ fn r12_refer_during_a_collection_keeps_every_hold_and_the_mask() {
         assert_eq!(ids(&now), ids(&before));
         assert_eq!(now.collection.map(|c| c.received), Some(8));
     };
-    refer(&mut w, &mut up.callee, "<sip:1002@pbx>");
-    w.expect(Who::Pbx, "202");
-    told(&mut w, Who::Pbx, 100, false);
-    let theirs = w.expect(Who::Pbx, "INVITE");
+    let theirs = begins(&mut w, &mut up.callee, "<sip:1002@pbx>");
     same(&mut w);
     w.send(Who::Pbx, &answer(Who::Pbx, &theirs));
     same(&mut w);
@@ -129,10 +134,7 @@ fn the_agent_may_hang_up_at_once_and_the_customer_waits() {
     for answered in [true, false] {
         let mut w = World::with(terminates);
         let mut up = w.call();
-        refer(&mut w, &mut up.callee, "<sip:1002@pbx>");
-        w.expect(Who::Pbx, "202");
-        told(&mut w, Who::Pbx, 100, false);
-        let theirs = w.expect(Who::Pbx, "INVITE");
+        let theirs = begins(&mut w, &mut up.callee, "<sip:1002@pbx>");
         let bye = up.callee.request(&mut w, "BYE");
         w.send(Who::Pbx, &bye);
         w.expect(Who::Pbx, "200");
@@ -168,10 +170,7 @@ fn a_transfer_that_comes_to_nothing_leaves_the_call_as_it_was() {
     });
     let mut up = w.call();
     let before = w.session().legs.clone();
-    refer(&mut w, &mut up.callee, "<sip:1002@pbx>");
-    w.expect(Who::Pbx, "202");
-    told(&mut w, Who::Pbx, 100, false);
-    let theirs = w.expect(Who::Pbx, "INVITE");
+    let theirs = begins(&mut w, &mut up.callee, "<sip:1002@pbx>");
     w.send(Who::Pbx, &reply(Who::Pbx, &theirs, 503, "second"));
     w.expect(Who::Pbx, "ACK");
     let theirs = w.expect(Who::Standby, "INVITE");
@@ -181,10 +180,7 @@ fn a_transfer_that_comes_to_nothing_leaves_the_call_as_it_was() {
     assert_eq!(w.session().legs, before);
     assert!(transferred(&w).is_empty());
     // And it may be tried again; nobody answers, and after two minutes it is given up.
-    refer(&mut w, &mut up.callee, "<tel:1003>");
-    w.expect(Who::Pbx, "202");
-    told(&mut w, Who::Pbx, 100, false);
-    let theirs = w.expect(Who::Pbx, "INVITE");
+    let theirs = begins(&mut w, &mut up.callee, "<tel:1003>");
     w.send(Who::Pbx, &reply(Who::Pbx, &theirs, 180, "third"));
     told(&mut w, Who::Pbx, 180, false);
     w.advance(121 * SEC);
@@ -199,10 +195,7 @@ fn a_transfer_that_comes_to_nothing_leaves_the_call_as_it_was() {
 fn hanging_up_during_a_transfer_ends_everybody() {
     let mut w = World::with(terminates);
     let mut up = w.call();
-    refer(&mut w, &mut up.callee, "<sip:1002@pbx>");
-    w.expect(Who::Pbx, "202");
-    told(&mut w, Who::Pbx, 100, false);
-    let theirs = w.expect(Who::Pbx, "INVITE");
+    let theirs = begins(&mut w, &mut up.callee, "<sip:1002@pbx>");
     w.send(Who::Pbx, &reply(Who::Pbx, &theirs, 180, "second"));
     told(&mut w, Who::Pbx, 180, false);
     let bye = up.caller.request(&mut w, "BYE");
@@ -270,10 +263,7 @@ fn a_customer_side_transfer_stays_on_its_trunk() {
 
     let mut w = World::with(terminates);
     let mut up = w.call();
-    refer(&mut w, &mut up.caller, "<sip:+493055@carrier>");
-    w.expect(Who::Carrier, "202");
-    told(&mut w, Who::Carrier, 100, false);
-    let theirs = w.expect(Who::Carrier, "INVITE");
+    let theirs = begins(&mut w, &mut up.caller, "<sip:+493055@carrier>");
     let body = sdp(Who::Carrier, 1, BOTH, "sendrecv").replace("6000", "6600");
     w.send(Who::Carrier, &reply(Who::Carrier, &theirs, 200, "new").with_body("application/sdp", body));
     w.expect(Who::Carrier, "ACK");
@@ -301,10 +291,7 @@ fn the_one_who_stays_is_told_again_after_glare_and_taken_off_hold() {
     w.expect(Who::Pbx, "200");
     let ack = up.callee.ack(&mut w);
     w.send(Who::Pbx, &ack);
-    refer(&mut w, &mut up.callee, "<sip:1002@pbx>");
-    w.expect(Who::Pbx, "202");
-    told(&mut w, Who::Pbx, 100, false);
-    let theirs = w.expect(Who::Pbx, "INVITE");
+    let theirs = begins(&mut w, &mut up.callee, "<sip:1002@pbx>");
     assert!(text(&theirs).contains("a=sendrecv"));
     w.send(Who::Pbx, &answer(Who::Pbx, &theirs));
     w.expect(Who::Pbx, "ACK");
@@ -400,10 +387,7 @@ fn a_refer_may_name_a_dialog_inside_the_pbx_where_the_trunk_says_so() {
     let mut up = w.call();
     refer(&mut w, &mut up.callee, "<sip:1002@pbx?Replaces=a%40b%3Bto-tag%3D1%0D%0AX-Evil%3A%201%3Bfrom-tag%3D2>");
     w.expect(Who::Pbx, "400");
-    refer(&mut w, &mut up.callee, "<sip:1002@pbx?Subject=x&Replaces=a%40b%3Bto-tag%3D1%3Bfrom-tag%3D2>");
-    w.expect(Who::Pbx, "202");
-    told(&mut w, Who::Pbx, 100, false);
-    let theirs = w.expect(Who::Pbx, "INVITE");
+    let theirs = begins(&mut w, &mut up.callee, "<sip:1002@pbx?Subject=x&Replaces=a%40b%3Bto-tag%3D1%3Bfrom-tag%3D2>");
     assert_eq!(theirs.get("replaces"), Some("a@b;to-tag=1;from-tag=2"));
     assert_eq!(theirs.get("subject"), None);
 }

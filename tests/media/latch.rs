@@ -169,3 +169,35 @@ fn r1_nothing_is_learnt_outside_the_networks_from_low_ports_or_from_what_nobody_
         assert_eq!(out.packets.iter().any(|(to, ..)| *to == Leg::Agent), learnt, "{source} {payload_type}");
     }
 }
+
+#[test]
+fn another_trunks_networks_count_at_once_and_what_was_learnt_in_the_former_ones_does_not() {
+    let mut sim = sim(true, None);
+    for n in 0..20 {
+        let bytes = true_packet(&mut sim, n);
+        sim.inject(Leg::Customer, at(BEHIND), &bytes);
+        sim.run(20);
+    }
+    assert_eq!(sim.sent_to[0].last(), Some(&at(BEHIND)));
+    let elsewhere = Network { address: "10.9.0.0".parse().expect("an address"), prefix: 16 };
+    let order =
+        |networks| Command::SetAllowed { session: tonewall::base::ids::SessionId(1), leg: Leg::Customer, networks };
+    sim.order(order(vec![elsewhere]));
+    let (heard, sent) = (sim.heard[1].packets().len(), sim.heard[0].packets().len());
+    for n in 20..40 {
+        let bytes = true_packet(&mut sim, n);
+        sim.inject(Leg::Customer, at(BEHIND), &bytes);
+        sim.run(20);
+    }
+    assert_eq!(
+        (sim.heard[1].packets().len(), sim.heard[0].packets().len()),
+        (heard, sent),
+        "neither from there nor to there"
+    );
+    sim.set_leg(
+        Leg::Customer,
+        LegMedia { remote_rtp: Some(at("10.9.0.7:4000")), ..negotiated(Leg::Customer, Codec::Pcmu, true, 20) },
+    );
+    sim.run(200);
+    assert_eq!(sim.sent_to[0].last(), Some(&at("10.9.0.7:4000")));
+}
