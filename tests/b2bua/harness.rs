@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
 use tonewall::base::Random;
-use tonewall::base::ids::{CallId, Leg};
+use tonewall::base::ids::{CallId, Leg, SessionId};
 use tonewall::base::secret::Digit;
 use tonewall::base::time::WallMs;
 use tonewall::call::{Actor, CallView, Engine, Find, RecordOrder, RecorderReport, Reply, Signal};
 use tonewall::capture::Handover;
 use tonewall::config::*;
-use tonewall::media::{self, Guard};
+use tonewall::media::{self, Command, Guard};
 use tonewall::obs::event::EventKind;
 use tonewall::psp::{Answer, Charge, Outcome};
 use tonewall::sip::{Dest, Flow};
