@@ -3,8 +3,8 @@
 
 use tonewall::base::ids::Leg;
 use tonewall::call::{CallView, CollectionRequest, Signal};
-use tonewall::config::{Config, GuardMode, RecordingPolicy, Refer};
-use tonewall::media::Guard;
+use tonewall::config::{Config, GuardMode, RecordingPolicy, Refer, Srtp};
+use tonewall::media::{Guard, Security};
 use tonewall::obs::event::{EndCause, EventKind, HoldKind};
 use tonewall::testkit::simple_sip::{Message, tag};
 
@@ -263,4 +263,58 @@ fn glare_at_the_new_place_is_tried_again() {
     assert!(w.session().legs.iter().all(|leg| leg.send && leg.receive));
     w.hang_up(&mut asked.caller, Who::Carrier);
     w.expect_clean();
+}
+
+#[test]
+fn an_encrypted_far_party_gets_a_key_of_its_new_place() {
+    let mut w = World::with(|config| {
+        allows(config);
+        config.trunks[0].srtp = Srtp::Required;
+    });
+    let key = "d0RmdmcmVCspeEc3QGZiNWpVLFJhQX1cfHAwJSoj";
+    let secure = |tag: u32| {
+        let plain = sdp(Who::Carrier, 1, BOTH, "sendrecv").replace("RTP/AVP", "RTP/SAVP");
+        format!("{plain}a=crypto:{tag} AES_CM_128_HMAC_SHA1_80 inline:{key}\r\n")
+    };
+    let ours = |message: &Message| {
+        let body = text(message);
+        let line = body.lines().find(|line| line.starts_with("a=crypto:") && line.contains("AES_CM_128"));
+        line.and_then(|line| line.split("inline:").nth(1)).expect("our key").to_owned()
+    };
+    // The customer's call.
+    let mut dialling = w.dial_with(|invite| invite.with_body("application/sdp", secure(1)));
+    w.send(Who::Pbx, &dialling.described(200, "agent", BOTH));
+    w.expect(Who::Pbx, "ACK");
+    dialling.connect(&mut w);
+    let mut agent = Line::called(Who::Pbx, &dialling.theirs, "agent");
+    // The consultation.
+    let mut consulting = Line::new(&mut w, Who::Pbx, "+493077");
+    let invite = consulting.offer(&mut w, "INVITE", &sdp(Who::Pbx, 1, BOTH, "sendrecv"));
+    w.send(Who::Pbx, &invite);
+    let theirs = w.expect(Who::Carrier, "INVITE");
+    let before = ours(&theirs);
+    w.send(Who::Carrier, &reply(Who::Carrier, &theirs, 200, "far").with_body("application/sdp", secure(3)));
+    w.expect(Who::Carrier, "ACK");
+    let ok = w.expect(Who::Pbx, "200");
+    consulting.follow(&ok);
+    let ack = consulting.ack(&mut w);
+    w.send(Who::Pbx, &ack);
+
+    refers(&mut w, &mut agent, &naming(&consulting));
+    let again = w.expect(Who::Carrier, "INVITE");
+    assert!(text(&again).contains("RTP/SAVP"));
+    let after = ours(&again);
+    assert_ne!(before, after, "no key is used in two media sessions");
+    let Security::Plain = w.session().legs[1].security else { panic!("keys before anything was agreed") };
+    assert!(!w.session().legs[1].send && !w.session().legs[1].receive, "and nothing flows");
+    let tag = text(&again).lines().find_map(|line| {
+        let rest = line.strip_prefix("a=crypto:")?;
+        rest.contains("AES_CM_128").then(|| rest.split(' ').next().and_then(|tag| tag.parse().ok()).expect("a tag"))
+    });
+    let answer = secure(tag.expect("a tag"));
+    w.send(Who::Carrier, &reply(Who::Carrier, &again, 200, "").with_body("application/sdp", answer));
+    w.expect(Who::Carrier, "ACK");
+    let Security::Srtp(keys) = &w.session().legs[1].security else { panic!("the far party is not encrypted") };
+    use base64::Engine as _;
+    assert_eq!(keys.tx.expose(), base64::engine::general_purpose::STANDARD.decode(after).expect("base64"));
 }
