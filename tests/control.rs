@@ -4,6 +4,8 @@
 
 #[path = "control/client.rs"]
 mod client;
+#[path = "control/contract.rs"]
+mod contract;
 #[path = "control/node.rs"]
 mod node;
 #[path = "control/payments.rs"]
