@@ -149,6 +149,14 @@ fn api_keys_are_looked_up_where_the_file_says() {
 }
 
 #[test]
+fn last_digits_are_shown_only_where_the_file_says_so() {
+    assert!(!good("small.toml", SMALL).payments.last_digits);
+    assert!(good("t", &format!("[payments]\nlast_digits = true\n{SMALL}")).payments.last_digits);
+    let faults = Config::parse("t", &format!("[payments]\nlast_digits = 4\n{SMALL}")).expect_err("a fault");
+    assert!(faults.to_string().starts_with("t:2: payments.last_digits: is "), "{faults}");
+}
+
+#[test]
 fn webhooks_are_read_with_their_secrets_and_each_slip_has_its_place() {
     let read = |more: &str, secret: &str| {
         let text = format!("[webhooks]\n[[webhooks.endpoint]]\n{more}\n{SMALL}");

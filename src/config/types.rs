@@ -33,6 +33,8 @@ pub struct Config {
     /// `[[connector]]`: payment service providers, the first one the default; the built-in sandbox where the file names
     /// none. Never empty in a file's configuration.
     pub connectors: Vec<Connector>,
+    /// `[payments]`.
+    pub payments: Payments,
     /// `[keys]`: key-encryption keys for recordings.
     pub keys: Keys,
     /// What the node bears (`[node]`), and whom it asks for names (`[dns]`).
@@ -481,6 +483,13 @@ pub struct Storage {
     pub recordings: PathBuf,
     /// The file that holds how far each payment has come.
     pub payments: PathBuf,
+}
+
+/// `[payments]`: what all payments have in common.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Payments {
+    /// Whether the last digits of accepted card and account numbers are shown.
+    pub last_digits: bool,
 }
 
 /// `[keys]`: key-encryption keys (KEK) for recordings.

@@ -212,9 +212,10 @@ impl Node {
         let shows = config.trunks.iter().any(by_dtls);
         let kept = metrics.clone();
         let resolve = Resolve::new(&config.bounds.nameservers);
+        let last_digits = config.payments.last_digits;
         let connectors = config.connectors.iter().map(|connector| connector.name.clone()).collect();
         let mut engine = Engine::new(config, random()?);
-        engine.set_payments(connectors, false);
+        engine.set_payments(connectors, last_digits);
         if shows {
             engine.set_identity(Arc::new(identity::make()?));
         }

@@ -206,6 +206,7 @@ impl Site {
             webhooks: self.webhooks.clone(),
             storage: Storage { recordings: self.recordings.clone(), payments: self.recordings.join("payments.db") },
             connectors: vec![crate::config::sandbox()],
+            payments: crate::config::Payments::default(),
             keys: Keys { current: self.kek.clone(), old: Vec::new() },
             bounds: crate::config::Bounds::default(),
             log: Log { level: self.log, json: true },

@@ -137,6 +137,7 @@ pub fn config() -> Config {
         webhooks: Webhooks::default(),
         storage: Storage { recordings: "/nowhere".into(), payments: "/nowhere/payments.db".into() },
         connectors: vec![tonewall::config::sandbox()],
+        payments: tonewall::config::Payments::default(),
         keys: Keys::default(),
         bounds: Bounds::default(),
         log: Log { level: LogLevel::Info, json: true },

@@ -23,7 +23,7 @@ use toml::de::DeTable;
 
 use super::cross;
 use super::load::{Checked, Surroundings};
-use super::{Bounds, Config, Connector, Fault, Faults, Keys, Log, LogLevel, Node, Storage};
+use super::{Bounds, Config, Connector, Fault, Faults, Keys, Log, LogLevel, Node, Payments, Storage};
 use tree::{Reader, Table};
 
 /// Every section and its keys. `[[x]]` sections are written `x[]`.
@@ -50,6 +50,7 @@ pub const SCHEMA: &[(&str, &[&str])] = &[
     ("connector[].variable[]", connector::VARIABLE_KEYS),
     ("connector[].step[]", connector_step::STEP_KEYS),
     ("connector[].step[].answer[]", connector_step::ANSWER_KEYS),
+    ("payments", PAY),
     ("storage", STORAGE),
     ("keys", keys::KEYS),
     ("keys.current", keys::KEK_KEYS),
@@ -67,12 +68,14 @@ const ROOT: &[&str] = &[
     "control",
     "webhooks",
     "connector",
+    "payments",
     "storage",
     "keys",
     "log",
 ];
 const NODE: &[&str] = &["name", "max_calls", "max_calls_per_s", "max_messages_per_s", "max_messages_per_source_s"];
 const DNS: &[&str] = &["nameservers"];
+const PAY: &[&str] = &["last_digits"];
 const STORAGE: &[&str] = &["recordings", "payments"];
 const LOG: &[&str] = &["level", "format"];
 
@@ -167,6 +170,7 @@ fn sections(root: &Table<'_>, around: &Surroundings<'_>) -> Option<Config> {
         node,
     };
     let webhooks = webhook::read(root, around);
+    let last_digits = root.child("payments", "payments").get("last_digits").map_or(Some(false), |v| v.boolean());
     let storage = recordings.zip(payments).map(|(recordings, payments)| Storage {
         recordings: around.directory.join(recordings),
         payments: around.directory.join(payments),
@@ -193,6 +197,7 @@ fn sections(root: &Table<'_>, around: &Surroundings<'_>) -> Option<Config> {
         webhooks: webhooks?,
         storage: storage?,
         connectors: connectors?,
+        payments: Payments { last_digits: last_digits? },
         keys: drafts.keys,
         bounds: bounds?,
         log: log?,
