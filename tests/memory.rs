@@ -258,6 +258,7 @@ async fn a_second_after_a_payment_nothing_of_the_card_is_left_in_memory_or_files
         let submitted = desk.ask("POST", &path, Some(json!({"status": "complete"})));
         assert!(submitted["state"] == "submitted" || submitted["state"] == "ended", "{submitted}");
         let ended = desk.until(&path, |p| p["state"] == "ended").await;
+        assert_eq!(ended["result"], "success", "{form:?}: {ended}");
         tokio::time::sleep(Duration::from_secs(1)).await;
         let left = search(desk.node.pid()).expect("memory");
         assert_eq!(left, [], "{form:?}: {ended}");

@@ -365,6 +365,7 @@ to = ["carrier"]
 
 [storage]
 recordings = "{}"
+payments = "{}"
 
 [keys.current]
 id = "test"
@@ -375,6 +376,7 @@ file = "{}"
         pbx_remotes.join(", "),
         plan.trunks[1],
         dir.join("recordings").display(),
+        dir.join("payments.db").display(),
         dir.join("kek.hex").display()
     );
     text += &plan.more;
