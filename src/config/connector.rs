@@ -1,10 +1,10 @@
 //! `[[connector]]`: how a payment service provider is spoken to. Data only; `psp` makes requests of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::template::{JsonTemplate, Template};
+use super::template::{JsonTemplate, Source, Template};
 use super::{CertificateFiles, Secret};
 use crate::base::payment::{Field, FieldError};
 
@@ -74,6 +74,17 @@ impl Connector {
             Purpose::Void => &self.void,
         }
     }
+
+    /// The values of answers that the steps of "query" and "void" write.
+    pub fn values_of_questions(&self) -> BTreeSet<String> {
+        let steps = self.query.iter().chain(&self.void);
+        let values = steps.flat_map(Step::templates).flat_map(Template::values);
+        let name = |value: &super::template::Value| match &value.source {
+            Source::Mapped(name) => Some(name.clone()),
+            _ => None,
+        };
+        values.filter_map(name).collect()
+    }
 }
 
 /// How requests prove who sends them, besides the client certificate.
@@ -142,6 +153,20 @@ pub struct Step {
     pub repeats: bool,
     /// What answers mean; the first that fits.
     pub answers: Vec<Rule>,
+}
+
+impl Step {
+    /// Every template of the request.
+    pub fn templates(&self) -> Vec<&Template> {
+        let mut found = vec![&self.url];
+        found.extend(self.headers.iter().map(|(_, template)| template));
+        match &self.body {
+            Body::None => {}
+            Body::Form(members) => found.extend(members.iter().map(|(_, template)| template)),
+            Body::Json(json) => found.extend(json.templates()),
+        }
+        found
+    }
 }
 
 /// Method of a request.

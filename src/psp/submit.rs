@@ -15,7 +15,7 @@
 //! The driver writes every [`Record`] it gets from [`Machine::poll_record`] to disk before it sends what
 //! [`Machine::poll_transmit`] gives and tells what [`Machine::poll_event`] gives, in this order.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::exchange::{self, BuildError, Meaning, Reply, Request};
@@ -41,6 +41,8 @@ type Key = (PaymentId, u32);
 /// Every submission under way.
 pub struct Machine {
     connectors: Vec<Connector>,
+    /// Which values of answers each connector needs to ask about a charge: no other goes to the disk.
+    kept: Vec<BTreeSet<String>>,
     sessions: BTreeMap<Key, Session>,
     /// Requests on their way, by id.
     flights: BTreeMap<u64, Key>,
@@ -86,6 +88,7 @@ impl Machine {
     /// A machine that speaks to these providers; the first one is the default.
     pub fn new(connectors: Vec<Connector>) -> Self {
         Self {
+            kept: connectors.iter().map(Connector::values_of_questions).collect(),
             connectors,
             sessions: BTreeMap::new(),
             flights: BTreeMap::new(),
@@ -303,9 +306,9 @@ impl Machine {
                 session.wait = Wait::Flight;
                 if charging && step.commits && session.record.state == State::Open {
                     session.record.state = State::Committing;
-                    Self::note(&mut self.records, session);
+                    Self::note(&mut self.records, &self.kept[session.connector], session);
                 } else if !session.record.stored {
-                    Self::note(&mut self.records, session);
+                    Self::note(&mut self.records, &self.kept[session.connector], session);
                 }
                 if charging && step.commits {
                     session.settled = now + connector.settle.max(connector.timeout);
@@ -331,8 +334,10 @@ impl Machine {
         }
     }
 
-    fn note(records: &mut VecDeque<Record>, session: &mut Session) {
-        records.push_back(session.record.clone());
+    fn note(records: &mut VecDeque<Record>, kept: &BTreeSet<String>, session: &mut Session) {
+        let mut record = session.record.clone();
+        record.values.retain(|name, _| kept.contains(name));
+        records.push_back(record);
         session.record.stored = true;
     }
 
@@ -435,7 +440,7 @@ impl Machine {
         (session.step, session.tries, session.asked) = (0, 0, 0);
         session.wait = Wait::Until(if session.purpose == Purpose::Void { session.settled.max(now) } else { now });
         session.record.state = State::Unknown;
-        Self::note(&mut self.records, session);
+        Self::note(&mut self.records, &self.kept[session.connector], session);
     }
 
     fn take_deadline(&mut self, now: Instant, key: Key) {

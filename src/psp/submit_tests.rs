@@ -406,6 +406,15 @@ fn charges_equal_approvals_whatever_the_network_does() {
     }
 }
 
+#[test]
+fn only_values_that_questions_need_are_kept() {
+    let mut connector = sandbox();
+    assert!(connector.values_of_questions().is_empty());
+    connector.charge[0].answers[0].values.push(("id".into(), "/id".into()));
+    connector.query[0].url = crate::config::Template::parse("/v1/charges/${value.id}").expect("a template");
+    assert_eq!(connector.values_of_questions(), ["id".to_owned()].into());
+}
+
 /// Every preset goes through the reader with what its first lines ask for, and without it says what is missing.
 #[test]
 fn every_preset_is_good_and_says_what_it_needs() {
@@ -433,6 +442,8 @@ fn every_preset_is_good_and_says_what_it_needs() {
         let connector = &good.config.connectors[0];
         assert_eq!(connector.sandbox, preset == "sandbox");
         assert!(!connector.charge.is_empty() && !connector.token.is_empty(), "{preset}");
+        // Tokens of providers are among the values of their answers.
+        assert!(connector.values_of_questions().is_empty(), "{preset} keeps values on the disk");
         if !secret.is_empty() {
             let faults = Checked::parse("it.toml", &bare, &around).expect_err(preset).to_string();
             for name in secret.split_whitespace().chain(variables.split_whitespace()) {

@@ -13,6 +13,7 @@ mod contracts;
 mod faults;
 mod kit;
 mod localstripe;
+mod memory;
 mod said;
 mod slips;
 mod trust;

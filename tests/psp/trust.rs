@@ -15,16 +15,16 @@ use tonewall::psp::{Failure, Outcome};
 use crate::kit::{Desk, charge, config};
 use crate::server::{Act, Server};
 
-type Authority = CertifiedIssuer<'static, KeyPair>;
+pub type Authority = CertifiedIssuer<'static, KeyPair>;
 
-fn authority() -> Authority {
+pub fn authority() -> Authority {
     let mut parameters = CertificateParams::new(Vec::new()).expect("parameters");
     parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(parameters, KeyPair::generate().expect("a key")).expect("an authority")
 }
 
 /// A certificate for `name`, signed; and its key.
-fn signed(authority: &Authority, name: &str) -> (rcgen::Certificate, KeyPair) {
+pub fn signed(authority: &Authority, name: &str) -> (rcgen::Certificate, KeyPair) {
     let key = KeyPair::generate().expect("a key");
     let parameters = CertificateParams::new(vec![name.to_owned()]).expect("parameters");
     (parameters.signed_by(&key, authority).expect("a certificate"), key)
@@ -35,7 +35,7 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
 }
 
 /// A provider that approves everything and asks for a certificate of `clients`; counts what reaches it.
-fn serve(authority: &Authority, name: &str, clients: &Authority) -> (u16, Arc<AtomicUsize>) {
+pub fn serve(authority: &Authority, name: &str, clients: &Authority) -> (u16, Arc<AtomicUsize>) {
     let (certificate, key) = signed(authority, name);
     let mut roots = RootCertStore::empty();
     roots.add(clients.der().clone()).expect("an authority");
@@ -72,7 +72,7 @@ fn serve(authority: &Authority, name: &str, clients: &Authority) -> (u16, Arc<At
     (port, seen)
 }
 
-fn write(directory: &Path, name: &str, text: &str) -> String {
+pub fn write(directory: &Path, name: &str, text: &str) -> String {
     let file = directory.join(name);
     std::fs::write(&file, text).expect("a file");
     file.display().to_string()

@@ -3,7 +3,7 @@
 
 use super::tree::Table;
 use crate::config::template::{Source, Template};
-use crate::config::{Auth, Body, Connector, Purpose, Step, Then};
+use crate::config::{Auth, Connector, Purpose, Step, Then};
 
 /// Said of a text that holds a secret.
 pub(super) const NO_SECRET: &str = "a secret does not stand in this file: name it in a [[connector.secret]] with file or env, and write ${secret.<name>}";
@@ -139,7 +139,7 @@ fn steps(connector: &Connector, purpose: Purpose, faults: &mut Vec<(&str, String
         {
             faults.push(("hosts", format!("{host:?} is not among them, and {place} goes there")));
         }
-        for template in templates(step) {
+        for template in step.templates() {
             for value in template.values() {
                 let keyed = value.source.is_keyed() && matches!(purpose, Purpose::Query | Purpose::Void);
                 if keyed && !value.optional {
@@ -172,15 +172,4 @@ fn steps(connector: &Connector, purpose: Purpose, faults: &mut Vec<(&str, String
 
 fn values(steps: &[Step]) -> impl Iterator<Item = &str> {
     steps.iter().flat_map(|step| &step.answers).flat_map(|rule| &rule.values).map(|(name, _)| name.as_str())
-}
-
-fn templates(step: &Step) -> Vec<&Template> {
-    let mut found = vec![&step.url];
-    found.extend(step.headers.iter().map(|(_, template)| template));
-    match &step.body {
-        Body::None => {}
-        Body::Form(members) => found.extend(members.iter().map(|(_, template)| template)),
-        Body::Json(json) => found.extend(json.templates()),
-    }
-    found
 }
