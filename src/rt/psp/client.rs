@@ -98,8 +98,9 @@ where
         let answer = sender.send_request(message).await.ok()?;
         let status = answer.status().as_u16();
         let retry_after = answer.headers().get(RETRY_AFTER).and_then(seconds);
-        let body = collect(answer.into_body()).await?;
-        Some(Reply::Answer { status, body, retry_after })
+        let mut frames = Vec::new();
+        let body = collect(answer.into_body(), &mut frames).await;
+        Some((body.map(|body| Reply::Answer { status, body, retry_after }), frames))
     };
     let both = async {
         tokio::pin!(connection);
@@ -110,7 +111,20 @@ where
             _ = &mut connection => exchange.await,
         }
     };
-    tokio::time::timeout_at(deadline, both).await.ok().flatten().unwrap_or(Reply::Lost)
+    let Some((reply, frames)) = tokio::time::timeout_at(deadline, both).await.ok().flatten() else {
+        return Reply::Lost;
+    };
+    drop(sender);
+    frames.into_iter().for_each(wipe);
+    reply.unwrap_or(Reply::Lost)
+}
+
+/// Wipes a piece of an answer in the buffer it was read into. That is ours alone when the connection is gone and no other
+/// piece lies in it.
+fn wipe(frame: Bytes) {
+    if let Ok(mut frame) = frame.try_into_mut() {
+        frame.zeroize();
+    }
 }
 
 fn seconds(value: &HeaderValue) -> Option<Duration> {
@@ -133,8 +147,9 @@ fn message(request: Request) -> Option<hyper::Request<OneBody>> {
     message.body(OneBody(Some(request.body).filter(|body| !body.is_empty()))).ok()
 }
 
-/// The body of an answer in locked memory; `None` when it breaks off or is too large.
-async fn collect(mut body: Incoming) -> Option<Locked> {
+/// The body of an answer in locked memory; `None` when it breaks off or is too large. The pieces it came in are given too,
+/// to be wiped.
+async fn collect(mut body: Incoming, frames: &mut Vec<Bytes>) -> Option<Locked> {
     let mut whole = Locked::default();
     loop {
         let frame = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
@@ -144,10 +159,7 @@ async fn collect(mut body: Incoming) -> Option<Locked> {
             return None;
         }
         whole.extend(&data);
-        // The reader's buffer is ours alone when it has let go of it.
-        if let Ok(mut data) = data.try_into_mut() {
-            data.zeroize();
-        }
+        frames.push(data);
     }
 }
 
