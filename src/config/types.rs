@@ -441,6 +441,8 @@ pub struct Control {
     pub address: SocketAddr,
     /// API keys.
     pub keys: Vec<ApiKey>,
+    /// Web origins that may show the payment panel in a frame, for instance `https://crm.example.com`.
+    pub panel_origins: Vec<String>,
 }
 
 /// Role of an API key; deny by default.

@@ -4,16 +4,18 @@
 //! stand in a URL.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, Method, header};
-use rand::Rng;
+use rand::{Rng, SeedableRng};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
+use super::panels::{Admission, Fingerprint, PREFIX, Panels, fingerprint};
 use super::problem::Problem;
 use crate::base::Random;
+use crate::base::ids::CallId;
 use crate::call::Actor;
 use crate::config::{ApiKey, Role};
 
@@ -131,6 +133,8 @@ pub const ENDPOINTS: &[(&str, &str, Right)] = &[
     ("POST", "/v1/calls/{call}/payments", Right::Pay),
     ("GET", "/v1/calls/{call}/payments/{payment}", Right::SeeCalls),
     ("POST", "/v1/calls/{call}/payments/{payment}", Right::Pay),
+    ("POST", "/v1/calls/{call}/panel", Right::Pay),
+    ("DELETE", "/v1/calls/{call}/panel", Right::Pay),
     ("GET", "/v1/calls/{call}/events", Right::SeeEvents),
     ("GET", "/v1/events", Right::SeeEvents),
     ("POST", "/v1/tickets", Right::SeeEvents),
@@ -166,6 +170,16 @@ pub fn role_name(role: Role) -> &'static str {
 pub struct Access {
     keys: RwLock<Vec<ApiKey>>,
     tickets: Mutex<Tickets>,
+    panels: Mutex<Panels>,
+}
+
+/// In whose name a request is made, and by which panel if by one.
+#[derive(Debug, Clone)]
+pub struct Pass {
+    /// The key, or the one that drew the panel's token.
+    pub actor: Actor,
+    /// The panel's token.
+    pub panel: Option<Fingerprint>,
 }
 
 struct Tickets {
@@ -176,21 +190,64 @@ struct Tickets {
 
 impl Access {
     /// The keys of the configuration; `random` draws tickets.
-    pub fn new(keys: Vec<ApiKey>, random: Random) -> Self {
-        Self { keys: RwLock::new(keys), tickets: Mutex::new(Tickets { random, open: HashMap::new() }) }
+    pub fn new(keys: Vec<ApiKey>, mut random: Random) -> Self {
+        let panels = Mutex::new(Panels::new(Random::from_rng(&mut random)));
+        Self { keys: RwLock::new(keys), tickets: Mutex::new(Tickets { random, open: HashMap::new() }), panels }
     }
 
     /// Replaces the keys: at once for new requests, and tickets of keys that are gone are void.
     pub fn set_keys(&self, keys: Vec<ApiKey>) {
         let mut tickets = self.tickets.lock().unwrap_or_else(PoisonError::into_inner);
-        tickets.open.retain(|_, (actor, _)| keys.iter().any(|key| key.name == actor.name && key.role == actor.role));
+        let is_known = |actor: &Actor| keys.iter().any(|key| key.name == actor.name && key.role == actor.role);
+        tickets.open.retain(|_, (actor, _)| is_known(actor));
+        self.panels().retain(is_known);
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
     }
 
-    /// Whether the key of this name is still there with this role; streams ask while they run.
-    pub fn still_knows(&self, actor: &Actor) -> bool {
+    /// Whether the key of this name is still there with this role, and the panel's token in force; streams ask while they
+    /// run.
+    pub fn still_knows(&self, now: Instant, pass: &Pass) -> bool {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        keys.iter().any(|key| key.name == actor.name && key.role == actor.role)
+        keys.iter().any(|key| key.name == pass.actor.name && key.role == pass.actor.role)
+            && pass.panel.is_none_or(|panel| self.panels().knows(now, &panel))
+    }
+
+    fn panels(&self) -> MutexGuard<'_, Panels> {
+        self.panels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Draws a panel's token ([`Panels::open`]).
+    pub fn open_panel(&self, now: Instant, actor: Actor, call: CallId, may_begin: bool, life: Duration) -> String {
+        self.panels().open(now, actor, call, may_begin, life)
+    }
+
+    /// Takes every panel of a call back.
+    pub fn close_panels(&self, call: CallId) {
+        self.panels().close(call);
+    }
+
+    /// Who asks `method` of `route` (`path` in full) with these headers: a key, or a panel within what it is for.
+    pub fn admit(
+        &self,
+        now: Instant,
+        headers: &HeaderMap,
+        method: &Method,
+        route: &str,
+        path: &str,
+    ) -> Result<Pass, Problem> {
+        let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let token = bearer.and_then(|value| value.split_once(' ')).map(|(_, token)| token);
+        let Some(token) = token.filter(|token| token.starts_with(PREFIX)) else {
+            return Ok(Pass { actor: self.authenticate(headers)?, panel: None });
+        };
+        let panel = fingerprint(token);
+        match self.panels().admits(now, &panel, method, route, path) {
+            Admission::Yes(actor) => Ok(Pass { actor, panel: Some(panel) }),
+            Admission::No => Err(Problem::role_forbids("panel", "use this endpoint")),
+            Admission::Unknown => {
+                Err(Problem::unauthenticated().hint("the panel's time is over, or it was taken back; open a new one"))
+            }
+        }
     }
 
     /// Who sends these headers.

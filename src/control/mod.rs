@@ -17,6 +17,7 @@ pub mod webhooks;
 mod extract;
 mod idempotency;
 mod openapi;
+mod panels;
 mod routes;
 mod socket;
 
@@ -36,7 +37,7 @@ use crate::call::{Reply, Signal, SignalError};
 use crate::obs::metrics::Metrics;
 use crate::obs::redact::redact;
 
-use access::Access;
+use access::{Access, Pass};
 use history::History;
 use problem::Problem;
 use webhooks::Webhooks;
@@ -133,31 +134,36 @@ async fn guard(State(api): State<Api>, route: MatchedPath, mut request: Request,
     let right = access::right_of(request.method(), route.as_str());
     let stream = right == Some(access::Right::SeeEvents) && request.method() == axum::http::Method::GET;
     let ticket = extract::ticket(request.uri()).filter(|_| stream);
-    let actor = match ticket {
-        Some(ticket) => api.access.redeem((api.clock)(), &ticket).ok_or_else(|| {
-            Problem::unauthenticated().hint("a ticket works once and for 30 s; get a new one from POST /v1/tickets")
-        }),
-        None => api.access.authenticate(request.headers()),
+    let now = (api.clock)();
+    let pass = match ticket {
+        Some(ticket) => match api.access.redeem(now, &ticket) {
+            Some(actor) => Ok(Pass { actor, panel: None }),
+            None => Err(Problem::unauthenticated()
+                .hint("a ticket works once and for 30 s; get a new one from POST /v1/tickets")),
+        },
+        None => api.access.admit(now, request.headers(), request.method(), route.as_str(), request.uri().path()),
     };
-    let actor = match actor {
-        Ok(actor) => actor,
+    let pass = match pass {
+        Ok(pass) => pass,
         Err(problem) => {
-            tracing::warn!(route = route.as_str(), "request refused: not authenticated");
+            tracing::warn!(route = route.as_str(), status = problem.status, "request refused: not authenticated");
             return problem.into_response();
         }
     };
     match right {
-        Some(right) if access::allows(actor.role, right) => {
+        Some(right) if access::allows(pass.actor.role, right) => {
+            let actor = pass.actor.clone();
             request.extensions_mut().insert(actor.clone());
+            request.extensions_mut().insert(pass);
             if !idempotency::covers(request.method(), route.as_str()) {
                 return next.run(request).await;
             }
             idempotency::once(&api.kept, (api.clock)(), &actor, request, next).await
         }
         right => {
-            tracing::warn!(route = route.as_str(), key = %actor.name, "request refused: role");
+            tracing::warn!(route = route.as_str(), key = %pass.actor.name, "request refused: role");
             let words = right.map_or("use this endpoint", access::Right::words);
-            Problem::role_forbids(access::role_name(actor.role), words).into_response()
+            Problem::role_forbids(access::role_name(pass.actor.role), words).into_response()
         }
     }
 }
@@ -199,7 +205,12 @@ async fn secure(State(api): State<Api>, request: Request, next: Next) -> Respons
     }
     api.metrics.request(route.as_deref().unwrap_or("(none)"), status.as_u16());
     let headers = response.headers_mut();
+    // A page that says itself who may frame it is not forbidden all frames by the older header.
+    let framed = headers.contains_key(header::CONTENT_SECURITY_POLICY);
     for (name, value) in SECURITY {
+        if framed && name == header::X_FRAME_OPTIONS {
+            continue;
+        }
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));

@@ -4,6 +4,7 @@ pub(super) mod calls;
 pub(super) mod collections;
 pub(super) mod events;
 pub(super) mod holds;
+pub(super) mod panels;
 pub(super) mod payments;
 pub(super) mod system;
 pub(super) mod trunks;
@@ -25,6 +26,7 @@ pub(super) fn closed() -> OpenApiRouter<Api> {
         .routes(routes!(collections::get, collections::cancel))
         .routes(routes!(payments::list, payments::start))
         .routes(routes!(payments::get, payments::update))
+        .routes(routes!(panels::open, panels::close))
         .routes(routes!(events::of_call))
         .routes(routes!(events::all))
         .routes(routes!(events::ticket))

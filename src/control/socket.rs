@@ -3,18 +3,17 @@
 //! events and is told how many, or is cut; it holds nobody up.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::access::Access;
+use super::access::{Access, Pass};
 use super::history::{Read, Reader};
 use super::problem::Problem;
 use super::{Api, STREAMS};
-use crate::call::Actor;
 use crate::obs::event::Event;
 use crate::obs::metrics::Metrics;
 
@@ -45,7 +44,8 @@ struct Told<'a> {
 struct Open {
     reader: Reader,
     access: Arc<Access>,
-    actor: Actor,
+    pass: Pass,
+    clock: Arc<dyn Fn() -> Instant + Send + Sync>,
     metrics: Arc<Metrics>,
     _permit: OwnedSemaphorePermit,
 }
@@ -57,14 +57,14 @@ impl Drop for Open {
 }
 
 /// Answers the upgrade and follows `reader` until it ends, the peer goes, or its key is taken away.
-pub(super) fn follow(upgrade: WebSocketUpgrade, reader: Reader, api: &Api, actor: Actor) -> Response {
+pub(super) fn follow(upgrade: WebSocketUpgrade, reader: Reader, api: &Api, pass: Pass) -> Response {
     let Ok(permit) = api.sockets.clone().try_acquire_owned() else {
         return Problem::unavailable(&format!("{STREAMS} WebSockets are open; no further one is taken"))
             .into_response();
     };
     api.metrics.stream(1);
-    let (access, metrics) = (api.access.clone(), api.metrics.clone());
-    let open = Open { reader, access, actor, metrics, _permit: permit };
+    let (access, clock, metrics) = (api.access.clone(), api.clock.clone(), api.metrics.clone());
+    let open = Open { reader, access, pass, clock, metrics, _permit: permit };
     upgrade.max_message_size(MOST).max_frame_size(MOST).on_upgrade(|socket| run(socket, open))
 }
 
@@ -97,7 +97,7 @@ async fn run(mut socket: WebSocket, mut open: Open) {
                 }
             }
         };
-        if !open.access.still_knows(&open.actor) {
+        if !open.access.still_knows((open.clock)(), &open.pass) {
             break (close_code::POLICY, "the key is no longer valid");
         }
         // A tick that only asked for the key.

@@ -200,7 +200,7 @@ impl Node {
                     clock: Arc::new(Instant::now),
                     node: config.node.name.clone(),
                 };
-                Some(Http::start(control.address, router(parts, web::pages(demo))).await?)
+                Some(Http::start(control.address, router(parts, web::pages(demo, &control.panel_origins))).await?)
             }
         };
 

@@ -199,10 +199,11 @@ impl Site {
             },
             trunks,
             routes,
-            control: self
-                .control
-                .as_ref()
-                .map(|(address, keys)| Control { address: *address, keys: keys.iter().map(api_key).collect() }),
+            control: self.control.as_ref().map(|(address, keys)| Control {
+                address: *address,
+                keys: keys.iter().map(api_key).collect(),
+                panel_origins: Vec::new(),
+            }),
             webhooks: self.webhooks.clone(),
             storage: Storage { recordings: self.recordings.clone(), payments: self.recordings.join("payments.db") },
             connectors: vec![crate::config::sandbox()],

@@ -90,6 +90,8 @@ pub struct Plan {
     pub more: String,
     /// Further lines of the route from the carrier.
     pub route: &'static str,
+    /// Further lines of `[control]`.
+    pub control_lines: String,
     /// Further lines of the carrier's and the PBX's trunk.
     pub trunks: [String; 2],
     /// A second PBX, where numbers that begin with 5552 go.
@@ -120,6 +122,7 @@ impl Plan {
             node: "",
             more: String::new(),
             route: "",
+            control_lines: String::new(),
             trunks: [String::new(), String::new()],
             second_pbx: None,
             sides: None,
@@ -381,7 +384,7 @@ file = "{}"
     );
     text += &plan.more;
     if let Some(address) = control {
-        text += &format!("\n[control]\naddress = \"{address}\"\n");
+        text += &format!("\n[control]\naddress = \"{address}\"\n{}\n", plan.control_lines);
         for (name, role, key) in API_KEYS {
             std::fs::write(dir.join(format!("{name}.key")), key).expect("the API key file");
             restrict(&dir.join(format!("{name}.key")));

@@ -10,7 +10,7 @@ use super::value;
 use crate::config::load::Surroundings;
 use crate::config::{ApiKey, Control, Role, SecretSource};
 
-pub(super) const KEYS: &[&str] = &["address", "key"];
+pub(super) const KEYS: &[&str] = &["address", "panel_origins", "key"];
 pub(super) const API_KEYS: &[&str] = &["name", "role", "sha256", "key_file", "key_env"];
 
 /// Shortest key text taken, in characters.
@@ -20,6 +20,7 @@ const LEAST: usize = 16;
 pub(in crate::config) struct Draft {
     pub(in crate::config) address: Option<SocketAddr>,
     keys: Vec<Option<ApiKey>>,
+    panel_origins: Option<Vec<String>>,
 }
 
 /// `None` when the section is not there.
@@ -48,7 +49,11 @@ pub(super) fn read(root: &Table<'_>, around: &Surroundings<'_>) -> Option<Draft>
         }
         keys.push(key);
     }
-    Some(Draft { address, keys })
+    let panel_origins = match table.get("panel_origins") {
+        None => Some(Vec::new()),
+        Some(list) => list.each(|origin| origin.parsed(web_origin)),
+    };
+    Some(Draft { address, keys, panel_origins })
 }
 
 fn api_key(table: &Table<'_>, around: &Surroundings<'_>) -> Option<ApiKey> {
@@ -87,6 +92,29 @@ fn api_key(table: &Table<'_>, around: &Surroundings<'_>) -> Option<ApiKey> {
     Some(ApiKey { name: name?, role: role?, sha256: sha256? })
 }
 
+/// A web origin (RFC 6454): scheme, host, port and nothing else. Plain `http` only for this machine.
+fn web_origin(text: &str) -> Result<String, String> {
+    let (scheme, authority) = text.split_once("://").ok_or_else(form)?;
+    // It goes into a header as it is: nothing but what an origin is made of.
+    let plain = authority.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.[]:".contains(&b));
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    if !plain || host.is_empty() || port.is_some_and(|port| port.parse::<u16>().is_err()) {
+        return Err(form());
+    }
+    let local = matches!(host, "localhost" | "127.0.0.1" | "[::1]");
+    if scheme != "https" && !(scheme == "http" && local) {
+        return Err("must be an https origin; http is taken for localhost only".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+fn form() -> String {
+    "must be a web origin such as \"https://crm.example.com\": no path, no user, no wildcard".to_owned()
+}
+
 fn hash(text: &str) -> Result<[u8; 32], String> {
     if text.chars().count() < LEAST {
         return Err(format!("the key text has fewer than {LEAST} characters and could be guessed"));
@@ -96,6 +124,10 @@ fn hash(text: &str) -> Result<[u8; 32], String> {
 
 impl Draft {
     pub(super) fn finish(&self) -> Option<Control> {
-        Some(Control { address: self.address?, keys: self.keys.iter().cloned().collect::<Option<_>>()? })
+        Some(Control {
+            address: self.address?,
+            keys: self.keys.iter().cloned().collect::<Option<_>>()?,
+            panel_origins: self.panel_origins.clone()?,
+        })
     }
 }

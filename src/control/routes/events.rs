@@ -4,7 +4,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::extract::ws::WebSocketUpgrade;
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::call::{Actor, Signal, SignalError};
-use crate::control::access::{Access, TICKET_LIFE};
+use crate::control::access::{Access, Pass, TICKET_LIFE};
 use crate::control::extract::{InCall, Params};
 use crate::control::history::{Read, Reader};
 use crate::control::problem::Problem;
@@ -69,7 +69,7 @@ pub(in crate::control) async fn of_call(
     State(api): State<Api>,
     InCall(call): InCall,
     Params(wanted): Params<Wanted>,
-    Extension(actor): Extension<Actor>,
+    Extension(pass): Extension<Pass>,
     upgrade: Upgrade,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -79,11 +79,11 @@ pub(in crate::control) async fn of_call(
         // It has ended, and its events are still kept: they are given, and the stream ends with them.
         Err(CallsError::Signal(SignalError::NoSuchCall)) if !api.history.of_call(call).is_empty() => {
             let reader = api.history.read(Some(call), Some(last.as_deref().unwrap_or("")));
-            return Ok(follow(upgrade, reader, &api, actor));
+            return Ok(follow(upgrade, reader, &api, pass));
         }
         Err(error) => return Err(error.into()),
     }
-    Ok(follow(upgrade, api.history.read(Some(call), last.as_deref()), &api, actor))
+    Ok(follow(upgrade, api.history.read(Some(call), last.as_deref()), &api, pass))
 }
 
 /// Follow all calls
@@ -99,12 +99,12 @@ pub(in crate::control) async fn of_call(
 pub(in crate::control) async fn all(
     State(api): State<Api>,
     Params(wanted): Params<Wanted>,
-    Extension(actor): Extension<Actor>,
+    Extension(pass): Extension<Pass>,
     upgrade: Upgrade,
     headers: HeaderMap,
 ) -> Response {
     let last = last_event_id(&headers, wanted);
-    follow(upgrade, api.history.read(None, last.as_deref()), &api, actor)
+    follow(upgrade, api.history.read(None, last.as_deref()), &api, pass)
 }
 
 /// Get a ticket for an event stream
@@ -127,10 +127,10 @@ fn last_event_id(headers: &HeaderMap, wanted: Wanted) -> Option<String> {
 }
 
 /// By WebSocket when that was asked for, else as server-sent events.
-fn follow(upgrade: Upgrade, reader: Reader, api: &Api, actor: Actor) -> Response {
+fn follow(upgrade: Upgrade, reader: Reader, api: &Api, pass: Pass) -> Response {
     match upgrade {
-        Ok(upgrade) => socket::follow(upgrade, reader, api, actor),
-        Err(_) => stream_of(reader, api, actor),
+        Ok(upgrade) => socket::follow(upgrade, reader, api, pass),
+        Err(_) => stream_of(reader, api, pass),
     }
 }
 
@@ -138,7 +138,8 @@ fn follow(upgrade: Upgrade, reader: Reader, api: &Api, actor: Actor) -> Response
 struct Open {
     reader: Reader,
     access: Arc<Access>,
-    actor: Actor,
+    pass: Pass,
+    clock: Arc<dyn Fn() -> Instant + Send + Sync>,
     metrics: Arc<Metrics>,
 }
 
@@ -148,12 +149,13 @@ impl Drop for Open {
     }
 }
 
-fn stream_of(reader: Reader, api: &Api, actor: Actor) -> Response {
+fn stream_of(reader: Reader, api: &Api, pass: Pass) -> Response {
     api.metrics.stream(1);
-    let open = Open { reader, access: api.access.clone(), actor, metrics: api.metrics.clone() };
+    let (access, clock, metrics) = (api.access.clone(), api.clock.clone(), api.metrics.clone());
+    let open = Open { reader, access, pass, clock, metrics };
     let frames = stream::unfold(open, |mut open| async move {
         let read = open.reader.next().await?;
-        if !open.access.still_knows(&open.actor) {
+        if !open.access.still_knows((open.clock)(), &open.pass) {
             return None;
         }
         Some((Ok::<_, Infallible>(frame(&read)), open))

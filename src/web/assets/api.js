@@ -1,7 +1,7 @@
 // The way to the node: one key, kept in this tab only; JSON calls; an event stream over fetch, because EventSource
 // cannot send the Authorization header and a key does not belong in a URL.
 
-const STORE = "tonewall.key";
+let store = "tonewall.key";
 let key = null;
 
 /** A problem document (RFC 9457) as an error. */
@@ -13,14 +13,15 @@ export class Problem extends Error {
   }
 }
 
-/** The key of this tab: from a one-time fragment (#key=…), which is removed from the address at once, or kept. */
-export function restoreKey() {
-  const found = new URLSearchParams(location.hash.slice(1)).get("key");
+/** The key of this tab: from a one-time fragment (#key=…, or #token=… of a panel), which is removed from the address at once, or kept. */
+export function restoreKey(name = "key") {
+  store = `tonewall.${name}`;
+  const found = new URLSearchParams(location.hash.slice(1)).get(name);
   if (found) {
     history.replaceState(null, "", location.pathname + location.search);
     setKey(found);
   } else {
-    try { key = sessionStorage.getItem(STORE); } catch { key = null; }
+    try { key = sessionStorage.getItem(store); } catch { key = null; }
   }
   return key;
 }
@@ -28,7 +29,7 @@ export function restoreKey() {
 export function setKey(value) {
   key = value;
   try {
-    if (value) sessionStorage.setItem(STORE, value); else sessionStorage.removeItem(STORE);
+    if (value) sessionStorage.setItem(store, value); else sessionStorage.removeItem(store);
   } catch { /* Storage is blocked: the key lives in memory only. */ }
 }
 
@@ -43,17 +44,17 @@ export async function call(method, path, body) {
 }
 
 /**
- * Follows /v1/events for ever: on.open, on.event(event), on.missed(count), on.closed(); on.refused() ends it. Begins
+ * Follows `path` (all events) for ever: on.open, on.event(event), on.missed(count), on.closed(); on.refused() ends it. Begins
  * with the oldest event the node keeps ("0.0" is nobody's id), so that the log is not empty at first.
  */
-export async function follow(on, signal) {
+export async function follow(on, signal, path = "/v1/events") {
   let last = "0.0";
   let rest = 500;
   while (!signal.aborted) {
     try {
       const headers = { Authorization: `Bearer ${key}`, "Last-Event-ID": last };
-      const answer = await fetch("/v1/events", { headers, signal, cache: "no-store" });
-      if (answer.status === 401 || answer.status === 403) return on.refused();
+      const answer = await fetch(path, { headers, signal, cache: "no-store" });
+      if (answer.status === 401 || answer.status === 403 || answer.status === 404) return on.refused(answer.status);
       if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
       rest = 500;
       on.open();

@@ -1,0 +1,280 @@
+//! The agent's payment panel in a real browser, on a call between real sockets: the customer keys, the panel shows one mark
+//! per key, says in plain words what is wrong, and no page ever holds a digit. `TONEWALL_SHOTS=DIR` keeps pictures.
+#![allow(clippy::disallowed_methods)] // Tests may wait, and open sockets.
+
+mod common;
+
+#[path = "common/browser.rs"]
+mod browser;
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use browser::Browser;
+use common::{Plan, Running};
+use serde_json::{Value, json};
+use tonewall::rt::peers::{Exchange, Phone};
+use tonewall::testkit::keys::{Form, typed};
+use tonewall::testkit::ua::{Answer, Profile, UserAgent};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+/// A published test card.
+const CARD: &str = "4111111111111111";
+
+/// A node, its peers, and a call that is up.
+struct Office {
+    node: Running,
+    _pbx: Exchange,
+    _carrier: Exchange,
+    caller: Phone,
+    _agent: Phone,
+    call: String,
+}
+
+fn shots() -> Option<PathBuf> {
+    std::env::var_os("TONEWALL_SHOTS").map(PathBuf::from)
+}
+
+impl Office {
+    async fn open(control: String) -> Office {
+        let ip = IpAddr::from(Ipv4Addr::LOCALHOST);
+        let answering = Profile::new("5551000").answering(Answer::After(10));
+        let mut pbx = Exchange::open(ip, 0, Some(answering), 1).await.expect("a PBX port");
+        let carrier = Exchange::open(ip, 0, None, 2).await.expect("a carrier port");
+        let (at, to) = (carrier.address(), pbx.address());
+        let plan = Plan { carrier: at, pbx: to, guard: "signal", control: true, control_lines: control, ..Plan::new() };
+        let node = tokio::task::block_in_place(|| Running::start(&plan));
+        let caller = carrier.phone(Profile::new("4155550100")).expect("a phone");
+        caller.with(|ua, now| ua.invite(now, "5551000", node.carrier_side));
+        let agent = pbx.ringing(PATIENCE).await.expect("the agent's phone rings");
+        assert!(caller.until(PATIENCE, UserAgent::is_up).await, "the call is up");
+        let mut office = Office { node, _pbx: pbx, _carrier: carrier, caller, _agent: agent, call: String::new() };
+        let calls = office.ask("GET", "/v1/calls", None).1;
+        calls["calls"][0]["id"].as_str().expect("one call").clone_into(&mut office.call);
+        office
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.node.control.expect("an API"))
+    }
+
+    /// Asks the API with the CRM's key.
+    fn ask(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let request = ureq::http::Request::builder()
+            .method(method)
+            .uri(self.url(path))
+            .header("Authorization", "Bearer test-key-of-the-crm")
+            .header("Content-Type", "application/json");
+        let request = request.body(body.map_or_else(String::new, |body| body.to_string())).expect("a request");
+        let mut answer = tokio::task::block_in_place(|| agent.run(request)).expect("an answer");
+        let text = answer.body_mut().read_to_string().expect("text");
+        (answer.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::Null))
+    }
+
+    /// Begins a payment and opens a panel for it; the panel's address.
+    fn begin(&self, panel: Value) -> String {
+        let call = &self.call;
+        let payment = json!({"charge_amount": "42.00", "currency": "USD", "postal_code": false});
+        let (status, begun) = self.ask("POST", &format!("/v1/calls/{call}/payments"), Some(payment));
+        assert_eq!(status, 201, "{begun}");
+        self.panel(panel)
+    }
+
+    fn panel(&self, request: Value) -> String {
+        let (status, panel) = self.ask("POST", &format!("/v1/calls/{}/panel", self.call), Some(request));
+        assert_eq!(status, 201, "{panel}");
+        self.url(panel["url"].as_str().expect("an address"))
+    }
+
+    fn key(&self, keys: &str, form: Form) {
+        self.caller.with(|ua, _| ua.press(20, typed(keys, form, 70, 70)));
+    }
+}
+
+/// An expiry in three years' time, as it is keyed.
+fn expiry() -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    format!("12{:02}", (70 + now.as_secs() / 31_556_952 + 3) % 100)
+}
+
+fn field(name: &str, state: &str) -> String {
+    format!("document.querySelector('[data-field={name}]')?.dataset.state === {state:?}")
+}
+
+/// A browser, or why there is none.
+async fn browser(test: &str) -> Option<Browser> {
+    let Some(name) = browser::installed() else {
+        common::skip(test, "no chromium is installed (Debian: apt-get install chromium)");
+        return None;
+    };
+    Some(Browser::start(name, 520, 760).await)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_payment_is_taken_in_the_panel_and_the_page_never_holds_a_digit() {
+    let Some(mut page) = browser("the panel in a browser").await else { return };
+    let office = Office::open(String::new()).await;
+    let shots = shots();
+    let shots = shots.as_deref();
+    let mut seen = String::new();
+    let address = office.begin(json!({}));
+    page.open(&address).await;
+    page.until("document.querySelector('.amount strong')?.textContent === '42.00 USD'").await;
+    assert_eq!(page.eval("location.hash").await, json!(""), "the token does not stay in the address");
+    page.until(&field("payment-card-number", "open")).await;
+    page.until("document.querySelector('.panel-safe').textContent.includes('Keys are masked')").await;
+    assert_eq!(page.eval("document.querySelector('#complete').disabled").await, json!(true));
+    page.photograph(shots, "panel-1-begun").await;
+
+    // By keyboard: the first button of the page is the first thing to ask for.
+    page.key("Tab").await;
+    page.key("Enter").await;
+    page.until(&field("payment-card-number", "asking")).await;
+    office.key(&CARD[..7], Form::Tone);
+    page.until("document.querySelectorAll('[data-field=payment-card-number] .dots i').length === 7").await;
+    page.photograph(shots, "panel-2-keying").await;
+    seen += &page.document().await;
+    // Half in tones, half in events: the panel shows no difference.
+    office.key(&CARD[7..], Form::Event);
+    page.until(&field("payment-card-number", "done")).await;
+    // The next one is asked for by itself. An expiry that is over is refused in plain words.
+    page.until(&field("expiration-date", "asking")).await;
+    office.key("0120", Form::Tone);
+    page.until(&field("expiration-date", "wrong")).await;
+    page.until("document.querySelector('[data-field=expiration-date]').textContent.includes('expired')").await;
+    page.until("document.querySelector('#alarm').textContent.includes('Expiry date')").await;
+    page.photograph(shots, "panel-3-wrong").await;
+    seen += &page.document().await;
+    page.click("[data-capture=expiration-date]").await;
+    page.until(&field("expiration-date", "asking")).await;
+    let expiry = expiry();
+    office.key(&expiry, Form::Tone);
+    page.until(&field("security-code", "asking")).await;
+    office.key("987", Form::Tone);
+    page.until(&field("security-code", "done")).await;
+    page.until("document.querySelector('#complete').disabled === false").await;
+    page.dark(true).await;
+    page.photograph(shots, "panel-4-ready-dark").await;
+    page.dark(false).await;
+    seen += &page.document().await;
+    page.click("#complete").await;
+    page.until("document.querySelector('[data-outcome]')?.dataset.outcome === 'success'").await;
+    page.photograph(shots, "panel-5-taken").await;
+    seen += &page.document().await;
+    seen += &page.eval("JSON.stringify([{...sessionStorage}, {...localStorage}, document.cookie])").await.to_string();
+    for secret in [CARD, &CARD[..8], &CARD[8..], &expiry, "987"] {
+        assert!(!seen.contains(secret), "the page holds something that was keyed");
+    }
+    assert!(page.errors.is_empty(), "{:?}", page.errors);
+    let list = office.ask("GET", &format!("/v1/calls/{}/payments", office.call), None).1;
+    assert_eq!(list["payments"][0]["result"], "success", "{list}");
+    page.size(340, 620).await;
+    page.photograph(shots, "panel-6-narrow").await;
+    let wide = page.eval("document.documentElement.scrollWidth <= 340").await;
+    assert_eq!(wide, json!(true), "a narrow frame needs no sideways scrolling");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_who_may_begin_does_and_cancels_and_a_panel_that_is_taken_back_says_so() {
+    let Some(mut page) = browser("beginning and cancelling in the panel").await else { return };
+    let office = Office::open(String::new()).await;
+    page.open(&office.panel(json!({"may_begin": true, "ttl_s": 60}))).await;
+    page.until("!!document.querySelector('#amount')").await;
+    page.click("#amount").await;
+    page.tell("Input.insertText", json!({"text": "7.25"})).await;
+    page.photograph(shots().as_deref(), "panel-7-begin").await;
+    page.key("Enter").await;
+    page.until("document.querySelector('.amount strong')?.textContent === '7.25 USD'").await;
+    page.click("[data-capture=security-code]").await;
+    page.until(&field("security-code", "asking")).await;
+    office.key("98", Form::Info);
+    page.until("document.querySelectorAll('[data-field=security-code] .dots i').length === 2").await;
+    page.click("#cancel").await;
+    page.until("document.querySelector('[data-outcome]')?.dataset.outcome === 'cancelled'").await;
+    let (status, _) = office.ask("DELETE", &format!("/v1/calls/{}/panel", office.call), None);
+    assert_eq!(status, 204);
+    // Whatever it asks next is refused, and it says why.
+    page.eval("document.querySelector('#amount').value = '1'").await;
+    page.click("[data-key=begin]").await;
+    page.until(
+        "document.body.innerText.includes('Send the key') || document.querySelector('.panel-error') !== null || \
+                document.body.innerText.includes('no longer valid')",
+    )
+    .await;
+    page.eval("location.reload()").await;
+    page.until("document.body.innerText.includes('no longer valid')").await;
+    page.photograph(shots().as_deref(), "panel-8-taken-back").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_the_pages_that_are_named_may_frame_the_panel_and_they_hear_no_digit() {
+    let Some(mut page) = browser("the panel in a CRM's page").await else { return };
+    // A CRM's page, on an origin that is named and on one that is not (another host name of this machine).
+    let crm = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let at: SocketAddr = crm.local_addr().expect("its address");
+    let origin = format!("http://127.0.0.1:{}", at.port());
+    let office = Office::open(format!("panel_origins = [\"{origin}\"]")).await;
+    let address = office.begin(json!({}));
+    let html = format!(
+        "<!doctype html><title>CRM</title><body><h1>Order 1001</h1><script type=module src=\"{}\"></script>\
+         <script>window.seen = []; addEventListener('tonewall-payment', (e) => seen.push(e.detail));</script>\
+         <tonewall-payment src=\"{address}\"></tonewall-payment>",
+        office.url("/embed.js")
+    );
+    std::thread::spawn(move || {
+        for stream in crm.incoming().take(40) {
+            let Ok(mut stream) = stream else { continue };
+            // A browser opens connections that it then does not use.
+            let _ = stream.set_read_timeout(Some(Duration::from_millis(300)));
+            let mut buffer = [0; 4_096];
+            let asked = stream.read(&mut buffer).unwrap_or(0);
+            let found = buffer[..asked].starts_with(b"GET / ");
+            let (status, body) = if found { ("200 OK", html.as_str()) } else { ("404 Not Found", "") };
+            let head = format!("HTTP/1.1 {status}\r\nContent-Type: text/html\r\nConnection: close\r\n");
+            let _ = write!(stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len());
+        }
+    });
+    page.size(900, 800).await;
+    page.open(&format!("{origin}/")).await;
+    page.until("window.seen?.some((d) => d.state === 'open')").await;
+    page.photograph(shots().as_deref(), "panel-9-in-a-crm").await;
+    let path = format!("/v1/calls/{}/payments", office.call);
+    let payment = office.ask("GET", &path, None).1["payments"][0]["id"].as_str().expect("a payment").to_owned();
+    assert_eq!(office.ask("POST", &format!("{path}/{payment}"), Some(json!({"status": "cancel"}))).0, 200);
+    page.until("window.seen.some((d) => d.result === 'cancelled')").await;
+    // The same page under another name may not.
+    page.open(&format!("http://localhost:{}/", at.port())).await;
+    page.until("document.querySelector('tonewall-payment iframe') !== null").await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(page.eval("window.seen.length").await, json!(0));
+    assert!(page.errors.iter().any(|error| error.contains("frame-ancestors")), "{:?}", page.errors);
+}
+
+#[test]
+fn an_origin_that_could_be_anything_is_refused_with_its_line() {
+    for (origin, why) in [
+        ("https://*.example.com", "no wildcard"),
+        ("http://crm.example.com", "https"),
+        ("https://crm.example.com/path", "no path"),
+        ("crm.example.com", "origin"),
+        ("https://a b", "origin"),
+    ] {
+        let text = include_str!("../config/small.toml").to_owned()
+            + &format!(
+                "\n[control]\naddress = \"127.0.0.1:8080\"\npanel_origins = [\"{origin}\"]\n\n[[control.key]]\nname = \"crm\"\nrole = \"integration\"\nsha256 = \"{}\"\n",
+                "0f".repeat(32)
+            );
+        let line = text.lines().position(|line| line.starts_with("panel_origins")).expect("there") + 1;
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("tonewall.toml");
+        std::fs::write(&file, text).expect("the configuration");
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_tonewall")).arg("check").arg(&file).output();
+        let output = output.expect("tonewall runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+        assert!(!output.status.success(), "{origin} is taken");
+        assert!(said.contains(&format!(":{line}")) && said.contains("panel_origins") && said.contains(why), "{said}");
+    }
+}
