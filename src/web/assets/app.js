@@ -233,7 +233,7 @@ function drawLog() {
 
 /** Of a run of keys only the newest line is shown: each key makes two events, and the newest tells all. */
 function headOfRun(event, at, all) {
-  const key = (other) => other && (other.type === "key-masked" || other.type === "collection-progress") && other.call === event.call;
+  const key = (other) => other && (other.type === "key-masked" || other.type === "collection-progress" || (other.type === "payment-updated" && other.partial_result)) && other.call === event.call;
   return !key(event) || !key(all[at - 1]);
 }
 

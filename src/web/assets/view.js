@@ -11,6 +11,10 @@ const CAUSE = {
   "recorder-failed": "recorder failed", operator: "ended by an operator", joined: "joined with another call", failure: "fault",
 };
 const RESULT = { complete: "Complete", "input-timeout": "Timed out", cancelled: "Cancelled", "caller-hung-up": "Caller hung up" };
+const PAID = {
+  success: "taken", declined: "declined", unknown: "not confirmed yet", cancelled: "cancelled", "caller-hung-up": "caller hung up",
+  "too-many-failed-attempts": "too many wrong entries", "payment-connector-error": "provider could not be used", expired: "time is over",
+};
 const STATE = { "setting-up": "Setting up", answered: "In call", ending: "Ending" };
 
 export function callCard(held, selected, act) {
@@ -43,6 +47,7 @@ export function callView(held, act) {
           type: "button", class: "danger", "data-key": "hang-up", "aria-disabled": act.busy("hang-up"), onclick: () => act.hangUp(view.id),
         }, "Hang up") : null)),
     h("div", { class: "tiles" }, digitsTile(view, live), recordingTile(view), keysTile(view)),
+    payment(view),
     collection(view, live, act),
     live ? holds(view, act) : null);
 }
@@ -132,6 +137,32 @@ function holds(view, act) {
       take("both", "card", "Both")) : null);
 }
 
+function paymentWords(event) {
+  const field = (event.capture ?? "").replaceAll("-", " ");
+  if (event.partial_result) return `Payment: ${field} being keyed`;
+  return event.error_type ? `Payment: ${field} not accepted (${event.error_type.replaceAll("-", " ")})` : `Payment: ${field} accepted`;
+}
+
+/** The payment of a call as its agent's panel has it: what is there, what is missing. Steered there, only seen here. */
+function payment(view) {
+  const p = view.payment;
+  if (!p) return null;
+  const over = p.state === "ended";
+  const kind = over ? (p.result === "success" ? "good" : p.result === "unknown" ? "warn" : "bad") : "calm";
+  const text = over ? PAID[p.result] ?? p.result : p.state === "submitted" ? "with the provider"
+    : p.capture && p.partial_result ? `${p.capture.replaceAll("-", " ")} being keyed` : "open";
+  const fields = [["Card", p.payment_card_number], ["Expiry", p.expiration_date], ["Code", p.security_code], ["Postal code", p.postal_code],
+    ["Routing number", p.bank_routing_number], ["Account", p.bank_account_number]].filter(([, marks]) => marks);
+  return h("section", { class: "card", "aria-labelledby": "payment-title" },
+    h("div", { class: "head" }, h("h2", { id: "payment-title" }, "Payment"), icon("card")),
+    h("div", { class: "row" },
+      h("strong", {}, p.charge_amount ? `${p.charge_amount} ${p.currency}` : "No charge, a token"),
+      h("span", { class: "muted" }, `${p.payment_connector} · begun by ${p.by}`),
+      h("span", { class: `chip push ${kind}` }, text)),
+    fields.length ? h("ul", { class: "row acts" }, fields.map(([label, marks]) => h("li", { class: "chip" }, label, h("code", {}, marks)))) : null,
+    !over && p.required.length ? h("p", { class: "muted" }, `Still missing: ${p.required.map((name) => name.replaceAll("-", " ")).join(", ")}`) : null);
+}
+
 /** Moves clocks and bars; called five times a second and after each drawing. */
 export function tick(state, now) {
   for (const [id, held] of state.calls) {
@@ -169,6 +200,11 @@ export function words(event) {
     case "collection-ended": return `Collection ${(RESULT[event.result] ?? event.result).toLowerCase()}: ${event.count} keys, Luhn ${event.luhn ? "passed" : "failed"}`;
     case "call-media": return `Media: customer sent ${event.customer.received} packets, agent ${event.agent.received}; ${event.customer.lost + event.agent.lost} lost`;
     case "recording": return event.state === "recording" ? "Recording on" : `Recording ${(RECORDING[event.state] ?? event.state).toLowerCase()}`;
+    case "payment-started": return `Payment begun by ${event.by}`;
+    case "payment-updated": return paymentWords(event);
+    case "payment-submitted": return "Payment given to the provider";
+    case "payment-ended": return `Payment: ${PAID[event.result] ?? event.result}`;
+    case "payment-reconciled": return `Payment found out: ${PAID[event.result] ?? event.result}`;
     case "star-code": return event.action === "begin" ? "Agent’s star code: holds taken" : "Agent’s star code: holds released";
     case "call-transferred": return `${event.leg === "agent" ? "Agent" : "Customer"} side transferred to ${event.to}`;
     case "leg-held": return `${event.leg === "agent" ? "Agent" : "Customer"} ${event.held ? "put the call on hold" : "took the call back"}`;
