@@ -8,6 +8,8 @@ mod client;
 mod contract;
 #[path = "control/node.rs"]
 mod node;
+#[path = "control/panels.rs"]
+mod panels;
 #[path = "control/payments.rs"]
 mod payments;
 #[path = "control/streams.rs"]

@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn a_token_is_for_its_own_call_and_for_payments_only() {
         let (now, mut panels) = (Instant::now(), Panels::new(Random::seed_from_u64(1)));
-        let (own, other) = (CallId::new(&mut Random::seed_from_u64(2)), CallId::new(&mut Random::seed_from_u64(3)));
+        let (own, other) = (CallId::draw(&mut Random::seed_from_u64(2)), CallId::new(&mut Random::seed_from_u64(3)));
         let token = fingerprint(&panels.open(now, crm(), own, false, USUAL_LIFE));
         let may = |panels: &Panels, at, method: Method, route: &str, call: CallId| {
             let path = route.replace("{call}", &call.to_string());
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn a_token_may_begin_payments_where_it_is_said_and_ends_with_its_key() {
         let (now, mut panels) = (Instant::now(), Panels::new(Random::seed_from_u64(1)));
-        let call = CallId::new(&mut Random::seed_from_u64(2));
+        let call = CallId::draw(&mut Random::seed_from_u64(2));
         let token = fingerprint(&panels.open(now, crm(), call, true, 2 * LONGEST_LIFE));
         let path = format!("/v1/calls/{call}/payments");
         assert!(matches!(panels.admits(now, &token, &Method::POST, BEGIN, &path), Admission::Yes(_)));

@@ -315,6 +315,7 @@ pub fn body_for(method: &str, route: &str) -> Option<Value> {
         ("PATCH", _) => Some(json!({"ttl_s": 60})),
         ("POST", Some("collections")) => Some(json!({"length": 16})),
         ("POST", Some("payments")) => Some(json!({"charge_amount": "10.50"})),
+        ("POST", Some("panel")) => Some(json!({"ttl_s": 60})),
         ("POST", Some("{payment}")) => Some(json!({"capture": "security-code"})),
         _ => None,
     }
