@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn a_token_is_for_its_own_call_and_for_payments_only() {
         let (now, mut panels) = (Instant::now(), Panels::new(Random::seed_from_u64(1)));
-        let (own, other) = (CallId::draw(&mut Random::seed_from_u64(2)), CallId::new(&mut Random::seed_from_u64(3)));
+        let (own, other) = (CallId::draw(&mut Random::seed_from_u64(2)), CallId::draw(&mut Random::seed_from_u64(3)));
         let token = fingerprint(&panels.open(now, crm(), own, false, USUAL_LIFE));
         let may = |panels: &Panels, at, method: Method, route: &str, call: CallId| {
             let path = route.replace("{call}", &call.to_string());

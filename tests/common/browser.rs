@@ -129,17 +129,23 @@ impl Browser {
 
     /// What an expression is in the page.
     pub async fn eval(&mut self, expression: &str) -> Value {
-        let order = json!({"expression": expression, "returnByValue": true, "awaitPromise": true});
-        let answer = self.tell("Runtime.evaluate", order).await;
-        assert!(answer["exceptionDetails"].is_null(), "{expression}: {}", answer["exceptionDetails"]);
-        answer["result"]["value"].clone()
+        self.try_eval(expression).await.unwrap_or_else(|thrown| panic!("{expression}: {thrown}"))
     }
 
-    /// Waits until an expression holds.
+    async fn try_eval(&mut self, expression: &str) -> Result<Value, Value> {
+        let order = json!({"expression": expression, "returnByValue": true, "awaitPromise": true});
+        let answer = self.tell("Runtime.evaluate", order).await;
+        match &answer["exceptionDetails"] {
+            Value::Null => Ok(answer["result"]["value"].clone()),
+            thrown => Err(thrown.clone()),
+        }
+    }
+
+    /// Waits until an expression holds; one that throws does not yet: the page may still be loading.
     pub async fn until(&mut self, expression: &str) {
         let end = Instant::now() + PATIENCE;
         loop {
-            let now = self.eval(expression).await;
+            let now = self.try_eval(expression).await.unwrap_or_else(|thrown| thrown);
             if now == json!(true) {
                 return;
             }

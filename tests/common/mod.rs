@@ -8,6 +8,7 @@ use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -54,9 +55,11 @@ pub fn free_address() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()))
 }
 
-/// A media port range of its own for each site of a test binary, below the ports the kernel gives away.
+/// A media port range of its own for each site of a test binary, below the ports the kernel gives away. Binaries begin at
+/// different places, so that two that run at once seldom meet.
 pub fn media_ports(size: u16) -> (u16, u16) {
-    static NEXT: AtomicU16 = AtomicU16::new(12_000);
+    static NEXT: LazyLock<AtomicU16> =
+        LazyLock::new(|| AtomicU16::new(12_000 + (std::process::id() % 25) as u16 * 480));
     let first = NEXT.fetch_add(size, Ordering::SeqCst);
     assert!(first + size <= 32_000, "this test binary has used up its media ports");
     (first, first + size - 1)
