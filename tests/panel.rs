@@ -199,11 +199,7 @@ async fn an_agent_who_may_begin_does_and_cancels_and_a_panel_that_is_taken_back_
     // Whatever it asks next is refused, and it says why.
     page.eval("document.querySelector('#amount').value = '1'").await;
     page.click("[data-key=begin]").await;
-    page.until(
-        "document.body.innerText.includes('Send the key') || document.querySelector('.panel-error') !== null || \
-                document.body.innerText.includes('no longer valid')",
-    )
-    .await;
+    page.until("!!document.querySelector('.panel-error') || document.body.innerText.includes('no longer valid')").await;
     page.eval("location.reload()").await;
     page.until("document.body.innerText.includes('no longer valid')").await;
     page.photograph(shots().as_deref(), "panel-8-taken-back").await;
