@@ -227,7 +227,7 @@ mod tests {
     fn the_same_request_is_answered_the_same_and_another_is_refused() {
         let (kept, t) = (Kept::default(), Instant::now());
         let (name, one, other) = (hash(&[b"crm", b"k"]), hash(&[b"1"]), hash(&[b"2"]));
-        let place = kept.enter(t, name, one).ok().expect("the first");
+        let place = kept.enter(t, name, one).expect("the first");
         assert_eq!(status(kept.enter(t, name, one)), Some(409));
         place.keep(answer(201));
         assert_eq!(status(kept.enter(t, name, one)), Some(201));
@@ -240,7 +240,7 @@ mod tests {
     fn what_was_not_answered_is_not_kept() {
         let (kept, t) = (Kept::default(), Instant::now());
         let (name, one) = (hash(&[b"crm", b"k"]), hash(&[b"1"]));
-        drop(kept.enter(t, name, one).ok().expect("the first"));
+        drop(kept.enter(t, name, one).expect("the first"));
         assert!(kept.enter(t, name, one).is_ok());
     }
 
@@ -248,7 +248,7 @@ mod tests {
     fn the_table_is_bounded() {
         let (kept, t) = (Kept::default(), Instant::now());
         for n in 0..MOST + 10 {
-            let place = kept.enter(t, hash(&[&n.to_be_bytes()]), [0; 32]).ok().expect("new");
+            let place = kept.enter(t, hash(&[&n.to_be_bytes()]), [0; 32]).expect("new");
             place.keep(answer(200));
         }
         let table = kept.table();

@@ -172,7 +172,7 @@ mod tests {
     fn keys_are_long_enough_and_never_repeated() {
         assert!(signing_key("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").is_ok());
         for text in ["MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_c2hvcnQ=", "whsec_not base64"] {
-            let reason = signing_key(text).err().expect("refused");
+            let reason = signing_key(text).expect_err("refused");
             assert!(!reason.contains(text.trim_start_matches("whsec_")), "{reason}");
         }
     }

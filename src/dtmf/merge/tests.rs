@@ -144,9 +144,9 @@ fn any(seed: u64) -> (String, Path, Vec<(u64, Heard)>) {
         .map(|_| {
             let length = 40 + below(120);
             // Half of the schedules use few keys, so that neighbours are often the same.
-            let key = char::from(b'0' + below(if seed % 2 == 0 { 2 } else { 10 }) as u8);
+            let key = char::from(b'0' + below(if seed.is_multiple_of(2) { 2 } else { 10 }) as u8);
             let press = (key, at, length);
-            at += length + 30 + below(if seed % 3 == 0 { 20 } else { 400 });
+            at += length + 30 + below(if seed.is_multiple_of(3) { 20 } else { 400 });
             press
         })
         .collect();
