@@ -222,8 +222,8 @@ fn r27_no_answer_to_an_unproved_request_is_much_larger_than_it() {
     let elsewhere = |config: &mut Config| config.routes.iter_mut().for_each(|route| route.prefix = "9".into());
     let full = |config: &mut Config| config.node.max_calls = 0;
     /// What it is called, how the configuration differs, and the statuses that are right.
-    type World<'a> = (&'a str, &'a dyn Fn(&mut Config), &'a [u16]);
-    let worlds: [World<'_>; 5] = [
+    type Setting<'a> = (&'a str, &'a dyn Fn(&mut Config), &'a [u16]);
+    let worlds: [Setting<'_>; 5] = [
         ("challenged", &challenge, &[401]),
         ("open", &none, &[400, 405, 481, 403, 489, 501, 483, 420, 416, 200]),
         ("without a route", &nobody, &[403]),
