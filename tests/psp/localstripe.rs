@@ -11,9 +11,9 @@ use crate::common::{free_port, installed, skip};
 use crate::kit::{Desk, KEY, charge, config, preset};
 
 /// A running server; killed when dropped.
-struct Fake {
+pub struct Fake {
     child: Child,
-    url: String,
+    pub url: String,
     _directory: tempfile::TempDir,
 }
 
@@ -26,7 +26,7 @@ impl Drop for Fake {
 
 impl Fake {
     /// Installs it into a directory of its own; says why it cannot.
-    fn start() -> Result<Self, String> {
+    pub fn start() -> Result<Self, String> {
         if !installed("python3") {
             return Err("python3 is not installed".into());
         }
@@ -65,7 +65,7 @@ impl Fake {
         Ok(fake)
     }
 
-    fn get(&self, path: &str) -> Value {
+    pub fn get(&self, path: &str) -> Value {
         let answer = ureq::get(format!("{}{path}", self.url)).header("Authorization", &format!("Bearer {KEY}")).call();
         answer.expect("an answer").body_mut().read_json().expect("JSON")
     }

@@ -9,6 +9,7 @@ mod common;
 #[path = "../common/psp.rs"]
 mod server;
 
+mod call;
 mod contracts;
 mod faults;
 mod kit;
