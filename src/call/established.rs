@@ -13,11 +13,12 @@ use std::time::{Duration, Instant};
 
 use super::call::Verdict;
 use super::core::Core;
+use super::passing::Passed;
 use super::refused::Refused;
 use super::relay::Relay;
 use super::remains::Farewell;
 use super::shared::{Asked, Shared};
-use super::transfer::{Passed, Transfer};
+use super::transfer::Transfer;
 use super::{bodies, crossing};
 use crate::base::ids::Leg;
 use crate::obs::event::{EndCause, EventKind};

@@ -16,7 +16,7 @@ use super::call::{Call, Phase, Verdict};
 use super::core::Core;
 use super::crossing;
 use super::established::{Established, Exchange, Owed, Side};
-use super::protection::Inherited;
+use super::inherit::Inherited;
 use super::refused::Refused;
 use super::shared::Shared;
 use super::transfer::talking;

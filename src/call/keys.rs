@@ -25,8 +25,8 @@ impl Protection {
     ) {
         match from {
             Leg::Customer => self.handle_customer_digit(now, random, (digit, at, masked), out),
-            // A customer in the agent's place: it goes nowhere.
-            Leg::Agent if self.masks_far() => {
+            // A customer in the agent's place: it goes nowhere, nor does a key that was pressed under a mask just lifted.
+            Leg::Agent if self.far.is_some() && (masked || self.masks_far()) => {
                 self.keys_masked = self.keys_masked.saturating_add(1);
                 out.event(self.call, EventKind::KeyMasked { count: self.keys_masked });
             }

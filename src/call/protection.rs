@@ -76,14 +76,6 @@ pub(super) struct Ended {
     pub(super) lengths: (usize, usize),
 }
 
-/// What one call takes over from another that becomes part of it.
-#[derive(Debug)]
-pub(super) struct Inherited {
-    holds: Vec<Hold>,
-    lingering: Vec<Lingering>,
-    far: GuardMode,
-}
-
 /// What media was last told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Ordered {
@@ -127,7 +119,7 @@ pub(super) struct Protection {
     pub(super) keys_masked: u32,
     ordered: Ordered,
     /// The guard of the far party's trunk, where a customer has the agent's place (two calls that were joined).
-    far: Option<GuardMode>,
+    pub(super) far: Option<GuardMode>,
     /// Something flows that can be neither heard nor masked.
     unmaskable: Cell<bool>,
     /// Until when INFO of the customer counts as masked although the mask is gone.
@@ -187,51 +179,9 @@ impl Protection {
         self.settle(now, out);
     }
 
-    /// What the call gives to one it becomes part of; `far` is the guard of the trunk of the party that goes there.
-    pub(super) fn give(&mut self, far: GuardMode) -> Inherited {
-        Inherited { holds: self.holds.give_all(), lingering: std::mem::take(&mut self.lingering), far }
-    }
-
-    /// Takes over what protected another call: the holds of both are in force, and the far party is a customer too.
-    pub(super) fn inherit(&mut self, now: Instant, inherited: Inherited, out: &mut Outbox) {
-        let Inherited { holds, lingering, far } = inherited;
-        self.far = Some(far);
-        self.lingering.extend(lingering);
-        for hold in holds {
-            if hold.kind == HoldKind::Mask {
-                self.hush(now, out);
-            }
-            let taken = EventKind::HoldTaken {
-                hold: hold.id,
-                kind: hold.kind,
-                owner: hold.owner.to_string(),
-                reason: hold.reason.clone(),
-                ttl_ms: hold.ttl_ms(now),
-            };
-            self.holds.adopt(hold);
-            self.settle(now, out);
-            out.event(self.call, taken);
-        }
-        self.settle(now, out);
-    }
-
     /// Recording policy of the call.
     pub(super) fn recording_policy(&self) -> RecordingPolicy {
         self.wishes.recording
-    }
-
-    /// Whether the keys of a customer in the agent's place are masked now.
-    pub(super) fn masks_far(&self) -> bool {
-        match self.far {
-            Some(GuardMode::Always | GuardMode::Auto) => true,
-            Some(GuardMode::Off | GuardMode::Signal) => self.masked(),
-            None => false,
-        }
-    }
-
-    /// Whether keys of anybody are masked now, so that nothing may be agreed on that cannot be.
-    pub(super) fn masks(&self) -> bool {
-        self.masked() || self.masks_far()
     }
 
     /// Whether something flows, as agreed now, that can be neither heard nor masked: media holds it back while the mask is
@@ -494,7 +444,7 @@ impl Protection {
     }
 
     /// Orders what policy and holds demand now, where it differs from what was ordered. Runs after every change.
-    fn settle(&mut self, now: Instant, out: &mut Outbox) {
+    pub(super) fn settle(&mut self, now: Instant, out: &mut Outbox) {
         let mask_held = self.holds.in_force(HoldKind::Mask);
         let toward_agent = guard_in_force(self.wishes.mode, mask_held, self.wishes.mask);
         let recording = matches!(self.recording, Recording::Open { .. });

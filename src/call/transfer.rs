@@ -1,6 +1,7 @@
 //! Transfer of an answered call (RFC 3515), by the trunk's policy. Terminated here: a new leg is set up to the Refer-To
-//! through our own routes, and takes the place of the leg that asked; the other leg is told by re-INVITE. Or passed on
-//! to the other leg. REFERs, what the new target answers, and the time go in; NOTIFYs and the switch come out.
+//! through our own routes, and takes the place of the leg that asked; the other leg is told by re-INVITE. What is passed
+//! on is in `passing`, what joins two calls in `join`. REFERs, what the new target answers, and the time go in; NOTIFYs
+//! and the switch come out.
 //!
 //! ```text
 //!  REFER ─► 202, NOTIFY 100 ─► asking the target ── 18x ─► NOTIFY 18x
@@ -24,7 +25,7 @@ use super::join::Join;
 use super::refused::Refused;
 use super::renew::Renewal;
 use super::routing::Target;
-use super::shared::{Asked, Shared};
+use super::shared::Shared;
 use super::trunks;
 use crate::base::ids::Leg;
 use crate::base::time::soonest;
@@ -74,17 +75,9 @@ struct Attempt {
     silence: Option<Instant>,
 }
 
-/// A REFER passed on: who asked, and who was asked.
-pub(super) struct Passed {
-    from: Leg,
-    server: ServerId,
-    request: Request,
-    accepted: bool,
-}
-
 /// Where a REFER leads.
-struct Wanted {
-    user: String,
+pub(super) struct Wanted {
+    pub(super) user: String,
     replaces: Option<String>,
 }
 
@@ -401,78 +394,6 @@ impl Established {
         let transfer = self.transfer.take()?;
         s.abandon(now, transfer.attempt.client, None);
         transfer.gone.then_some(transfer.leg)
-    }
-
-    /// The other leg is to carry the transfer out.
-    fn pass_refer(
-        &mut self,
-        now: Instant,
-        core: &Core,
-        s: &mut Shared,
-        (leg, server, request): (Leg, ServerId, &Request),
-        wanted: &Wanted,
-    ) -> Result<(), Refused> {
-        // What comes of it is out of our hands: not while something is to be kept from the agent.
-        if core.protection.holds().next().is_some() || core.protection.collection().is_some() {
-            return Err(Refused::because(403, "Call Is Guarded"));
-        }
-        let other = leg.other();
-        let config = s.config.clone();
-        let trunk = &config.trunks[core.trunk(other).0];
-        let listener = &config.listeners[trunk.listener.0];
-        let place = trunk.remotes.first().ok_or(Refused::new(403))?;
-        let side = self.side(other);
-        let mut refer = side.dialog.next_request(Method::Refer);
-        crossing::describe_us(&mut refer.headers, listener);
-        refer.headers.push(HeaderName::ReferTo, address(None, &crossing::uri(listener, &wanted.user, *place), None));
-        let dest = side.dest;
-        s.send(now, refer, dest, Some(Asked::Refer(core.id)));
-        self.passed = Some(Box::new(Passed { from: leg, server, request: request.clone(), accepted: false }));
-        Ok(())
-    }
-
-    /// A REFER passed on was answered finally, or not (408, 503).
-    pub(super) fn handle_referred(&mut self, now: Instant, core: &Core, s: &mut Shared, status: u16) -> Verdict {
-        let Some(mut passed) = self.passed.take() else { return Verdict::Stay };
-        if (200..300).contains(&status) {
-            let mut accepted = Response::for_request(&passed.request, 202, "");
-            crossing::describe_us(&mut accepted.headers, s.listener(core.trunk(passed.from)));
-            s.respond(now, passed.server, accepted);
-            passed.accepted = true;
-            self.passed = Some(passed);
-        } else {
-            let why = Refused::new(crossing::status_across(status));
-            s.refuse(now, passed.server, &passed.request, &why);
-        }
-        Verdict::Stay
-    }
-
-    /// A NOTIFY of `leg`: of a REFER that we passed on to it.
-    pub(super) fn handle_notify(
-        &mut self,
-        now: Instant,
-        core: &Core,
-        s: &mut Shared,
-        (leg, server, request): (Leg, ServerId, &Request),
-    ) -> Result<(), Refused> {
-        let asked = self.passed.as_ref().filter(|passed| passed.from == leg.other());
-        let Some(passed) = asked else { return Err(Refused::new(481)) };
-        let event = request.headers.text(HeaderName::Event).unwrap_or_default();
-        if !event.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("refer") {
-            return Err(Refused::new(489));
-        }
-        let told = std::str::from_utf8(&request.body).ok();
-        let told = told.and_then(|body| body.strip_prefix("SIP/2.0 ")?.get(..3)?.parse::<u16>().ok());
-        let told = told.filter(|status| (100..700).contains(status)).ok_or(Refused::because(400, "No Status"))?;
-        let state = request.headers.text(HeaderName::SubscriptionState).unwrap_or_default();
-        let over = state.trim_start().get(..10).is_some_and(|state| state.eq_ignore_ascii_case("terminated"));
-        let id = passed.request.cseq().map(|cseq| cseq.number).unwrap_or_default();
-        s.respond(now, server, Response::for_request(request, 200, ""));
-        self.notify(now, core, s, leg.other(), (id, told, over));
-        if over {
-            self.passed = None;
-        }
-        Ok(())
     }
 }
 
