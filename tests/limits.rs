@@ -161,8 +161,6 @@ fn call(carrier: &mut Peer, pbx: &Peer, node: SocketAddr) -> Result<Call, Messag
 
 #[test]
 fn out_of_open_files_new_calls_get_503_and_those_that_are_up_go_on_until_there_is_room_again() {
-    // Other test programs begin at the same port; a port that one of them has would end the fill too soon.
-    common::media_ports(15_000);
     let (mut carrier, pbx) = (Peer::open(), Peer::open());
     let plan = Plan { carrier: carrier.at, pbx: pbx.at, open_files: Some(72), ..Plan::new() };
     let running = Running::start(&plan);
