@@ -52,6 +52,11 @@ pub fn check(path: &Path) -> Result<String, Faults> {
         let fault = directory(&config.webhooks.directory).err();
         faults.extend(fault.map(|reason| places.fault("webhooks.directory", reason)));
     }
+    if config.connectors.iter().any(|connector| !connector.sandbox) {
+        let above = config.storage.payments.parent().filter(|above| !above.as_os_str().is_empty());
+        let fault = directory(above.unwrap_or(Path::new("."))).err();
+        faults.extend(fault.map(|reason| places.fault("storage.payments", reason)));
+    }
     if let Err(found) = trust::check(&config) {
         faults.extend(found.into_iter().map(|fault| places.fault(&fault.key, fault.reason)));
     }
@@ -161,6 +166,22 @@ mod tests {
         let summary = with(&[("a.hex", &"5a1b".repeat(16))], &text).expect("no fault");
         assert!(summary.contains("every digit masked, media encrypted\nwarning: trunk \"carrier\": "), "{summary}");
         assert!(!with(&[("a.hex", &"5a1b".repeat(16))], TEXT).expect("no fault").contains("warning"));
+    }
+
+    #[test]
+    fn what_a_connector_names_is_looked_at() {
+        let connector =
+            "\n[[connector]]\nname = \"it\"\npreset = \"sandbox\"\nurl = \"https://psp.example\"\nca = \"ca.pem\"\n";
+        let text =
+            TEXT.replace("recordings = \"rec\"", "recordings = \"rec\"\npayments = \"none/deep/p.db\"") + connector;
+        let faults = with(&[("a.hex", &"5a1b".repeat(16))], &text).expect_err("faults");
+        let told: Vec<&str> = faults.lines().collect();
+        assert_eq!(told.len(), 2, "{faults}");
+        assert!(told[0].starts_with("t.toml:41: storage.payments: neither none/deep nor none is there"), "{faults}");
+        assert!(told[1].starts_with("t.toml:47: connector[0].ca: ca.pem: cannot be read"), "{faults}");
+        let text = text + "[[connector.secret]]\nname = \"key\"\nfile = \"psp.key\"\n";
+        let faults = with(&[("a.hex", &"5a1b".repeat(16))], &text).expect_err("a fault");
+        assert!(faults.starts_with("t.toml:50: connector[0].secret[0].file: file psp.key cannot be read"), "{faults}");
     }
 
     #[test]
