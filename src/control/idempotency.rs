@@ -72,7 +72,10 @@ struct Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         if !self.done {
-            self.kept.table().known.remove(&self.name);
+            let mut table = self.kept.table();
+            table.known.remove(&self.name);
+            // Or its age would be that of whoever comes next under the key.
+            table.order.retain(|(_, name)| *name != self.name);
         }
     }
 }
@@ -241,7 +244,9 @@ mod tests {
         let (kept, t) = (Kept::default(), Instant::now());
         let (name, one) = (hash(&[b"crm", b"k"]), hash(&[b"1"]));
         drop(kept.enter(t, name, one).expect("the first"));
-        assert!(kept.enter(t, name, one).is_ok());
+        let place = kept.enter(t + KEPT / 2, name, one).expect("once more");
+        place.keep(answer(200));
+        assert_eq!(status(kept.enter(t + KEPT, name, one)), Some(200), "kept from its own time on");
     }
 
     #[test]

@@ -25,10 +25,9 @@ impl Description {
     /// Why `value` is not as `schema` says.
     fn fault(&self, schema: &Value, value: &Value) -> Option<String> {
         let schema = self.resolve(schema);
-        if let Some(all) = schema["allOf"].as_array() {
-            if let Some(fault) = all.iter().find_map(|part| self.fault(part, value)) {
-                return Some(fault);
-            }
+        let all = schema["allOf"].as_array().into_iter().flatten();
+        if let Some(fault) = all.map(|part| self.fault(part, value)).find_map(|fault| fault) {
+            return Some(fault);
         }
         for any in ["oneOf", "anyOf"].iter().filter_map(|key| schema[key].as_array()) {
             let faults: Vec<String> = any.iter().map_while(|part| self.fault(part, value)).collect();
@@ -63,8 +62,8 @@ impl Description {
             return items.iter().find_map(|item| self.fault(&schema["items"], item));
         }
         let fields = value.as_object()?;
-        let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
-        if let Some(missing) = required.filter(|name| !fields.contains_key(*name)).next() {
+        let mut required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        if let Some(missing) = required.find(|name| !fields.contains_key(*name)) {
             return Some(format!("{missing} is missing in {value}"));
         }
         let properties = schema["properties"].as_object()?;
@@ -80,7 +79,7 @@ impl Description {
         if let Some(words) = schema["enum"].as_array() {
             return words[random.random_range(0..words.len())].clone();
         }
-        for any in ["oneOf", "anyOf"].iter().filter_map(|key| schema[key].as_array()) {
+        if let Some(any) = ["oneOf", "anyOf"].iter().find_map(|key| schema[key].as_array()) {
             return self.make(&any[random.random_range(0..any.len())], random);
         }
         let kind = match &schema["type"] {
