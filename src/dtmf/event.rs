@@ -112,7 +112,6 @@ struct Seen {
 #[derive(Default)]
 pub struct Tracker {
     seen: [Option<Seen>; REMEMBERED],
-    next: usize,
     anchor: Option<Anchor>,
 }
 
@@ -151,7 +150,10 @@ impl Tracker {
             if self.known(now, packet, &block, begin) {
                 continue;
             }
-            self.seen[self.next] = Some(Seen {
+            // The one heard of longest ago makes room: never a press that this very packet repeats.
+            let oldest = self.seen.iter_mut().min_by_key(|seen| seen.as_ref().map(|seen| seen.heard));
+            let Some(place) = oldest else { continue };
+            *place = Some(Seen {
                 ssrc: packet.ssrc,
                 clock_hz: packet.clock_hz,
                 event: block.event,
@@ -163,7 +165,6 @@ impl Tracker {
                 ended: block.end,
                 heard: now,
             });
-            self.next = (self.next + 1) % REMEMBERED;
             let onset = self.onset(now, packet, begin, block.duration);
             press(EventPress { digit, onset, offset: block.offset });
         }
@@ -384,6 +385,27 @@ mod tests {
         tracker.handle(now, &packet, |p| told.push(p.digit.expose_char()));
         tracker.handle(now, &packet, |p| told.push(p.digit.expose_char()));
         assert_eq!(told, ['1', '1', '2']);
+    }
+
+    /// Found by libFuzzer: an old press, still repeated, was forgotten for a new one in the same packet and told again.
+    #[test]
+    fn a_press_that_is_still_heard_is_not_forgotten_for_new_ones() {
+        let mut tracker = Tracker::new();
+        let start = Instant::now();
+        let mut told = 0;
+        for n in 0..2 * REMEMBERED as u16 {
+            // The first press goes on; a new one of another key follows it in each packet.
+            let held = write(&Block { event: 1, end: false, volume: 0, duration: 4_000, offset: 0 });
+            let skipped = write(&Block { event: 99, end: false, volume: 0, duration: 600 * n, offset: 0 });
+            let new = write(&Block { event: 2, end: true, volume: 0, duration: 80, offset: 0 });
+            let payload = [held, skipped, new].concat();
+            let packet = EventPacket { ssrc: 1, timestamp: 0, clock_hz: 8000, payload: &payload };
+            let now = start + Duration::from_millis(20 * u64::from(n));
+            for _ in 0..2 {
+                tracker.handle(now, &packet, |p| told += usize::from(p.digit.expose_char() == '1'));
+            }
+        }
+        assert_eq!(told, 1);
     }
 
     #[test]
