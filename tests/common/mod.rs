@@ -79,6 +79,8 @@ pub struct Plan {
     /// Where the carrier's media may be; its own address when empty.
     pub carrier_media: &'static str,
     pub pbx: SocketAddr,
+    /// Where the PBX's media may be; its own address when empty.
+    pub pbx_media: &'static str,
     /// Further targets of the PBX trunk, tried after `pbx`.
     pub more_pbx: Vec<SocketAddr>,
     pub guard: &'static str,
@@ -115,6 +117,7 @@ impl Plan {
             carrier: free_address(),
             carrier_media: "",
             pbx: free_address(),
+            pbx_media: "",
             more_pbx: Vec::new(),
             guard: "off",
             mask: "silence",
@@ -314,6 +317,7 @@ fn text(plan: &Plan, dir: &Path, carrier: SocketAddr, pbx: SocketAddr, control: 
     // The exact address, of either family: what peers on this machine need.
     let carrier_net = format!("{}/{}", plan.carrier.ip(), if plan.carrier.is_ipv4() { 32 } else { 128 });
     let carrier_media = if plan.carrier_media.is_empty() { &carrier_net } else { plan.carrier_media };
+    let pbx_media = if plan.pbx_media.is_empty() { "127.0.0.1/32" } else { plan.pbx_media };
     let (node, route) = (plan.node, plan.route);
     let pbx_remotes: Vec<String> = [plan.pbx].iter().chain(&plan.more_pbx).map(|at| format!("\"{at}\"")).collect();
     let mut text = format!(
@@ -355,7 +359,7 @@ side = "pbx"
 listener = "pbx-side"
 remotes = [{}]
 sources = ["127.0.0.1/32"]
-media = ["127.0.0.1/32"]
+media = ["{pbx_media}"]
 {}
 
 {second}

@@ -17,6 +17,7 @@ pub struct Linphone {
 }
 
 /// What kind of telephone it is.
+#[derive(Default)]
 pub struct Kind {
     /// Name and clock.
     pub codec: (&'static str, u32),
@@ -26,6 +27,8 @@ pub struct Kind {
     pub authority: Option<String>,
     /// The certificate of its DTLS and its key (PEM); one of its own making, RSA, when `None`.
     pub identity: Option<String>,
+    /// Sends keys by INFO, not as events.
+    pub info: bool,
     /// Lives on `::1`.
     pub six: bool,
     /// Further lines of its `[sip]` and `[rtp]` sections, and further sections.
@@ -63,9 +66,11 @@ impl Linphone {
             "[sip]\nipv6_migration_done=1\nuse_ipv6={six}\nauto_net_state_mon=0\nsip_port={port}\nsip_tcp_port={port}\nsip_tls_port={tls}\n\
              bind_address={own}\nguess_hostname=0\ncontact=\"Customer\" <sip:customer@{host}:{port}>\n\
              media_encryption={encryption}\nmedia_encryption_mandatory={mandatory}\nroot_ca={ca}\nverify_server_cn=0\n\
-             use_info=0\nuse_rfc2833=1\n{sip}\n[net]\nfirewall_policy=0\n\n[rtp]\naudio_rtp_port={rtp}\n{rtp_lines}\n\
+             use_info={info}\nuse_rfc2833={events}\n{sip}\n[net]\nfirewall_policy=0\n\n[rtp]\naudio_rtp_port={rtp}\n{rtp_lines}\n\
              {more}\n[audio_codec_0]\nmime={name}\nrate={clock}\nchannels={channels}\nenabled=1\n",
             six = u8::from(kind.six),
+            info = u8::from(kind.info),
+            events = u8::from(!kind.info),
             sip = kind.sip,
             rtp_lines = kind.rtp,
             more = kind.more,

@@ -91,6 +91,8 @@ struct Call {
     baresip: [&'static str; 2],
     /// More of linphone's `[sip]` and `[rtp]` sections, and further sections.
     linphone: [&'static str; 3],
+    /// Keys go by INFO.
+    info: bool,
     /// SIPp has a call up before this one.
     occupied: bool,
     /// What is asked of the node beside.
@@ -111,6 +113,7 @@ impl Call {
             says: None,
             baresip: ["", ""],
             linphone: ["", "", ""],
+            info: false,
             occupied: false,
             plan: Plan::new(),
         }
@@ -185,6 +188,7 @@ impl Call {
                 },
                 authority: authority.map(|authority| authority.pem()),
                 identity: (self.srtp[0] == "dtls").then(identity),
+                info: self.info,
                 six: self.six,
                 sip: self.linphone[0],
                 rtp: self.linphone[1],
@@ -210,6 +214,7 @@ impl Call {
                 _ => "",
             },
             tls,
+            info: self.info,
             six: self.six,
             account: self.baresip[0],
             config: self.baresip[1],
@@ -475,6 +480,27 @@ pub fn events_masked(peer: Peer) {
     Call { guard: "always", ..Call::by(peer) }.talk();
 }
 
+pub fn info_masked(peer: Peer) {
+    let mut scene = Call { guard: "always", info: true, ..Call::by(peer) }.start();
+    scene.caller.established();
+    wait(2_000);
+    scene.caller.press(KEYS);
+    wait(500);
+    assert!(scene.caller.log().matches("INFO sip:").count() >= KEYS.len(), "{}", scene.caller.log());
+    let log = scene.finish(false);
+    assert!(!log.contains("INFO sip:"), "keys reach the agent: {log}");
+}
+
+pub fn info(peer: Peer) {
+    let mut scene = Call { info: true, ..Call::by(peer) }.start();
+    scene.caller.established();
+    wait(2_000);
+    scene.caller.press(KEYS);
+    scene.agent().said("INFO sip:");
+    wait(500);
+    scene.finish(false);
+}
+
 pub fn tones_masked(peer: Peer) {
     Call { guard: "always", says: Some(keyed_tones()), ..Call::by(peer) }.talk();
 }
@@ -682,6 +708,27 @@ pub fn refer(peer: Peer) {
     let heard = other.heard();
     assert_heard("the second agent", &heard, CALLER_HZ, 8_000);
     assert!(Attackers::new().listen(&heard).nothing_decoded());
+    scene.caller.hears(SECOND_HZ, 8_000);
+}
+
+/// linphone is the agent: it calls a second one, and joins the two calls by REFER with Replaces.
+pub fn attended(_: Peer) {
+    let (mut plan, second) = signalling::two_pbxs("refer = \"terminate\"\nreplaces = true\nlatch = true\n");
+    (plan.pbx, plan.pbx_media) = (SocketAddr::from((Ipv4Addr::LOCALHOST, port())), media());
+    let call = Call { agent: Agent::None, plan, ..Call::by(Peer::Baresip) };
+    let other = call.agent("5552000", second.port(), SECOND_HZ);
+    let kind = linphone::Kind { codec: Codec::Pcmu.linphone(), encryption: "none", ..linphone::Kind::default() };
+    let mut agent = Linphone::start(call.plan.pbx.port(), AGENT_HZ, &kind);
+    agent.say("autoanswer enable");
+    let mut scene = call.start();
+    scene.caller.established();
+    agent.say(&format!("call sip:5552000@{second}"));
+    other.said("Call established");
+    agent.say("transfer 1 --to-call 2");
+    other.said("\r\nReplaces: ");
+    wait(3_000);
+    scene.caller.hang_up();
+    other.said("terminated (duration");
     scene.caller.hears(SECOND_HZ, 8_000);
 }
 

@@ -44,7 +44,6 @@ const fn media(name: &'static str, sipp: Cell, phones: fn(Peer)) -> Row {
     Row { name, cells: [sipp, No("does not touch media"), Run(phones), Run(phones)] }
 }
 
-const NOT_IN_PHONES: Cell = No("not a thing its user can do");
 const OLD: Cell = No("version 1.0 does not have it");
 const NO_CODER: Cell = No("plays files of G.711 only");
 const NO_TLS: Cell = No("Debian builds it without TLS");
@@ -71,7 +70,7 @@ pub const ROWS: &[Row] = &[
     sip_only("late offer", sip::late_offer, No("always offers"), Run(phones::late_offer)),
     sip_only("100rel and PRACK", sip::reliable, OLD, Run(phones::reliable)),
     sip_only("100rel on one leg only", sip::reliable_on_one_leg, OLD, Run(phones::reliable)),
-    sip_only("UPDATE before and after answer", sip::update, OLD, NOT_IN_PHONES),
+    sip_only("UPDATE before and after answer", sip::update, OLD, No("sends UPDATE only to refresh a session")),
     sip_only("session timer", sip::session_timer, OLD, Run(phones::session_timer)),
     row("redirection (3xx), followed", sip::redirect_followed, phones::redirect_followed),
     sip_only(
@@ -89,18 +88,18 @@ pub const ROWS: &[Row] = &[
     row("hold and resume", sip::hold, phones::hold),
     row("hold and resume by the agent", sip::agent_holds, phones::agent_holds),
     row("REFER by the agent", sip::refer, phones::refer),
-    sip_only("REFER with Replaces", sip::attended, No("its agent cannot join two calls"), NOT_IN_PHONES),
+    sip_only("REFER with Replaces", sip::attended, No("cannot join two calls"), Run(phones::attended)),
     row("header rules", sip::headers, phones::headers),
     row("numbers translated", sip::numbers, phones::numbers),
-    sip_only("tel: URIs", sip::tel, No("cannot dial one through a proxy"), NOT_IN_PHONES),
+    sip_only("tel: URIs", sip::tel, No("dials sip: addresses only"), No("dials sip: addresses only")),
     sip_only("MESSAGE within a call", sip::message, No("writes outside calls only"), No("writes outside calls only")),
     row("password asked of the caller", sip::password_asked, phones::password_asked),
     sip_only("password given to the carrier", sip::password_given, CALLS_ONLY, CALLS_ONLY),
     sip_only("registration with the carrier", sip::registers, CALLS_ONLY, CALLS_ONLY),
     sip_only("fax (T.38) declined", sip::fax, No("has no fax"), No("has no fax")),
     sip_only("comfort noise", sip::comfort_noise, No("has none"), No("its command line cannot switch it on")),
-    sip_only("keys by INFO, unguarded", sip::info, NOT_IN_PHONES, NOT_IN_PHONES),
-    sip_only("keys by INFO, masked", sip::info_masked, NOT_IN_PHONES, NOT_IN_PHONES),
+    row("keys by INFO, unguarded", sip::info, phones::info),
+    row("keys by INFO, masked", sip::info_masked, phones::info_masked),
     media("keys by events, masked", NO_EVENTS, phones::events_masked),
     media("keys by tones, masked", Run(sip::tones_masked), phones::tones_masked),
     media("the agent's star code masks", NO_EVENTS, phones::star_code),
