@@ -29,8 +29,6 @@ pub struct Kind {
     pub early: bool,
     /// The user it takes calls for.
     pub user: &'static str,
-    /// Sends keys by INFO, not as events.
-    pub info: bool,
     /// Lives on `::1`.
     pub six: bool,
     /// What else is in its account, such as `;ptime=30`.
@@ -52,7 +50,6 @@ impl Default for Kind {
             tls: None,
             early: false,
             user: "phone",
-            info: false,
             six: false,
             account: "",
             config: "",
@@ -132,8 +129,7 @@ impl Baresip {
         let clock = if codec == "opus" { 48_000 } else { rate };
         let account = format!(
             "<sip:{user}@{host}:{port}{transport}>;regint=0;answermode={answer};\
-             audio_codecs={codec}/{clock}/{channels};dtmfmode={keys}{encryption}{more}\n",
-            keys = if kind.info { "info" } else { "rtpevent" },
+             audio_codecs={codec}/{clock}/{channels};dtmfmode=rtpevent{encryption}{more}\n",
             user = kind.user,
             transport = kind.transport,
             more = kind.account

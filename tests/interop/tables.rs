@@ -49,6 +49,8 @@ const NO_CODER: Cell = No("plays files of G.711 only");
 const NO_TLS: Cell = No("Debian builds it without TLS");
 const NO_SRTP: Cell = No("Debian builds it without SRTP");
 const CALLS_ONLY: Cell = No("asks no caller for a password, takes no registrations");
+const AGENTS: Cell = No("it is the agent who joins two calls, baresip, and that one cannot");
+const NO_INFO: Cell = No("version 1.0 sends keys as events only");
 const NO_EVENTS: Cell = No("sends recorded events only, and needs root for it");
 
 pub const ROWS: &[Row] = &[
@@ -88,7 +90,7 @@ pub const ROWS: &[Row] = &[
     row("hold and resume", sip::hold, phones::hold),
     row("hold and resume by the agent", sip::agent_holds, phones::agent_holds),
     row("REFER by the agent", sip::refer, phones::refer),
-    sip_only("REFER with Replaces", sip::attended, No("cannot join two calls"), Run(phones::attended)),
+    sip_only("REFER with Replaces", sip::attended, AGENTS, AGENTS),
     row("header rules", sip::headers, phones::headers),
     row("numbers translated", sip::numbers, phones::numbers),
     sip_only("tel: URIs", sip::tel, No("dials sip: addresses only"), No("dials sip: addresses only")),
@@ -98,8 +100,8 @@ pub const ROWS: &[Row] = &[
     sip_only("registration with the carrier", sip::registers, CALLS_ONLY, CALLS_ONLY),
     sip_only("fax (T.38) declined", sip::fax, No("has no fax"), No("has no fax")),
     sip_only("comfort noise", sip::comfort_noise, No("has none"), No("its command line cannot switch it on")),
-    row("keys by INFO, unguarded", sip::info, phones::info),
-    row("keys by INFO, masked", sip::info_masked, phones::info_masked),
+    sip_only("keys by INFO, unguarded", sip::info, NO_INFO, Run(phones::info)),
+    sip_only("keys by INFO, masked", sip::info_masked, NO_INFO, Run(phones::info_masked)),
     media("keys by events, masked", NO_EVENTS, phones::events_masked),
     media("keys by tones, masked", Run(sip::tones_masked), phones::tones_masked),
     media("the agent's star code masks", NO_EVENTS, phones::star_code),
