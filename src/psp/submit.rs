@@ -390,7 +390,8 @@ impl Machine {
         let Some(session) = self.sessions.get_mut(&key) else { return };
         match status {
             // Not taken at all, by what HTTP says of them.
-            429 | 503 => self.again(now, key, step, retry_after),
+            429 => self.again(now, key, step, retry_after),
+            // Something between us and the provider may say so of what the provider has done.
             408 | 409 | 425 | 500..=599 => {
                 session.at_stake |= step.commits;
                 if step.repeats {

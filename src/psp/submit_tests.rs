@@ -47,6 +47,8 @@ enum Fault {
     LostReply,
     Twice,
     Error500,
+    /// By something in between that had let the request through.
+    Error503,
 }
 
 /// A machine, its disk and a provider, in virtual time.
@@ -99,6 +101,10 @@ impl World {
                 Fault::NotSent => (Duration::from_millis(5), Reply::NotSent),
                 Fault::LostRequest => (request.timeout, Reply::Lost),
                 Fault::Error500 => (Duration::from_millis(50), whole(500, "<html>oops</html>")),
+                Fault::Error503 => {
+                    arrive();
+                    (Duration::from_millis(50), whole(503, ""))
+                }
                 Fault::None | Fault::LostReply | Fault::Twice => {
                     if fault == Fault::Twice {
                         arrive();
@@ -311,7 +317,7 @@ fn the_record_is_written_before_the_request_and_holds_no_digit() {
 fn a_step_that_does_not_repeat_is_sent_once() {
     let mut connector = sandbox();
     connector.charge[0].repeats = false;
-    for fault in [Fault::LostReply, Fault::LostRequest, Fault::Error500] {
+    for fault in [Fault::LostReply, Fault::LostRequest, Fault::Error500, Fault::Error503] {
         let mut world = World::new(vec![connector.clone()]);
         world.submit(charge(payment(1), 1, "4242424242424242", ""));
         let mut first = true;
@@ -367,12 +373,13 @@ fn charges_equal_approvals_whatever_the_network_does() {
             connector.deadline = Duration::from_secs(random.random_range(3..20));
             let mut world = World::new(vec![connector]);
             let mut faults = Random::seed_from_u64(seed + 1000);
-            let mut fault = || match faults.random_range(0..10) {
+            let mut fault = || match faults.random_range(0..12) {
                 0 => Fault::NotSent,
                 1 => Fault::LostRequest,
                 2 => Fault::LostReply,
                 3 => Fault::Twice,
                 4 => Fault::Error500,
+                5 => Fault::Error503,
                 _ => Fault::None,
             };
             for n in 0..50 {
