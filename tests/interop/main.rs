@@ -23,6 +23,7 @@ mod script;
 mod signalling;
 mod softphones;
 mod tables;
+mod telephone;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;

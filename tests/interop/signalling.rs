@@ -10,8 +10,8 @@ use crate::phone::{Baresip, Kind, port};
 use crate::pki::{Authority, Wish};
 use crate::process::Sipp;
 use crate::script::{AUDIO, Script, has, lacks};
-use crate::softphones::keyed_tones;
 use crate::tables::Peer;
+use crate::telephone::keyed_tones;
 use tonewall::testkit::companding::ulaw_encode;
 use tonewall::testkit::leak::Attackers;
 
