@@ -69,6 +69,16 @@ impl Way {
         }
     }
 
+    /// Whether the tone sounds as long as the key is down.
+    pub fn sounds(self) -> bool {
+        matches!(self, Way::Tone | Way::ToneAndEvent | Way::LateEvent | Way::ToneAndInfo | Way::RedTone)
+    }
+
+    /// Whether an event or an INFO names the key.
+    pub fn tells(self) -> bool {
+        !matches!(self, Way::Tone | Way::RedTone)
+    }
+
     /// Whether the caller's packets are RFC 2198 redundancy.
     pub fn is_redundant(self) -> bool {
         matches!(self, Way::RedTone | Way::RedEvent)
@@ -300,11 +310,27 @@ impl Plan {
                 digits: self.per_call,
             };
             cases.push(case.clone());
-            if self.control_every > 0 && n.is_multiple_of(self.control_every) {
+            // One of each group, another one each time: at a fixed stride it would always be the same forms.
+            if n.checked_rem(self.control_every) == (n / self.control_every.max(1)).checked_rem(self.control_every) {
                 cases.push(Case { guarded: false, collecting: false, ..case });
             }
         }
         cases
+    }
+
+    /// Calls that attackers must be able to read, or they are blunt: the guard off, each form over a clean line, nobody
+    /// speaking. Codecs go round.
+    pub fn open_calls(&self) -> Vec<Case> {
+        let mut random = Random::seed_from_u64(self.seed ^ 0x0fe2);
+        let codecs = self.codecs.iter().copied().cycle();
+        let one = |(n, (way, codec)): (usize, (Way, Codec))| Case {
+            way,
+            codec,
+            grade: [Grade::D1, Grade::D5][n % 2],
+            digits: self.per_call,
+            ..Case::plain(MASKS[n % MASKS.len()], false, random.random())
+        };
+        Way::ALL.into_iter().zip(codecs).enumerate().map(one).collect()
     }
 }
 
@@ -470,5 +496,16 @@ mod tests {
         assert_eq!(keys(&cases[at]), keys(&cases[at - 1]));
         assert_eq!(cases[at].presses().len(), PER_CALL);
         assert_eq!(cases.iter().filter(|c| !c.guarded).count(), 25);
+        for way in Way::ALL {
+            assert!(cases.iter().any(|c| !c.guarded && c.way == way), "no control of {}", way.name());
+        }
+    }
+
+    #[test]
+    fn open_calls_have_every_form_and_nothing_in_the_way() {
+        let calls = plan(100).open_calls();
+        assert!(calls.iter().map(|c| c.way).eq(Way::ALL));
+        assert!(calls.iter().all(|c| !c.guarded && c.line == Line::Clean && !c.grade.speaks()));
+        assert!(calls.iter().all(|c| c.digits == PER_CALL && (c.way.sounds() || c.way.tells())));
     }
 }
