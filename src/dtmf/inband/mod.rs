@@ -211,6 +211,8 @@ pub struct Detector {
     pressed: Option<Pressed>,
     /// What was heard of an unnamed key before a loss.
     kept: Option<Kept>,
+    /// Where the last loss ended or, while silence stands for it, will end.
+    resumed: u64,
 }
 
 impl Detector {
@@ -233,6 +235,7 @@ impl Detector {
             candidate: None,
             pressed: None,
             kept: None,
+            resumed: 0,
         }
     }
 
@@ -316,8 +319,7 @@ impl Detector {
             self.open = Some(self.position + samples);
         }
         let armed = self.point == Point::Armed && samples > 0;
-        let resumed = self.position + samples;
-        let pressed = self.pressed.is_some();
+        self.resumed = self.position + samples;
         self.kept = self.keep(samples);
         if let Some(pressed) = &mut self.pressed {
             pressed.last += samples.min(BRIDGED);
@@ -333,10 +335,6 @@ impl Detector {
             if armed {
                 self.open = Some(self.position);
             }
-        }
-        if let (Some(new), false) = (&mut self.pressed, pressed) {
-            // Its last samples were enough to name it when the silence came.
-            (new.last, new.lost) = (resumed, true);
         }
     }
 
@@ -450,7 +448,9 @@ impl Detector {
             self.beside_loss(&candidate, own, hop)
         };
         let Some(found) = found else { return };
-        self.pressed = Some(Pressed { place: found.place, last: self.position, lost: false });
+        // It may be named in the silence of a loss, by what came before.
+        let (last, lost) = (self.position.max(self.resumed), self.position < self.resumed);
+        self.pressed = Some(Pressed { place: found.place, last, lost });
         self.kept = None;
         let event = crate::dsp::tone::KEY_AT[usize::from(found.place.0)][usize::from(found.place.1)];
         if let Some(digit) = Digit::from_event(event) {

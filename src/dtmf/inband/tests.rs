@@ -165,6 +165,37 @@ fn a_press_goes_on_across_a_loss() {
 }
 
 #[test]
+fn a_loss_of_any_length_that_begins_anywhere_in_a_press_splits_nothing() {
+    let whole = line("7", 1200, 400, -20.0);
+    for point in [Point::Armed, Point::Unarmed] {
+        for at in (480..1600).step_by(8) {
+            for lost in [80, 160, 240, 320, 480] {
+                let mut detector = Detector::new(point);
+                let mut all = Vec::new();
+                detector.feed(&whole[..at], &mut |v| all.push(v));
+                detector.gap(lost as u64, &mut |v| all.push(v));
+                detector.feed(&whole[at + lost..], &mut |v| all.push(v));
+                assert_eq!(keys(&all), "7", "{point:?}, {lost} lost at {at}");
+            }
+        }
+    }
+}
+
+#[test]
+fn two_presses_of_a_key_stay_two_where_a_loss_hides_part_of_the_pause() {
+    let whole = line("44", 520, 400, -20.0);
+    // The pause of 50 ms is at 920…1320; a packet of 20 ms is lost from it.
+    for at in (928..1152).step_by(8) {
+        let mut detector = Detector::new(Point::Armed);
+        let mut all = Vec::new();
+        detector.feed(&whole[..at], &mut |v| all.push(v));
+        detector.gap(160, &mut |v| all.push(v));
+        detector.feed(&whole[at + 160..], &mut |v| all.push(v));
+        assert_eq!(keys(&all), "44", "lost at {at}");
+    }
+}
+
+#[test]
 fn arming_while_a_digit_sounds_tells_the_stretch_at_once_and_only_what_is_not_yet_gone() {
     let whole = line("3", 800, 800, -20.0);
     let mut detector = Detector::new(Point::Unarmed);
