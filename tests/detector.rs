@@ -164,6 +164,11 @@ fn d5_dropouts_and_lost_packets_split_nothing_and_invent_nothing() {
         eprintln!("{name}: armed, guessed from the rest {leaked:5.2} %");
         assert!(leaked <= 12.0, "{leaked}");
     }
+    for (samples, least) in [(80, 99.9), (240, 99.0)] {
+        let network = Network { samples, ..Network::losing(Loss::Random(0.05)) };
+        let name = format!("D5  5 % loss of packets of {} ms", samples / 8);
+        assert_told(&name, &row(&name, &Stimulus::plain(d5()).by(network), 160, other.as_ref()), least);
+    }
 }
 
 #[test]
