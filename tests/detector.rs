@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use tonewall::dtmf::inband::Point;
 use tonewall::rt::crew;
 use tonewall::testkit::attack::{LeastSquares, template};
+use tonewall::testkit::lab::Rate;
 use tonewall::testkit::lab::hear::{Count, Heard, Packets, Three, ours, spandsp as theirs};
 use tonewall::testkit::lab::network::{Loss, Network};
 use tonewall::testkit::lab::stimuli::{Stimulus, d1, d2, d4, d5};
@@ -100,8 +101,18 @@ fn synthetic_speech() -> Vec<Vec<i16>> {
     (0..40).map(|seed| Talker::new(seed, -18.0).say(30 * 8000)).collect()
 }
 
+/// Bar L1: the share of keys that may be guessed.
+const GUESSED: f64 = 0.12;
+
+/// Not over bar L1, unless by a chance of less than one in ten thousand.
+fn assert_hidden(name: &str, leaked: Rate) {
+    let line = format!("{name}: armed, guessed from the rest {:.2} % of {}", leaked.percent(), leaked.of);
+    eprintln!("{line}");
+    assert!(leaked.at_least(GUESSED) > 1e-4, "{line}");
+}
+
 /// How many keys the attacker, told each onset, guesses from what the armed verdicts and losses leave.
-fn leaked(stimulus: &Stimulus<'_>, lines: u64, attacker: &LeastSquares) -> f64 {
+fn leaked(stimulus: &Stimulus<'_>, lines: u64, attacker: &LeastSquares) -> Rate {
     let seeds: Vec<u64> = (0..lines).map(|seed| seed * 7919 + 13).collect();
     let guessed: usize = crew::each(&seeds, |seed| {
         let (mut line, packets) = stimulus.draw(*seed);
@@ -111,7 +122,7 @@ fn leaked(stimulus: &Stimulus<'_>, lines: u64, attacker: &LeastSquares) -> f64 {
     })
     .into_iter()
     .sum();
-    100.0 * guessed as f64 / (lines as usize * stimulus.plan.presses) as f64
+    Rate::new(guessed, lines as usize * stimulus.plan.presses)
 }
 
 /// Masks by the verdicts; how many keys the attacker, told each onset, guesses from what is left.
@@ -132,15 +143,12 @@ fn d4_digits_over_speech() {
     let mut voices = vec![("the synthetic talker", synthetic_speech().concat())];
     voices.extend(recorded_speech().map(|clips| ("recorded speech", clips.concat())));
     for (name, voice) in &voices {
-        for (under_db, least) in [(10.0, 99.85), (6.0, 97.8)] {
+        for (under_db, least) in [(10.0, 99.9), (6.0, 98.0)] {
             let stimulus = Stimulus::plain(d4()).over(voice, under_db);
             let three = row(&format!("D4 {under_db} dB over {name}"), &stimulus, 160, other.as_ref());
             let (right, extra) = (three.armed.right().percent(), three.armed.extra);
             assert!(right >= least && extra <= 4, "{under_db} dB over {name}: {right} % + {extra}");
-            let leaked = leaked(&stimulus, 80, &attacker);
-            eprintln!("D4 {under_db} dB over {name}: armed, guessed from the rest {leaked:5.2} %");
-            // The bar is 12 % of all keys; a sample of this size strays from its own rate by a point and more.
-            assert!(leaked <= 14.0, "{leaked}");
+            assert_hidden(&format!("D4 {under_db} dB over {name}"), leaked(&stimulus, 160, &attacker));
         }
     }
 }
@@ -160,9 +168,7 @@ fn d5_dropouts_and_lost_packets_split_nothing_and_invent_nothing() {
         let stimulus = Stimulus::plain(d5()).by(Network::losing(Loss::Random(percent / 100.0)));
         let name = format!("D5 {percent:2} % packet loss");
         assert_told(&name, &row(&name, &stimulus, 160, other.as_ref()), least);
-        let leaked = leaked(&stimulus, 60, &attacker);
-        eprintln!("{name}: armed, guessed from the rest {leaked:5.2} %");
-        assert!(leaked <= 12.0, "{leaked}");
+        assert_hidden(&name, leaked(&stimulus, 60, &attacker));
     }
     for (samples, least) in [(80, 99.9), (240, 99.0)] {
         let network = Network { samples, ..Network::losing(Loss::Random(0.05)) };
@@ -187,9 +193,7 @@ fn r1_what_is_no_digit_is_not_told_but_is_masked() {
         for count in [three.armed, three.unarmed] {
             assert!(count.reported().percent() <= 0.1, "{name}: {count:?}");
         }
-        let leaked = leaked(&stimulus, 80, &attacker);
-        eprintln!("{name:44} {:6} | armed, guessed from the rest {leaked:5.2} %", three.armed.of);
-        assert!(leaked <= 12.0, "{name}: {leaked}");
+        assert_hidden(name, leaked(&stimulus, 80, &attacker));
     }
 }
 
@@ -206,8 +210,10 @@ fn t1_talk_off() {
             let stretches: usize = heard.iter().map(|h| h.stretches.len()).sum();
             let muted: u64 = heard.iter().flat_map(|h| &h.stretches).map(|s| s.to - s.from).sum();
             let part = 100.0 * muted as f64 / (hours * 3600.0 * 8000.0);
+            let mean_ms = muted as f64 / 8.0 / stretches.max(1) as f64;
             eprintln!(
-                "T1 {name} {point:?}: {told} false digits and {stretches} suspicions in {:.1} min ({part:.2} % of it)",
+                "T1 {name} {point:?}: {told} false digits and {stretches} suspicions of {mean_ms:.1} ms on the average in \
+                 {:.1} min ({part:.2} % of it)",
                 hours * 60.0
             );
             // Unarmed the bar is 0.02 per hour; no corpus at hand is long enough to show more than none. Armed there is
@@ -218,7 +224,9 @@ fn t1_talk_off() {
                 (Point::Armed, _) => 15.0,
             };
             assert!(told as f64 <= most * hours, "{told}");
-            assert!(part < 6.0, "too much of the talker is muted");
+            // The bar is of real speech: 25 ms.
+            let longest = if name == "recorded speech" { 25.0 } else { 27.0 };
+            assert!(point == Point::Unarmed || part < 3.0 && mean_ms <= longest, "too much of the talker is muted");
         }
         if let Some(other) = &other {
             let told: usize = clips.iter().map(|clip| theirs(other, clip, &Packets::default()).told.len()).sum();

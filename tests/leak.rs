@@ -270,8 +270,9 @@ async fn random_digits_in_every_form_reach_no_ear_and_no_recording_and_are_colle
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_form_over_every_line_reaches_nobody() {
     let codecs = [Codec::Pcmu, Codec::Pcma, Codec::G722, Codec::Opus];
-    let plan = Plan { digits: 960, per_call: 16, codecs: codecs.to_vec(), control_every: 4, seed: 5 };
-    let cases = plan.cases();
+    let plan = Plan { digits: 960, per_call: 16, codecs: codecs.to_vec(), control_every: 0, seed: 5 };
+    // The controls: the guard off, lines clean.
+    let cases = [plan.cases(), plan.open_calls()].concat();
     // From the beginning: what is logged while keys are pressed is what could tell them.
     let log = Captured::start();
     let mut lab = leaklab::Office::open(cases.len(), &codecs).await.expect("the laboratory opens");
@@ -283,11 +284,13 @@ async fn every_form_over_every_line_reaches_nobody() {
     assert!(texts.logged > 500 * cases.len(), "{texts:?} of {} calls", cases.len());
     let judge = Judge::new(Spandsp::load().ok());
     let scores = crew::each(&evidence, |(case, evidence)| (case.guarded, judge.judge(case, evidence)));
-    let sum = |guarded: bool| scores.iter().filter(|(on, _)| *on == guarded).map(|(_, score)| score).sum::<Score>();
-    let (on, off) = (sum(true), sum(false));
+    let on = scores.iter().filter(|(on, _)| *on).map(|(_, score)| score).sum::<Score>();
+    let open = || evidence.iter().zip(&scores).filter(|(_, (on, _))| !on).map(|((case, _), (_, score))| (case, score));
+    let sounding = open().filter(|(case, _)| case.way.sounds()).map(|(_, score)| score).sum::<Score>();
+    let telling = open().filter(|(case, _)| case.way.tells()).map(|(_, score)| score).sum::<Score>();
     common::say(&format!(
         "leak: {} digits in every form over every line: ear {:.1} % of {}, recording {:.1} % of {}, decoded {} and {:?}, \
-         in messages {}, collected {:?}; with the guard off {:.1} % decoded",
+         in messages {}, collected {:?}; with the guard off {:.1} % of {} decoded, {:.1} % of {} read in messages",
         on.keyed,
         on.ear.least_squares.rate().percent(),
         on.ear.least_squares.rate().of,
@@ -297,7 +300,10 @@ async fn every_form_over_every_line_reaches_nobody() {
         on.ear.spandsp.map(|rate| rate.hits),
         on.messages_with_keys,
         on.collected,
-        off.ear.decoded.percent()
+        sounding.ear.decoded.percent(),
+        sounding.ear.decoded.of,
+        telling.messages.rate().percent(),
+        telling.messages.rate().of,
     ));
     for sink in [&on.ear, &on.tape] {
         assert_eq!((sink.decoded.hits, sink.spandsp.map_or(0, |rate| rate.hits)), (0, 0));
@@ -306,8 +312,9 @@ async fn every_form_over_every_line_reaches_nobody() {
         assert!(by_chance(sink.template.rate()) > 1e-5, "{:?}", sink.template.rate());
     }
     assert_eq!((on.messages_with_keys, on.texts), (0, 0));
-    // Half the lines lose, delay or break keys, and INFO and events are no sound.
-    assert!(off.ear.decoded.share() > 0.3 && off.messages.rate().share() > 0.2, "the attackers are blunt");
+    // A machine that holds packets up breaks a tone now and then.
+    let (heard, told) = (sounding.ear.decoded, telling.messages.rate());
+    assert!(heard.share() > 0.9 && told.share() > 0.9, "the attackers are blunt: {heard:?} {told:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

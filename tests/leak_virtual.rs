@@ -109,22 +109,55 @@ fn the_test_finds_what_passes_openly_in_every_form_that_has_packets_of_its_own()
 
 const CODECS: [Codec; 4] = [Codec::Pcmu, Codec::Pcma, Codec::G722, Codec::Opus];
 
-/// Plays a plan in virtual time and lets the attackers at it.
-fn played(plan: &Plan) -> Vec<Played> {
+/// Plays calls in virtual time and lets the attackers at them.
+fn played(cases: &[Case]) -> Vec<Played> {
     let library = Spandsp::load();
     if let Err(why) = &library {
         common::skip("spandsp in the leak in virtual time", why);
     }
     let judge = Judge::new(library.ok());
-    crew::each(&plan.cases(), |case: &Case| (case.clone(), judge.judge(case, &virtually::play(case, Instant::now()))))
+    crew::each(cases, |case: &Case| {
+        let e = virtually::play(case, Instant::now());
+        if !case.guarded {
+            eprintln!(
+                "EV {} {:?}",
+                case.way.name(),
+                e.keyed.iter().map(|k| (k.events, k.end - k.onset)).collect::<Vec<_>>()
+            );
+        }
+        (case.clone(), judge.judge(case, &e))
+    })
+}
+
+#[test]
+fn with_the_guard_off_the_same_attackers_read_every_form() {
+    let plan = Plan { digits: 0, per_call: 16, codecs: CODECS.to_vec(), control_every: 0, seed: 12 };
+    let mut blunt = Vec::new();
+    for (case, open) in &played(&plan.open_calls()) {
+        let (heard, fitted, told) = (open.ear.decoded, open.ear.least_squares.rate(), open.messages.rate());
+        common::say(&format!(
+            "leak in virtual time: guard off, {} in {:?}: decoder {}, spandsp {:?}, least squares {} of {}, messages {}",
+            case.way.name(),
+            case.codec,
+            heard.hits,
+            open.ear.spandsp.map(|rate| rate.hits),
+            fitted.hits,
+            fitted.of,
+            told.hits
+        ));
+        let heard = heard.share().min(fitted.share());
+        if case.way.sounds() && heard <= 0.9 || case.way.tells() && told.share() <= 0.9 {
+            blunt.push(case.way.name());
+        }
+    }
+    assert!(blunt.is_empty(), "{blunt:?}");
 }
 
 #[test]
 fn every_form_over_every_line_in_every_codec_gives_nothing_away_and_is_collected_once() {
-    let plan = Plan { digits: 640, per_call: 16, codecs: CODECS.to_vec(), control_every: 5, seed: 11 };
-    let played = played(&plan);
-    let sum = |guarded: bool| played.iter().filter(|(case, _)| case.guarded == guarded).map(|(_, s)| s).sum::<Score>();
-    let (on, off) = (sum(true), sum(false));
+    let plan = Plan { digits: 640, per_call: 16, codecs: CODECS.to_vec(), control_every: 0, seed: 11 };
+    let played = played(&plan.cases());
+    let on = played.iter().map(|(_, s)| s).sum::<Score>();
     for (name, sink) in [("ear", &on.ear), ("recording", &on.tape)] {
         let rate = sink.least_squares.rate();
         let (mean, bound, ..) = sink.residual.worst();
@@ -150,14 +183,20 @@ fn every_form_over_every_line_in_every_codec_gives_nothing_away_and_is_collected
         assert!(mean - 3.0 * error <= MOST_RESIDUAL, "{name}: {mean} ± {error}");
     }
     assert_eq!((on.messages_with_keys, on.texts), (0, 0));
-    let control = off.ear.decoded;
-    common::say(&format!(
-        "leak in virtual time: with the guard off: decoder {:.1} % of {}; collected {:?}",
-        control.percent(),
-        control.of,
-        on.collected
-    ));
-    assert!(control.share() > 0.3, "{control:?}");
+    for (case, score) in played.iter().filter(|(_, s)| s.collected.missed > 0) {
+        common::say(&format!(
+            "MISS {} {} {:?} {} ms {:?} collecting {} came {} missed {} of {}",
+            case.way.name(),
+            case.line.name(),
+            case.codec,
+            case.ptime_ms,
+            case.grade,
+            case.collecting,
+            score.collected.came,
+            score.collected.missed,
+            score.collected.keyed
+        ));
+    }
     let collected = &on.collected;
     assert_eq!((collected.keyed, collected.wrong, collected.miscounted), (on.keyed, 0, 0), "{collected:?}");
     // Not yet what the bars ask for (`may_miss`): tones that cross a bad line in a wide codec are missed at times.

@@ -282,6 +282,15 @@ impl LegSide {
         Arrival { came, generation: self.generation, number, timestamp, at, in_step, marker }
     }
 
+    /// The place of a redundant packet, by the payload type and timestamp of its own block: sound in it counts by its
+    /// codec's clock and is what later packets are counted from, as sound by itself is.
+    pub(super) fn unpacked(&mut self, arrival: &Arrival, own: Option<(u8, u32)>) -> Arrival {
+        match own.map(|(payload_type, timestamp)| (self.kind(payload_type), timestamp)) {
+            Some((kind @ Kind::Audio(_), timestamp)) => self.arrival(kind, arrival.number, timestamp, arrival.marker),
+            _ => *arrival,
+        }
+    }
+
     /// The place of a block of `kind` within a redundant packet that arrived at `arrival`.
     pub(super) fn block(&self, kind: Kind, timestamp: u32, arrival: &Arrival) -> Arrival {
         let in_step = !matches!(kind, Kind::Event(clock) if !self.ticks.is_in_step(clock));

@@ -272,7 +272,11 @@ impl Session {
         match self.legs[leg.index()].kind(view.payload_type()) {
             Kind::Redundant => {
                 // An empty list when the payload does not add up: the packet is then left out.
-                for block in red::blocks(view.payload(), view.timestamp()).unwrap_or_default() {
+                let blocks = red::blocks(view.payload(), view.timestamp()).unwrap_or_default();
+                let sound =
+                    blocks.iter().find(|block| block.primary).map(|block| (block.payload_type, block.timestamp));
+                let arrival = &self.legs[leg.index()].unpacked(arrival, sound);
+                for block in blocks {
                     let kind = self.legs[leg.index()].kind(block.payload_type);
                     let arrival = self.legs[leg.index()].block(kind, block.timestamp, arrival);
                     self.payload(now, leg, &arrival, view.ssrc(), kind, block.payload, block.primary, out);

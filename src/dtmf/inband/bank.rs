@@ -4,9 +4,9 @@
 
 use std::sync::LazyLock;
 
+use super::WINDOW;
 use super::bandpass::omega;
 use super::lanes::{Lanes, Width};
-use super::{Bar, WINDOW};
 use crate::dsp::tone::{COLUMNS, ROWS};
 
 /// Grid over the low group: 672…972 Hz.
@@ -290,18 +290,13 @@ fn best<V: Lanes<N>, const N: usize, const M: usize>(
     (place, f32::from_bits(values[place]))
 }
 
-/// Fits a window of energy `total`: the low and high frequency that explain at least `bar` of it.
+/// Fits a window: the low and high frequency that explain at least `needed` of its energy.
 #[inline(always)]
-fn fit<V: Lanes<N>, const N: usize>(
-    t: &Tables,
-    window: &[f32; WINDOW],
-    total: f32,
-    bar: f32,
-) -> Option<(usize, usize)> {
+fn fit<V: Lanes<N>, const N: usize>(t: &Tables, window: &[f32; WINDOW], needed: f32) -> Option<(usize, usize)> {
     let all = correlate::<V, N>(t, window);
     let (low_strength, high_strength) = all.strongest();
     // What each group's best explains alone bounds what both can.
-    if (low_strength + high_strength) * (2.0 / WINDOW as f32) * t.overlap < bar * total {
+    if (low_strength + high_strength) * (2.0 / WINDOW as f32) * t.overlap < needed {
         return None;
     }
     // The stronger tone's skirt may hide the weaker one's peak: fix the stronger, search the other, then both once.
@@ -327,7 +322,7 @@ fn fit<V: Lanes<N>, const N: usize>(
         }
         low_is_fixed = !low_is_fixed;
     }
-    if explained < bar * total {
+    if explained < needed {
         return None;
     }
     let ([low_cosine, low_sine], [high_cosine, high_sine]) = (all.of(low), all.of(LOW + high));
@@ -348,46 +343,44 @@ mod compiled {
 
     type Found = Option<(usize, usize)>;
 
-    fn portable(t: &Tables, window: &[f32; WINDOW], total: f32, bar: f32) -> Found {
-        fit::<F<4>, 4>(t, window, total, bar)
+    fn portable(t: &Tables, window: &[f32; WINDOW], needed: f32) -> Found {
+        fit::<F<4>, 4>(t, window, needed)
     }
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2")]
-    fn avx2(t: &Tables, window: &[f32; WINDOW], total: f32, bar: f32) -> Found {
-        fit::<F8, 8>(t, window, total, bar)
+    fn avx2(t: &Tables, window: &[f32; WINDOW], needed: f32) -> Found {
+        fit::<F8, 8>(t, window, needed)
     }
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    fn avx512(t: &Tables, window: &[f32; WINDOW], total: f32, bar: f32) -> Found {
-        fit::<F16, 16>(t, window, total, bar)
+    fn avx512(t: &Tables, window: &[f32; WINDOW], needed: f32) -> Found {
+        fit::<F16, 16>(t, window, needed)
     }
 
-    pub(super) fn found(width: Width, window: &[f32; WINDOW], total: f32, bar: f32) -> Found {
+    pub(super) fn found(width: Width, window: &[f32; WINDOW], needed: f32) -> Found {
         match width {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: only `Width::checked` widths come here, and it has asked the processor.
-            Width::Avx2 => unsafe { avx2(&TABLES, window, total, bar) },
+            Width::Avx2 => unsafe { avx2(&TABLES, window, needed) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
-            Width::Avx512 => unsafe { avx512(&TABLES, window, total, bar) },
-            _ => portable(&TABLES, window, total, bar),
+            Width::Avx512 => unsafe { avx512(&TABLES, window, needed) },
+            _ => portable(&TABLES, window, needed),
         }
     }
 }
 
-/// Fits a window of energy `total`; `Some` when it is suspect. `floor` is the line's noise in as long a window.
-pub(super) fn look(width: Width, window: &[f32; WINDOW], total: f32, floor: f32, bar: Bar) -> Option<Look> {
-    let noise = floor / total;
-    // The line's own noise is not held against a tone: what it adds to the residue lowers the bar by as much, down to
-    // where noise alone would pass.
-    let (low, high) = compiled::found(width, window, total, (bar.part - noise).max(bar.least))?;
+/// Fits a window of energy `total`; `Some` when it is suspect: when two tones explain at least `needed` of it. `floor` is
+/// the line's noise in as long a window.
+pub(super) fn look(width: Width, window: &[f32; WINDOW], total: f32, floor: f32, needed: f32) -> Option<Look> {
+    let (low, high) = compiled::found(width, window, needed)?;
     let tables = &**TABLES;
     Some(Look {
         place: (tables.rows[low], tables.columns[high]),
         hz: (low_hz(low) as f32, high_hz(high) as f32),
-        noise,
+        noise: floor / total,
     })
 }
 

@@ -2,7 +2,7 @@
 //! wait for their block to be whole, the noise floor.
 
 use super::screen::{HISTORY, MOST, Row};
-use super::{BLOCK, Point, WINDOW, WINDOW_GATE, bandpass};
+use super::{BLOCK, BLOCKS, Point, WINDOW, WINDOW_GATE, bandpass};
 
 /// Filtered samples kept for the second stage.
 pub(super) const RECENT: usize = 200;
@@ -20,6 +20,8 @@ pub(super) struct Front {
     count: usize,
     /// Whether the last turn was over the gate.
     loud: bool,
+    /// The energies of the last windows.
+    totals: [f32; BLOCKS],
     floor: Floor,
 }
 
@@ -32,6 +34,7 @@ impl Front {
             waiting: [0; BLOCK],
             count: 0,
             loud: false,
+            totals: [0.0; BLOCKS],
             floor: Floor::new(),
         }
     }
@@ -67,7 +70,8 @@ impl Front {
         let parts = (&self.waiting[..self.count], &samples[..whole - self.count]);
         let noise = self.floor.ceiling(whole / BLOCK);
         row.loud = self.loud;
-        row.fill(parts, &self.samples[self.at - HISTORY..self.at], &self.memory, point.bars(), noise);
+        let before = (&self.samples[self.at - HISTORY..self.at], &self.totals);
+        row.fill(parts, before, &self.memory, point.bars(), noise);
     }
 
     /// Takes a row's samples in before its hops are looked at one by one.
@@ -101,6 +105,11 @@ impl Front {
         self.floor.least
     }
 
+    /// The energy of the window before the one that ends with block `hop` of the turn.
+    pub(super) fn before(&self, row: &Row, hop: usize) -> f32 {
+        row.before(hop, &self.totals)
+    }
+
     /// The window that ends with block `hop` of the turn.
     pub(super) fn window(&self, hop: usize) -> &[f32; WINDOW] {
         const NONE: [f32; WINDOW] = [0.0; WINDOW];
@@ -132,6 +141,7 @@ impl Front {
 
     fn end(&mut self, samples: &[i16], row: &Row) {
         self.memory = row.memory();
+        self.totals = row.latest(&self.totals);
         self.loud = row.range().1 >= WINDOW_GATE;
         let used = row.blocks * BLOCK - self.count;
         self.count = 0;

@@ -102,10 +102,9 @@ proptest! {
             if total < WINDOW_GATE {
                 continue;
             }
-            let bar = Bar { part: bar, least: 0.3 };
-            let first = bank::look(Width::Portable, &window, total, 0.0, bar);
+            let first = bank::look(Width::Portable, &window, total, 0.0, bar * total);
             for width in Width::all() {
-                prop_assert_eq!(&bank::look(width, &window, total, 0.0, bar), &first, "{:?}", width);
+                prop_assert_eq!(&bank::look(width, &window, total, 0.0, bar * total), &first, "{:?}", width);
             }
         }
     }
@@ -192,7 +191,8 @@ fn no_hop_that_the_fit_would_suspect_is_screened_out() {
                 let total = row.total(hop);
                 let floor = front.floor(total);
                 for (open, bar) in point.bars().into_iter().enumerate() {
-                    let found = bank::look(Width::widest(), front.window(hop), total, floor, bar);
+                    let needed = bar.needed(total, floor, front.before(&row, hop));
+                    let found = bank::look(Width::widest(), front.window(hop), total, floor, needed);
                     let let_through = row.hops()[open] >> hop & 1 != 0;
                     screened += usize::from(!let_through && total >= WINDOW_GATE);
                     suspects[open] += usize::from(found.is_some());

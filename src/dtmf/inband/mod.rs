@@ -81,7 +81,7 @@ mod together;
 use crate::base::secret::Digit;
 use crate::dsp::level::RMS_0_DBM0;
 use bank::Look;
-use confirm::Found;
+use confirm::{Found, Measured};
 use evidence::{FITTED, Kept, Votes};
 use front::Front;
 use screen::{Row, Work};
@@ -99,12 +99,32 @@ const WINDOW: usize = BLOCK * BLOCKS;
 const WINDOW_GATE: f32 = RMS_0_DBM0 * RMS_0_DBM0 * 2.0e-5 * WINDOW as f32;
 
 /// How much of a window must be explained: `part`, less the part that the line's own noise is, but not less than
-/// `least`.
+/// `least`; or less the part that what sounded before is, where the line has just become louder, but not less than
+/// `risen`: a tone that begins over a voice is not alone, and who waits until the voice pauses has let it go.
 #[derive(Debug, Clone, Copy)]
 struct Bar {
     part: f32,
     least: f32,
+    risen: f32,
 }
+
+/// What part of the window before sounds on, unexplained, in the next.
+const SOUNDS_ON: f32 = 0.6;
+
+impl Bar {
+    /// The energy that must be explained of a window of energy `total`, on a line whose noise is `floor` in as long a
+    /// window, after a window of energy `before`. The screen does the same sums.
+    fn needed(&self, total: f32, floor: f32, before: f32) -> f32 {
+        let noisy = (self.part * total - floor).max(self.least * total);
+        // Nothing once the window before has half the energy of this one.
+        let credit = (SOUNDS_ON * before).min(total - before - before).max(0.0);
+        let risen = (self.part * total - credit).max(self.risen * total);
+        noisy.min(risen)
+    }
+}
+
+/// [`Bar::risen`] where a rise counts for nothing.
+const NO_RISE: f32 = 1.0;
 
 /// How a detector weighs a missed digit against a false one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,8 +140,10 @@ impl Point {
     /// disturbs it.
     fn bars(self) -> [Bar; 2] {
         match self {
-            Point::Armed => [Bar { part: 0.80, least: 0.70 }, Bar { part: 0.70, least: 0.65 }],
-            Point::Unarmed => [Bar { part: 0.90, least: 0.80 }; 2],
+            Point::Armed => {
+                [Bar { part: 0.80, least: 0.70, risen: 0.62 }, Bar { part: 0.70, least: 0.65, risen: NO_RISE }]
+            }
+            Point::Unarmed => [Bar { part: 0.90, least: 0.80, risen: NO_RISE }; 2],
         }
     }
 }
@@ -154,10 +176,16 @@ pub const LOOK_AHEAD: u64 = 96;
 pub const LEAST_LOOK_AHEAD: u64 = (WINDOW + BLOCK) as u64;
 /// How far back a suspicion reaches at most, when the caller looks ahead further than [`LOOK_AHEAD`]: 16 ms.
 const REACH: u64 = 128;
-/// A stretch is cleared when nothing was suspected for this long: 20 ms.
-const HOLD: u64 = 160;
-/// What is masked after the end of the last suspect window: 9 ms.
-const TAIL: u64 = 72;
+/// A stretch is cleared when nothing was suspected for this long: 14 ms.
+const HOLD: u64 = 112;
+/// What is masked after the end of the last suspect window: 5.5 ms.
+const TAIL: u64 = 44;
+/// What has been suspect for so long without a break is looked at as a whole, and dismissed if it is no key: 25 ms.
+const DISMISSED_AFTER: u64 = 200;
+/// The longest break within it: 6 ms.
+const BREAK: u64 = 6 * BLOCK as u64;
+/// How much more energy than what was dismissed a window must have to be suspect again, as a ratio: 2 dB.
+const LOUDER: f32 = 1.6;
 /// Two sightings of one key further apart than this are two presses: between the 10 ms dropout that must not split and
 /// the 30 ms pause that must (each seen about 7 ms longer through the window).
 const SPLIT: u64 = 208;
@@ -194,6 +222,39 @@ struct Pressed {
     lost: bool,
 }
 
+/// Suspect windows without a break.
+#[derive(Clone, Copy, Default)]
+struct Run {
+    from: u64,
+    last: u64,
+    /// The most energy a window of it had.
+    total: f32,
+    /// It was two tones and nothing else at a time.
+    pure: bool,
+    /// It is no key: what goes on of it is not suspect.
+    dismissed: bool,
+}
+
+impl Run {
+    /// Whether a suspect window of energy `total` that ends at `position` belongs to it.
+    fn goes_on(&self, position: u64, total: f32) -> bool {
+        let longest = if self.dismissed { MISSES } else { BREAK };
+        position <= self.last + longest && total <= LOUDER * self.total
+    }
+
+    /// Takes a suspect window in: it goes on, or another one begins.
+    fn take(&mut self, position: u64, total: f32) {
+        *self = if self.goes_on(position, total) {
+            Run { last: position, total: self.total.max(total), ..*self }
+        } else {
+            // What makes the line louder began somewhere in this window: only what follows is all of it.
+            let follows = position <= self.last + BREAK;
+            let from = if follows { position } else { position.saturating_sub(WINDOW as u64) };
+            Run { from, last: position, total, pure: false, dismissed: false }
+        };
+    }
+}
+
 /// An in-band detector for one direction of one call.
 pub struct Detector {
     front: Front,
@@ -211,6 +272,9 @@ pub struct Detector {
     pressed: Option<Pressed>,
     /// What was heard of an unnamed key before a loss.
     kept: Option<Kept>,
+    run: Run,
+    /// The last fit of 25 ms, and where it ended.
+    measured: (u64, Option<Measured>),
     /// Where the last loss ended or, while silence stands for it, will end.
     resumed: u64,
 }
@@ -235,6 +299,8 @@ impl Detector {
             candidate: None,
             pressed: None,
             kept: None,
+            run: Run::default(),
+            measured: (0, None),
             resumed: 0,
         }
     }
@@ -245,6 +311,7 @@ impl Detector {
         if point == Point::Armed && self.point == Point::Unarmed {
             self.repeat = self.open.is_some();
         }
+        self.run = Run::default();
         self.point = point;
     }
 
@@ -380,10 +447,15 @@ impl Detector {
         let open = usize::from(self.open.is_some());
         let mut look = None;
         if row.hops()[open] >> hop & 1 != 0 {
-            look = bank::look(self.width, self.front.window(hop), total, floor, self.point.bars()[open]);
-            if let Some(look) = &look {
-                self.suspect(look, verdict);
-            }
+            let needed = self.point.bars()[open].needed(total, floor, self.front.before(row, hop));
+            look = bank::look(self.width, self.front.window(hop), total, floor, needed);
+        }
+        if look.is_some() {
+            self.run.take(self.position, total);
+            look = look.filter(|_| !self.run.dismissed);
+        }
+        if let Some(look) = &look {
+            self.suspect(look, verdict);
         }
         self.consider(look.as_ref(), hop, verdict);
         if self.pressed.is_some_and(|p| self.position > p.last + if p.lost { SPLIT_LOST } else { SPLIT }) {
@@ -391,6 +463,10 @@ impl Detector {
         }
         if self.candidate.is_some_and(|c| self.position > c.last + c.leeway()) {
             self.candidate = None;
+        }
+        if look.is_some_and(|look| self.is_to_be_dismissed(&look, hop)) {
+            (self.run.dismissed, self.candidate, self.open) = (true, None, None);
+            verdict(Verdict::Clear { from: self.decided });
         }
         if let Some(last) = self.open
             && self.position >= last + HOLD
@@ -406,6 +482,27 @@ impl Detector {
             let before = self.position.saturating_sub(1);
             self.decided = self.decided.max(before.saturating_sub(self.look_ahead));
         }
+    }
+
+    /// Whether what has been suspect for a while is no key: most of what a voice makes, seen over 25 ms, is neither pure nor
+    /// near to a key. Never what a fit has spoken for, what was pure once, or what has a loss in it.
+    fn is_to_be_dismissed(&mut self, look: &Look, hop: usize) -> bool {
+        let spoken_for = self.pressed.is_some() || self.candidate.is_some_and(|c| c.votes.any());
+        let whole = self.position >= self.run.from.max(self.resumed) + DISMISSED_AFTER;
+        if self.point != Point::Armed || spoken_for || !whole {
+            return false;
+        }
+        let Some(measured) = self.measure(look, hop) else { return false };
+        self.run.pure |= measured.is_pure();
+        !self.run.pure && measured.is_far()
+    }
+
+    /// The last 25 ms, fitted from a look on; once for each hop.
+    fn measure(&mut self, look: &Look, hop: usize) -> Option<Measured> {
+        if self.measured.0 != self.position {
+            self.measured = (self.position, confirm::measure(self.front.recent(hop), look));
+        }
+        self.measured.1
     }
 
     fn suspect(&mut self, look: &Look, verdict: &mut impl FnMut(Verdict)) {
@@ -464,7 +561,7 @@ impl Detector {
         let again =
             self.point == Point::Armed && candidate.votes.any() && (self.position / BLOCK as u64).is_multiple_of(2);
         let look = own.or(again.then_some(&candidate.look))?;
-        let found = confirm::examine(self.front.recent(hop), look)?;
+        let found = self.measure(look, hop)?.key()?;
         let candidate = self.candidate.as_mut()?;
         if own.is_none() && found.place == candidate.place {
             candidate.last = candidate.last.max(self.position - BLOCK as u64);

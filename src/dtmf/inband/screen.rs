@@ -13,7 +13,7 @@ use std::sync::LazyLock;
 use super::bandpass::{self, Factors, Filter, omega};
 use super::lanes::{Lanes, Width};
 use super::tiles::Tiles;
-use super::{BLOCK, BLOCKS, Bar, WINDOW, WINDOW_GATE};
+use super::{BLOCK, BLOCKS, Bar, SOUNDS_ON, WINDOW, WINDOW_GATE};
 
 /// Most blocks in a turn: 20 ms.
 pub(super) const MOST: usize = 20;
@@ -37,14 +37,20 @@ pub(super) const HIGH: (f64, f64) = (1175.0, 46.8);
 /// of the window. `proof` shows it; a little room is for rounding.
 pub(super) const SHORT: f32 = 0.225;
 
-/// Words of [`Row::head`]: the filter's memory, the bars; coming out, the least and most total and the hops by bar.
+/// Words of [`Row::head`]: the filter's memory, what the bars are made of; coming out, the least and most total and the
+/// hops by bar.
 const HEAD: usize = 16;
+/// Of each bar the part and the least; the noise; of the first bar what counts after a rise.
 const BARS: usize = bandpass::MEMORY;
+const NOISE: usize = BARS + 4;
+const RISEN: usize = BARS + 5;
 const LEAST: usize = BARS + 6;
 const MOST_TOTAL: usize = LEAST + 1;
 const HOPS: usize = LEAST + 2;
 /// Room for [`MOST`] totals in whole tiles.
 const TOTALS: usize = 32;
+/// Room for the totals of [`BLOCKS`] hops in whole tiles.
+const EARLIER: usize = 16;
 
 /// What one line brings to a turn and takes from it. All in 32-bit words, floats by their bits, in whole tiles.
 #[derive(Clone)]
@@ -55,6 +61,8 @@ pub(super) struct Row {
     /// The filtered samples before.
     history: [u32; HISTORY],
     head: [u32; HEAD],
+    /// The totals of the last hops before.
+    earlier: [u32; EARLIER],
     /// The filtered samples.
     filtered: [u32; MOST * BLOCK],
     /// The energy of the window that ends with each block.
@@ -71,6 +79,7 @@ impl Row {
             words: [0; MOST * BLOCK / 2],
             history: [0; HISTORY],
             head: [0; HEAD],
+            earlier: [0; EARLIER],
             filtered: [0; MOST * BLOCK],
             totals: [0; TOTALS],
             blocks: 0,
@@ -78,13 +87,13 @@ impl Row {
         }
     }
 
-    /// Puts in what a turn needs: whole blocks of samples in two parts, at most [`MOST`], the filtered samples before them,
-    /// the filter's memory, what must be explained while no suspicion is open and while one is, and the most that the
-    /// line's noise in a window may be.
+    /// Puts in what a turn needs: whole blocks of samples in two parts, at most [`MOST`], the filtered samples before them
+    /// and the totals of the last [`BLOCKS`] hops before, the filter's memory, what must be explained while no suspicion is
+    /// open and while one is, and the most that the line's noise in a window may be.
     pub(super) fn fill(
         &mut self,
         (first, second): (&[i16], &[i16]),
-        history: &[f32],
+        (history, earlier): (&[f32], &[f32; BLOCKS]),
         memory: &[f32; bandpass::MEMORY],
         bars: [Bar; 2],
         noise: f32,
@@ -106,8 +115,14 @@ impl Row {
         for (word, value) in self.head.iter_mut().zip(memory) {
             *word = value.to_bits();
         }
-        for (words, bar) in self.head[BARS..].as_chunks_mut::<3>().0.iter_mut().zip(bars) {
-            *words = [bar.part - SHORT, bar.least - SHORT, noise].map(f32::to_bits);
+        for (word, value) in self.earlier.iter_mut().zip(earlier) {
+            *word = value.to_bits();
+        }
+        let [closed, open] = bars;
+        let parts = [closed.part, closed.least, open.part, open.least].map(|part| part - SHORT);
+        let [a, b, c, d] = parts;
+        for (word, value) in self.head[BARS..].iter_mut().zip([a, b, c, d, noise, closed.risen - SHORT]) {
+            *word = value.to_bits();
         }
     }
 
@@ -126,6 +141,16 @@ impl Row {
     /// The energy of the window that ends with block `hop`.
     pub(super) fn total(&self, hop: usize) -> f32 {
         f32::from_bits(self.totals[hop])
+    }
+
+    /// The totals of the last [`BLOCKS`] hops, `earlier` being those before the turn.
+    pub(super) fn latest(&self, earlier: &[f32; BLOCKS]) -> [f32; BLOCKS] {
+        std::array::from_fn(|n| self.before(self.blocks + n, earlier))
+    }
+
+    /// The energy of the window before the one that ends with block `hop`, `earlier` being the totals before the turn.
+    pub(super) fn before(&self, hop: usize, earlier: &[f32; BLOCKS]) -> f32 {
+        earlier.get(hop).copied().unwrap_or_else(|| self.total(hop - BLOCKS))
     }
 
     /// The least and the most of the totals.
@@ -196,6 +221,7 @@ static TABLES: LazyLock<Box<Tables>> = LazyLock::new(|| {
 pub(super) struct Work<const N: usize> {
     words: [[u32; N]; MOST * BLOCK / 2],
     head: [[u32; N]; HEAD],
+    earlier: [[u32; N]; EARLIER],
     /// The samples before, then the new ones, filtered.
     samples: [[u32; N]; MOST * BLOCK],
     /// Each block folded about its centre: sums of the samples 1, 3, 5, 7 half-samples away, then differences.
@@ -213,6 +239,7 @@ impl<const N: usize> Work<N> {
         Self {
             words: [[0; N]; MOST * BLOCK / 2],
             head: [[0; N]; HEAD],
+            earlier: [[0; N]; EARLIER],
             samples: [[0; N]; MOST * BLOCK],
             folded: [[[0; N]; BLOCK]; BEFORE + MOST],
             energy: [[0; N]; BEFORE + MOST],
@@ -249,9 +276,8 @@ fn turn<V: Lanes<N>, T: Tiles<N>, const N: usize>(
         for centre in &tables.high {
             strengths::<V, N, HIGH_EACH>(centre, blocks, &work.folded, &mut work.sums, high);
         }
-        for (bar, hops) in hops.iter_mut().enumerate() {
-            compare::<V, N>(blocks, bar, work, hops);
-        }
+        into_lanes::<T, N>(rows, index, |row| &row.earlier, BLOCKS, &mut work.earlier);
+        compare::<V, N>(blocks, work, &mut hops);
     }
     work.head[HOPS..HOPS + 2].copy_from_slice(&hops);
     out_of_lanes::<V, T, N>(&work.samples, blocks * BLOCK, rows, index, |row| &mut row.filtered);
@@ -413,17 +439,25 @@ fn strengths<V: Lanes<N>, const N: usize, const EACH: usize>(
     }
 }
 
-/// The hops that reach a bar.
+/// The hops that reach each bar: `Bar::needed` in lanes, less what the screen falls short by. Only the first bar knows of
+/// a rise.
 #[inline(always)]
-fn compare<V: Lanes<N>, const N: usize>(blocks: usize, bar: usize, work: &Work<N>, hops: &mut [u32; N]) {
-    let [part, least, noise] = [3 * bar, 3 * bar + 1, 3 * bar + 2].map(|n| work.head[BARS + n]);
-    let (part, least, noise) = (V::load(&part), V::load(&least), V::load(&noise));
-    let gate = V::all(WINDOW_GATE);
+fn compare<V: Lanes<N>, const N: usize>(blocks: usize, work: &Work<N>, [closed, open]: &mut [[u32; N]; 2]) {
+    let word = |n: usize| &work.head[BARS + n];
+    let (part, least, open_part, open_least) = (V::load(word(0)), V::load(word(1)), V::load(word(2)), V::load(word(3)));
+    let (noise, risen) = (V::load(&work.head[NOISE]), V::load(&work.head[RISEN]));
+    let (gate, none) = (V::all(WINDOW_GATE), V::all(0.0));
     for hop in 0..blocks {
         let total = V::load(&work.totals[hop]);
-        let strongest = V::load(&work.strongest[0][hop]) + V::load(&work.strongest[1][hop]);
-        let needed = (part * total - noise).max(least * total);
-        strongest.times(2.0 / WINDOW as f32).mark(needed, total, gate, 1 << hop, hops);
+        let before = V::load(if hop < BLOCKS { &work.earlier[hop] } else { &work.totals[hop - BLOCKS] });
+        let strongest =
+            (V::load(&work.strongest[0][hop]) + V::load(&work.strongest[1][hop])).times(2.0 / WINDOW as f32);
+        let credit = before.times(SOUNDS_ON).min(total - before - before).max(none);
+        let rising = (part * total - credit).max(risen * total);
+        let needed = (part * total - noise).max(least * total).min(rising);
+        strongest.mark(needed, total, gate, 1 << hop, closed);
+        let needed = (open_part * total - noise).max(open_least * total);
+        strongest.mark(needed, total, gate, 1 << hop, open);
     }
 }
 

@@ -226,3 +226,81 @@ fn more_look_ahead_reaches_further_back() {
         assert!(masked.len() == 1 && masked[0].0 < 400 && masked[0].1 > 720, "{masked:?}");
     }
 }
+
+/// A voice's vowel: harmonics of a pitch that glides, the two that lie in the groups the strongest.
+fn vowel(samples: usize) -> Vec<f32> {
+    let mut phase = 0.0f64;
+    (0..samples)
+        .map(|n| {
+            phase += std::f64::consts::TAU * (245.0 + 6.0 * (n as f64 / 400.0).sin()) / 8000.0;
+            let waves = [(1, 200.0), (2, 150.0), (3, 1_600.0), (4, 600.0), (5, 1_400.0), (6, 400.0), (7, 150.0)];
+            waves.iter().map(|(k, peak)| peak * (f64::from(*k) * phase + f64::from(*k)).sin()).sum::<f64>() as f32
+        })
+        .collect()
+}
+
+/// What the detector told of samples given to it in packets of 10 ms.
+fn told(samples: &[f32]) -> Vec<Verdict> {
+    let mut detector = Detector::new(Point::Armed);
+    let mut all = Vec::new();
+    let samples: Vec<i16> = samples.iter().map(|s| crate::dsp::level::clamp(*s)).collect();
+    samples.chunks(80).for_each(|packet| detector.feed(packet, &mut |v| all.push(v)));
+    all
+}
+
+#[test]
+fn a_vowel_that_looks_like_two_tones_is_let_go_before_it_ends() {
+    let mut samples = vec![0.0; 800];
+    samples.extend(vowel(2_400));
+    samples.extend([0.0; 800]);
+    let masked = stretches(&told(&samples), 0);
+    assert!(!masked.is_empty(), "the vowel is suspect to begin with");
+    let muted: u64 = masked.iter().map(|(from, to)| to - from).sum();
+    assert!(muted < 600, "{masked:?}");
+}
+
+#[test]
+fn a_key_pressed_while_a_vowel_goes_on_is_suspect_from_before_its_onset() {
+    let key = crate::testkit::tones::line(
+        &crate::testkit::tones::Plan { presses: 1, dbm0: (-9.0, -9.0), ..Default::default() },
+        5,
+    );
+    let (begin, end) = (key.presses[0].begin, key.presses[0].end);
+    for at in (1_600..2_000).step_by(40) {
+        let mut samples = vec![0.0; 800];
+        samples.extend(vowel(3_200));
+        let tone = &key.samples[begin..end];
+        samples[at..at + tone.len()].iter_mut().zip(tone).for_each(|(sum, tone)| *sum += f32::from(*tone));
+        let masked = stretches(&told(&samples), 0);
+        let (from, to) = (at as u64, (at + tone.len()) as u64);
+        assert!(masked.iter().any(|(a, b)| *a <= from && *b >= to), "pressed at {at}: {masked:?}");
+    }
+}
+
+#[test]
+fn two_pure_tones_out_of_tolerance_stay_suspect_to_their_end() {
+    for samples in [240, 400, 1_600] {
+        let wave = |hz: f64, n: usize| (std::f64::consts::TAU * hz * n as f64 / 8000.0).sin();
+        let mut line = vec![0.0f32; 800];
+        line.extend((0..samples).map(|n| (2_000.0 * (wave(810.0, n) + wave(1_405.0, n))) as f32));
+        line.extend([0.0; 800]);
+        let masked = stretches(&told(&line), 0);
+        assert!(
+            masked.len() == 1 && masked[0].0 <= 800 && masked[0].1 >= 800 + samples as u64,
+            "{samples}: {masked:?}"
+        );
+    }
+}
+
+#[test]
+fn less_must_be_explained_where_the_line_has_become_louder_and_only_there() {
+    let [closed, open] = Point::Armed.bars();
+    let part = |bar: &Bar, before: f32| bar.needed(1.0, 0.0, before);
+    assert_eq!(part(&closed, 0.0), 0.80, "after silence");
+    assert!((part(&closed, 0.2) - 0.68).abs() < 1e-6);
+    assert!((0.619..0.65).contains(&part(&closed, 0.38)), "never less than that");
+    assert_eq!(part(&closed, 0.5), 0.80, "not louder by enough");
+    assert_eq!(part(&closed, 1.0), 0.80);
+    assert_eq!(part(&open, 0.3), 0.70);
+    assert!(Point::Unarmed.bars().iter().all(|bar| part(bar, 0.3) == 0.90));
+}

@@ -47,6 +47,21 @@ impl Rate {
         (low, high)
     }
 
+    /// The probability that it happens at least as often where it happens with probability `share` each time (binomial).
+    pub fn at_least(self, share: f64) -> f64 {
+        let (n, p, from) = (self.of as f64, share, self.hits as f64);
+        // Sum of binomial terms from `hits` on, each from the one before.
+        let ln_choose = |k: f64| ln_gamma(n + 1.0) - ln_gamma(k + 1.0) - ln_gamma(n - k + 1.0);
+        let mut term = (ln_choose(from) + from * p.ln() + (n - from) * (1.0 - p).ln()).exp();
+        let (mut sum, mut k) = (0.0, from);
+        while k <= n && (term > sum * 1e-15 || k < n * p) {
+            sum += term;
+            term *= (n - k) / (k + 1.0) * p / (1.0 - p);
+            k += 1.0;
+        }
+        sum.min(1.0)
+    }
+
     /// What did not happen.
     pub fn rest(self) -> Self {
         Self { hits: self.of.saturating_sub(self.hits), of: self.of }
@@ -70,6 +85,15 @@ impl Sum for Rate {
     fn sum<I: Iterator<Item = Self>>(iter: I) -> Self {
         iter.fold(Self::default(), Add::add)
     }
+}
+
+/// ln Γ(x) for x ≥ 1 (Stirling's series).
+fn ln_gamma(x: f64) -> f64 {
+    if x < 10.0 {
+        return ln_gamma(x + 1.0) - x.ln();
+    }
+    let r = 1.0 / x;
+    (x - 0.5) * x.ln() - x + 0.918_938_533_204_672_7 + r / 12.0 - r.powi(3) / 360.0 + r.powi(5) / 1_260.0
 }
 
 /// The largest mean that `events` Poisson events or fewer still happen under with 5 % probability (the one-sided 95 %
@@ -108,6 +132,14 @@ mod tests {
         assert!(low == 0.0 && (high - 0.000_384).abs() < 1e-5, "{high}");
         assert_eq!(Rate::new(5, 5).wilson().1, 1.0);
         assert_eq!(Rate::default().wilson(), (0.0, 1.0));
+    }
+
+    #[test]
+    fn the_chance_of_so_many_is_that_of_the_binomial() {
+        assert!((Rate::new(0, 50).at_least(0.12) - 1.0).abs() < 1e-9);
+        assert!((Rate::new(3, 10).at_least(0.1) - 0.070_190_8).abs() < 1e-6);
+        let (a, b) = (Rate::new(240, 2_000).at_least(0.12), Rate::new(295, 2_000).at_least(0.12));
+        assert!((0.45..0.55).contains(&a) && (1e-5..1e-3).contains(&b), "{a} {b}");
     }
 
     #[test]

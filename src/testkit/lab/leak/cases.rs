@@ -311,7 +311,8 @@ impl Plan {
             };
             cases.push(case.clone());
             // One of each group, another one each time: at a fixed stride it would always be the same forms.
-            if n.checked_rem(self.control_every) == (n / self.control_every.max(1)).checked_rem(self.control_every) {
+            let every = self.control_every;
+            if every > 0 && n % every == n / every % every {
                 cases.push(Case { guarded: false, collecting: false, ..case });
             }
         }

@@ -367,29 +367,9 @@ fn follow(spoken: &[i16], heard: &[i16], onset: u64, lag: i64) -> i64 {
     others.max_by(|a, b| a.1.total_cmp(&b.1)).filter(|(_, likeness)| *likeness > 0.4).map_or(lag, |(lag, _)| lag)
 }
 
-/// The probability of at least `hits` of `of` by a chance of one in ten each.
+/// The probability of at least as many right guesses by blind chance, one in ten each.
 pub fn by_chance(rate: Rate) -> f64 {
-    let (n, p) = (rate.of as f64, 0.1f64);
-    // Sum of binomial terms from `hits` on, each from the one before.
-    let ln_choose = |k: f64| ln_gamma(n + 1.0) - ln_gamma(k + 1.0) - ln_gamma(n - k + 1.0);
-    let from = rate.hits as f64;
-    let mut term = (ln_choose(from) + from * p.ln() + (n - from) * (1.0 - p).ln()).exp();
-    let (mut sum, mut k) = (0.0, from);
-    while k <= n && (term > sum * 1e-15 || k < n * p) {
-        sum += term;
-        term *= (n - k) / (k + 1.0) * p / (1.0 - p);
-        k += 1.0;
-    }
-    sum.min(1.0)
-}
-
-/// ln Γ(x) for x ≥ 1 (Stirling's series).
-fn ln_gamma(x: f64) -> f64 {
-    if x < 10.0 {
-        return ln_gamma(x + 1.0) - x.ln();
-    }
-    let r = 1.0 / x;
-    (x - 0.5) * x.ln() - x + 0.918_938_533_204_672_7 + r / 12.0 - r.powi(3) / 360.0 + r.powi(5) / 1_260.0
+    rate.at_least(0.1)
 }
 
 #[cfg(test)]
