@@ -12,6 +12,7 @@ use rand::SeedableRng;
 use tonewall::base::Random;
 use tonewall::config::{Codec, GuardMode, MaskKind};
 use tonewall::rt::crew;
+use tonewall::testkit::lab::Rate;
 use tonewall::testkit::lab::leak::cases::{Case, Plan};
 use tonewall::testkit::lab::leak::moments::{Course, FORMS, HIDING, Shapes, TELLING, adjust, play};
 use tonewall::testkit::lab::leak::permutation::{BAR, Finding};
@@ -118,14 +119,28 @@ fn played(cases: &[Case]) -> Vec<Played> {
     let judge = Judge::new(library.ok());
     crew::each(cases, |case: &Case| {
         let e = virtually::play(case, Instant::now());
-        if !case.guarded {
+        let score = judge.judge(case, &e);
+        if case.way == tonewall::testkit::lab::leak::cases::Way::ToneThenEvent && score.collected.missed > 0 {
+            for k in &e.keyed {
+                eprintln!(
+                    "KEY {:?} {} ..{} ms events {:?} lost {:?}",
+                    k.press.form,
+                    k.onset / 8,
+                    k.end / 8,
+                    k.events,
+                    e.lost
+                        .iter()
+                        .filter(|(a, b)| *b > k.onset && *a < k.end + 800)
+                        .map(|(a, b)| (a / 8, b / 8))
+                        .collect::<Vec<_>>()
+                );
+            }
             eprintln!(
-                "EV {} {:?}",
-                case.way.name(),
-                e.keyed.iter().map(|k| (k.events, k.end - k.onset)).collect::<Vec<_>>()
+                "MASKED {:?}",
+                e.masked.iter().map(|m| m.duration_since(e.began).as_millis()).collect::<Vec<_>>()
             );
         }
-        (case.clone(), judge.judge(case, &e))
+        (case.clone(), score)
     })
 }
 
@@ -183,22 +198,22 @@ fn every_form_over_every_line_in_every_codec_gives_nothing_away_and_is_collected
         assert!(mean - 3.0 * error <= MOST_RESIDUAL, "{name}: {mean} ± {error}");
     }
     assert_eq!((on.messages_with_keys, on.texts), (0, 0));
-    for (case, score) in played.iter().filter(|(_, s)| s.collected.missed > 0) {
-        common::say(&format!(
-            "MISS {} {} {:?} {} ms {:?} collecting {} came {} missed {} of {}",
-            case.way.name(),
-            case.line.name(),
-            case.codec,
-            case.ptime_ms,
-            case.grade,
-            case.collecting,
-            score.collected.came,
-            score.collected.missed,
-            score.collected.keyed
-        ));
-    }
     let collected = &on.collected;
     assert_eq!((collected.keyed, collected.wrong, collected.miscounted), (on.keyed, 0, 0), "{collected:?}");
-    // Not yet what the bars ask for (`may_miss`): tones that cross a bad line in a wide codec are missed at times.
-    assert!(collected.missed * 100 <= collected.came * 6, "{collected:?}");
+    // What the line broke has not come (`came_through`). Of the rest every key that an event or an INFO names is told, and
+    // of tones no more are missed than the detector's bars allow, but by a chance of less than one in ten thousand.
+    for (case, score) in played.iter().filter(|(_, score)| score.collected.missed > 0) {
+        common::say(&format!(
+            "leak in virtual time: {} in {:?}, {}, {}: {} of {} keys missed",
+            case.way.name(),
+            case.codec,
+            case.line.name(),
+            case.grade.name(),
+            score.collected.missed,
+            score.collected.came
+        ));
+        assert!(!case.way.tells(), "{case:?}: {:?}", score.collected);
+    }
+    let missed = Rate { hits: collected.missed, of: collected.came };
+    assert!(missed.at_least(collected.may_miss / collected.came as f64) > 1e-4, "{collected:?}");
 }

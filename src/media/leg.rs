@@ -286,7 +286,9 @@ impl LegSide {
     /// codec's clock and is what later packets are counted from, as sound by itself is.
     pub(super) fn unpacked(&mut self, arrival: &Arrival, own: Option<(u8, u32)>) -> Arrival {
         match own.map(|(payload_type, timestamp)| (self.kind(payload_type), timestamp)) {
-            Some((kind @ Kind::Audio(_), timestamp)) => self.arrival(kind, arrival.number, timestamp, arrival.marker),
+            Some((kind @ Kind::Audio(_), timestamp)) => {
+                self.arrival(arrival.came, kind, arrival.number, timestamp, arrival.marker)
+            }
             _ => *arrival,
         }
     }

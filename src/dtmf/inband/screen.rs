@@ -509,12 +509,19 @@ mod compiled {
         one: Work<1>,
         four: Work<4>,
         eight: Work<8>,
+        #[cfg(target_arch = "x86_64")]
         sixteen: Work<16>,
     }
 
     impl Rooms {
         pub(in crate::dtmf::inband) const fn new() -> Self {
-            Self { one: Work::new(), four: Work::new(), eight: Work::new(), sixteen: Work::new() }
+            Self {
+                one: Work::new(),
+                four: Work::new(),
+                eight: Work::new(),
+                #[cfg(target_arch = "x86_64")]
+                sixteen: Work::new(),
+            }
         }
     }
 

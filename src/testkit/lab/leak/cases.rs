@@ -74,9 +74,9 @@ impl Way {
         matches!(self, Way::Tone | Way::ToneAndEvent | Way::LateEvent | Way::ToneAndInfo | Way::RedTone)
     }
 
-    /// Whether an event or an INFO names the key.
+    /// Whether an event or an INFO names every key. Where the event comes behind a tone, a short key may be over first.
     pub fn tells(self) -> bool {
-        !matches!(self, Way::Tone | Way::RedTone)
+        !matches!(self, Way::Tone | Way::RedTone | Way::ToneThenEvent)
     }
 
     /// Whether the caller's packets are RFC 2198 redundancy.
@@ -507,6 +507,10 @@ mod tests {
         let calls = plan(100).open_calls();
         assert!(calls.iter().map(|c| c.way).eq(Way::ALL));
         assert!(calls.iter().all(|c| !c.guarded && c.line == Line::Clean && !c.grade.speaks()));
-        assert!(calls.iter().all(|c| c.digits == PER_CALL && (c.way.sounds() || c.way.tells())));
+        assert!(
+            calls
+                .iter()
+                .all(|c| c.digits == PER_CALL && (c.way.sounds() || c.way.tells() || c.way == Way::ToneThenEvent))
+        );
     }
 }
