@@ -33,6 +33,8 @@ pub(super) struct Look {
     pub(super) place: (u8, u8),
     /// Grid frequencies of the fit, Hz.
     pub(super) hz: (f32, f32),
+    /// Their numbers.
+    pub(super) pair: (u8, u8),
     /// The line's noise as a part of the window's energy, as far as it is known.
     pub(super) noise: f32,
 }
@@ -93,6 +95,8 @@ struct Tables {
     /// cos and sin of each lane, 1, 3, 5… half-samples from the window's centre. Floats by their bits.
     cosine: [[u32; LANES]; HALF],
     sine: [[u32; LANES]; HALF],
+    /// The same by lane, for one pair alone.
+    waves: [[[[f32; 4]; HALF / 4]; 2]; LOW + HIGH],
     even: [[Inverse; HIGH]; LOW],
     odd: [[Inverse; HIGH]; LOW],
     /// By low frequency, over the high ones; by high frequency, over the low ones.
@@ -109,6 +113,7 @@ static TABLES: LazyLock<Box<Tables>> = LazyLock::new(|| {
     let mut t = Box::new(Tables {
         cosine: [[0; LANES]; HALF],
         sine: [[0; LANES]; HALF],
+        waves: [[[[0.0; 4]; HALF / 4]; 2]; LOW + HIGH],
         even: [[Inverse::default(); HIGH]; LOW],
         odd: [[Inverse::default(); HIGH]; LOW],
         highs: [Beside([[0; HIGH_LANES]; 6]); LOW],
@@ -123,6 +128,8 @@ static TABLES: LazyLock<Box<Tables>> = LazyLock::new(|| {
             let angle = omega(hz) * (n as f64 + 0.5);
             t.cosine[n][lane] = (angle.cos() as f32).to_bits();
             t.sine[n][lane] = (angle.sin() as f32).to_bits();
+            t.waves[lane][0][n / 4][n % 4] = angle.cos() as f32;
+            t.waves[lane][1][n / 4][n % 4] = angle.sin() as f32;
         }
     }
     let nearest = |group: &[f32; 4], hz: f64| {
@@ -372,6 +379,35 @@ mod compiled {
     }
 }
 
+/// What two tones that go on explain of a window at least: the pair found before is within a few hertz of the best then.
+const GOES_ON: f32 = 0.97;
+
+/// Whether the pair that was found in the window before explains nearly all of this one, too, and as much as is needed: then
+/// no other needs to be looked for, which is most of what a fit costs.
+pub(super) fn again(before: &Look, window: &[f32; WINDOW], total: f32, floor: f32, needed: f32) -> Option<Look> {
+    let t = &**TABLES;
+    let (low, high) = (usize::from(before.pair.0), usize::from(before.pair.1));
+    let waves = [&t.waves[low][0], &t.waves[LOW + high][0], &t.waves[low][1], &t.waves[LOW + high][1]];
+    let mut sums = [[0.0f32; 4]; 4];
+    let (first, second) = window.split_at(HALF);
+    for n in 0..HALF / 4 {
+        for k in 0..4 {
+            let (old, new) = (first[HALF - 1 - 4 * n - k], second[4 * n + k]);
+            let (even, odd) = (new + old, new - old);
+            sums[0][k] += even * waves[0][n][k];
+            sums[1][k] += even * waves[1][n][k];
+            sums[2][k] += odd * waves[2][n][k];
+            sums[3][k] += odd * waves[3][n][k];
+        }
+    }
+    let [a, b, c, d] = sums.map(|s| (s[0] + s[1]) + (s[2] + s[3]));
+    let (even, odd) = (t.even[low][high].solve(a, b), t.odd[low][high].solve(c, d));
+    let explained = even.0 * a + even.1 * b + odd.0 * c + odd.1 * d;
+    let (low_power, high_power) = (even.0 * even.0 + odd.0 * odd.0, even.1 * even.1 + odd.1 * odd.1);
+    let both = low_power.min(high_power) >= LEAST_PART * low_power.max(high_power);
+    (both && explained >= needed.max(GOES_ON * total)).then_some(Look { noise: floor / total, ..*before })
+}
+
 /// Fits a window of energy `total`; `Some` when it is suspect: when two tones explain at least `needed` of it. `floor` is
 /// the line's noise in as long a window.
 pub(super) fn look(width: Width, window: &[f32; WINDOW], total: f32, floor: f32, needed: f32) -> Option<Look> {
@@ -380,6 +416,7 @@ pub(super) fn look(width: Width, window: &[f32; WINDOW], total: f32, floor: f32,
     Some(Look {
         place: (tables.rows[low], tables.columns[high]),
         hz: (low_hz(low) as f32, high_hz(high) as f32),
+        pair: (low as u8, high as u8),
         noise: floor / total,
     })
 }

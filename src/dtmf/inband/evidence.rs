@@ -149,7 +149,7 @@ mod tests {
     use crate::dtmf::inband::confirm::examine;
     use crate::dtmf::inband::{Point, front::RECENT};
 
-    const FIVE: Look = Look { place: (1, 1), hz: (772.0, 1329.0), noise: 0.0 };
+    const FIVE: Look = Look { place: (1, 1), hz: (772.0, 1329.0), pair: (5, 7), noise: 0.0 };
 
     /// A fit of `length` samples of 5, its row off by `off`, in noise of so much of the energy.
     fn fitted(length: usize, off: f64, noise: f64) -> Option<Found> {

@@ -67,6 +67,14 @@
 //!                                                     last ├ hold ─┤ Clear      TAIL after the last suspicion
 //! ```
 //! The look-ahead (96 samples armed) is longer than window + hop, so the masked stretch begins before the onset.
+//!
+//! # Voices
+//! Two things an armed detector does for speech. A tone that begins over a voice explains 60 or 70 % of a window, and so do
+//! many vowels; but the tone makes the line louder at once, and what is not explained is about what was there before. So
+//! where a window has more than twice the energy of the one before, part of that one's energy is not held against a tone
+//! ([`Bar::needed`]). And vowels are suspect for as long as they last. What has been suspect for 25 ms is therefore fitted
+//! as a whole: if it was never two tones alone, if no fit spoke for a key, and if one of its tones is further from every
+//! nominal frequency than any receiver takes, it is let go, and what goes on of it without becoming louder stays so.
 
 mod bandpass;
 mod bank;
@@ -273,6 +281,8 @@ pub struct Detector {
     /// What was heard of an unnamed key before a loss.
     kept: Option<Kept>,
     run: Run,
+    /// What the last hop's window looked like.
+    known: Option<Look>,
     /// The last fit of 25 ms, and where it ended.
     measured: (u64, Option<Measured>),
     /// Where the last loss ended or, while silence stands for it, will end.
@@ -300,6 +310,7 @@ impl Detector {
             pressed: None,
             kept: None,
             run: Run::default(),
+            known: None,
             measured: (0, None),
             resumed: 0,
         }
@@ -365,7 +376,9 @@ impl Detector {
         let before = self.position - self.front.waiting() as u64;
         let end = self.position + samples.len() as u64;
         let idle = self.open.is_none() && self.candidate.is_none() && self.pressed.is_none();
-        if !(idle && row.hops()[0] == 0 && self.front.pass(samples, row)) {
+        if idle && row.hops()[0] == 0 && self.front.pass(samples, row) {
+            self.known = None;
+        } else {
             self.front.begin(row);
             for hop in 0..row.blocks {
                 self.position = before + ((hop + 1) * BLOCK) as u64;
@@ -448,8 +461,11 @@ impl Detector {
         let mut look = None;
         if row.hops()[open] >> hop & 1 != 0 {
             let needed = self.point.bars()[open].needed(total, floor, self.front.before(row, hop));
-            look = bank::look(self.width, self.front.window(hop), total, floor, needed);
+            let window = self.front.window(hop);
+            look = self.known.and_then(|known| bank::again(&known, window, total, floor, needed));
+            look = look.or_else(|| bank::look(self.width, window, total, floor, needed));
         }
+        self.known = look;
         if look.is_some() {
             self.run.take(self.position, total);
             look = look.filter(|_| !self.run.dismissed);
