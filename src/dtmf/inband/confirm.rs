@@ -32,11 +32,6 @@ const PLAIN_TWIST: f32 = 0.2;
 /// 7.8 dB.
 const PLAIN_STEADY: f64 = 6.0;
 
-/// What two tones explain at least where nothing else sounds.
-const PURE: f32 = 0.92;
-/// Further off than this no receiver takes a tone: Q.24 has them refuse from 3.5 % on at the latest.
-const FAR: f32 = 0.035;
-
 /// A key that a fit has found: its place on the keypad, the frequencies it was found at, and how much speaks for it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Found {
@@ -213,44 +208,9 @@ fn correction(half: usize, first: (f64, f64), second: (f64, f64), wave: &Wave) -
     sine.atan2(cosine) / half as f64
 }
 
-/// Two tones as a fit has found them, a key's or not.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Measured {
-    hz: (f32, f32),
-    explained: f32,
-    twist: f32,
-    change: f64,
-}
-
-impl Measured {
-    /// The key, if both tones are one's within tolerance.
-    pub(super) fn key(&self) -> Option<Found> {
-        let Self { hz, explained, twist, change } = *self;
-        let place = (nearest(&ROWS, hz.0)?, nearest(&COLUMNS, hz.1)?);
-        let off = off(hz.0, ROWS[usize::from(place.0)]).max(off(hz.1, COLUMNS[usize::from(place.1)]));
-        Some(Found { place, hz, explained, twist, change, off })
-    }
-
-    /// Two tones and nothing else: a telephone, though perhaps one out of tolerance.
-    pub(super) fn is_pure(&self) -> bool {
-        self.explained >= PURE
-    }
-
-    /// Whether one of the tones is further from all nominal frequencies than any receiver takes.
-    pub(super) fn is_far(&self) -> bool {
-        let far = |group: &[f32; 4], hz: f32| group.iter().all(|nominal| off(hz, *nominal) > FAR);
-        far(&ROWS, self.hz.0) || far(&COLUMNS, self.hz.1)
-    }
-}
-
 /// The key in `samples`, oldest first, if there is one within tolerance: all they hold is fitted, up to [`RECENT`].
 /// `look` says where to begin.
 pub(super) fn examine(samples: &[f32], look: &Look) -> Option<Found> {
-    measure(samples, look)?.key()
-}
-
-/// The two tones in `samples`, oldest first: all they hold is fitted, up to [`RECENT`]. `look` says where to begin.
-pub(super) fn measure(samples: &[f32], look: &Look) -> Option<Measured> {
     // The halves are folded about their centres, so each is even.
     let half = samples.len().min(RECENT) / 4 * 2;
     let samples = &samples[samples.len() - 2 * half..];
@@ -275,6 +235,7 @@ pub(super) fn measure(samples: &[f32], look: &Look) -> Option<Measured> {
     let (first, second) = fits?;
     let to_hz = |w: f64| (w * f64::from(crate::dsp::RATE) / std::f64::consts::TAU) as f32;
     let hz = (to_hz(row), to_hz(column));
+    let place = (nearest(&ROWS, hz.0)?, nearest(&COLUMNS, hz.1)?);
     let total: f64 = samples.iter().map(|y| f64::from(*y) * f64::from(*y)).sum();
     let explained = ((first.explained + second.explained) / total) as f32;
     let power = |a: (f64, f64)| a.0 * a.0 + a.1 * a.1;
@@ -282,8 +243,14 @@ pub(super) fn measure(samples: &[f32], look: &Look) -> Option<Measured> {
     let high = [power(first.column), power(second.column)];
     let twist = ((high[0] + high[1]) / gain(column) / ((low[0] + low[1]) / gain(row))) as f32;
     let change = |[a, b]: [f64; 2]| (a / b).max(b / a);
-    let change = change(low).max(change(high));
-    Some(Measured { hz, explained: explained + look.noise.min(MOST_NOISE), twist, change })
+    Some(Found {
+        place,
+        hz,
+        explained: explained + look.noise.min(MOST_NOISE),
+        twist,
+        change: change(low).max(change(high)),
+        off: off(hz.0, ROWS[usize::from(place.0)]).max(off(hz.1, COLUMNS[usize::from(place.1)])),
+    })
 }
 
 /// How far a frequency is from its nominal one, as a part of it.

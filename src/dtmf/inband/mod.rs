@@ -69,12 +69,9 @@
 //! The look-ahead (96 samples armed) is longer than window + hop, so the masked stretch begins before the onset.
 //!
 //! # Voices
-//! Two things an armed detector does for speech. A tone that begins over a voice explains 60 or 70 % of a window, and so do
-//! many vowels; but the tone makes the line louder at once, and what is not explained is about what was there before. So
-//! where a window has more than twice the energy of the one before, part of that one's energy is not held against a tone
-//! ([`Bar::needed`]). And vowels are suspect for as long as they last. What has been suspect for 25 ms is therefore fitted
-//! as a whole: if it was never two tones alone, if no fit spoke for a key, and if one of its tones is further from every
-//! nominal frequency than any receiver takes, it is let go, and what goes on of it without becoming louder stays so.
+//! A tone that begins over a voice explains 60 or 70 % of a window, and so do many vowels; but the tone makes the line
+//! louder at once, and what is not explained is about what was there before. So where a window has more than twice the
+//! energy of the one before, an armed detector does not hold part of that one's energy against a tone ([`Bar::needed`]).
 
 mod bandpass;
 mod bank;
@@ -89,7 +86,7 @@ mod together;
 use crate::base::secret::Digit;
 use crate::dsp::level::RMS_0_DBM0;
 use bank::Look;
-use confirm::{Found, Measured};
+use confirm::Found;
 use evidence::{FITTED, Kept, Votes};
 use front::Front;
 use screen::{Row, Work};
@@ -184,16 +181,10 @@ pub const LOOK_AHEAD: u64 = 96;
 pub const LEAST_LOOK_AHEAD: u64 = (WINDOW + BLOCK) as u64;
 /// How far back a suspicion reaches at most, when the caller looks ahead further than [`LOOK_AHEAD`]: 16 ms.
 const REACH: u64 = 128;
-/// A stretch is cleared when nothing was suspected for this long: 14 ms.
-const HOLD: u64 = 112;
-/// What is masked after the end of the last suspect window: 5.5 ms.
-const TAIL: u64 = 44;
-/// What has been suspect for so long without a break is looked at as a whole, and dismissed if it is no key: 25 ms.
-const DISMISSED_AFTER: u64 = 200;
-/// The longest break within it: 6 ms.
-const BREAK: u64 = 6 * BLOCK as u64;
-/// How much more energy than what was dismissed a window must have to be suspect again, as a ratio: 2 dB.
-const LOUDER: f32 = 1.6;
+/// A stretch is cleared when nothing was suspected for this long: 20 ms.
+const HOLD: u64 = 160;
+/// What is masked after the end of the last suspect window: 9 ms.
+const TAIL: u64 = 72;
 /// Two sightings of one key further apart than this are two presses: between the 10 ms dropout that must not split and
 /// the 30 ms pause that must (each seen about 7 ms longer through the window).
 const SPLIT: u64 = 208;
@@ -230,39 +221,6 @@ struct Pressed {
     lost: bool,
 }
 
-/// Suspect windows without a break.
-#[derive(Clone, Copy, Default)]
-struct Run {
-    from: u64,
-    last: u64,
-    /// The most energy a window of it had.
-    total: f32,
-    /// It was two tones and nothing else at a time.
-    pure: bool,
-    /// It is no key: what goes on of it is not suspect.
-    dismissed: bool,
-}
-
-impl Run {
-    /// Whether a suspect window of energy `total` that ends at `position` belongs to it.
-    fn goes_on(&self, position: u64, total: f32) -> bool {
-        let longest = if self.dismissed { MISSES } else { BREAK };
-        position <= self.last + longest && total <= LOUDER * self.total
-    }
-
-    /// Takes a suspect window in: it goes on, or another one begins.
-    fn take(&mut self, position: u64, total: f32) {
-        *self = if self.goes_on(position, total) {
-            Run { last: position, total: self.total.max(total), ..*self }
-        } else {
-            // What makes the line louder began somewhere in this window: only what follows is all of it.
-            let follows = position <= self.last + BREAK;
-            let from = if follows { position } else { position.saturating_sub(WINDOW as u64) };
-            Run { from, last: position, total, pure: false, dismissed: false }
-        };
-    }
-}
-
 /// An in-band detector for one direction of one call.
 pub struct Detector {
     front: Front,
@@ -280,11 +238,8 @@ pub struct Detector {
     pressed: Option<Pressed>,
     /// What was heard of an unnamed key before a loss.
     kept: Option<Kept>,
-    run: Run,
     /// What the last hop's window looked like.
     known: Option<Look>,
-    /// The last fit of 25 ms, and where it ended.
-    measured: (u64, Option<Measured>),
     /// Where the last loss ended or, while silence stands for it, will end.
     resumed: u64,
 }
@@ -309,9 +264,7 @@ impl Detector {
             candidate: None,
             pressed: None,
             kept: None,
-            run: Run::default(),
             known: None,
-            measured: (0, None),
             resumed: 0,
         }
     }
@@ -322,7 +275,6 @@ impl Detector {
         if point == Point::Armed && self.point == Point::Unarmed {
             self.repeat = self.open.is_some();
         }
-        self.run = Run::default();
         self.point = point;
     }
 
@@ -466,10 +418,6 @@ impl Detector {
             look = look.or_else(|| bank::look(self.width, window, total, floor, needed));
         }
         self.known = look;
-        if look.is_some() {
-            self.run.take(self.position, total);
-            look = look.filter(|_| !self.run.dismissed);
-        }
         if let Some(look) = &look {
             self.suspect(look, verdict);
         }
@@ -479,10 +427,6 @@ impl Detector {
         }
         if self.candidate.is_some_and(|c| self.position > c.last + c.leeway()) {
             self.candidate = None;
-        }
-        if look.is_some_and(|look| self.is_to_be_dismissed(&look, hop)) {
-            (self.run.dismissed, self.candidate, self.open) = (true, None, None);
-            verdict(Verdict::Clear { from: self.decided });
         }
         if let Some(last) = self.open
             && self.position >= last + HOLD
@@ -498,27 +442,6 @@ impl Detector {
             let before = self.position.saturating_sub(1);
             self.decided = self.decided.max(before.saturating_sub(self.look_ahead));
         }
-    }
-
-    /// Whether what has been suspect for a while is no key: most of what a voice makes, seen over 25 ms, is neither pure nor
-    /// near to a key. Never what a fit has spoken for, what was pure once, or what has a loss in it.
-    fn is_to_be_dismissed(&mut self, look: &Look, hop: usize) -> bool {
-        let spoken_for = self.pressed.is_some() || self.candidate.is_some_and(|c| c.votes.any());
-        let whole = self.position >= self.run.from.max(self.resumed) + DISMISSED_AFTER;
-        if self.point != Point::Armed || spoken_for || !whole {
-            return false;
-        }
-        let Some(measured) = self.measure(look, hop) else { return false };
-        self.run.pure |= measured.is_pure();
-        !self.run.pure && measured.is_far()
-    }
-
-    /// The last 25 ms, fitted from a look on; once for each hop.
-    fn measure(&mut self, look: &Look, hop: usize) -> Option<Measured> {
-        if self.measured.0 != self.position {
-            self.measured = (self.position, confirm::measure(self.front.recent(hop), look));
-        }
-        self.measured.1
     }
 
     fn suspect(&mut self, look: &Look, verdict: &mut impl FnMut(Verdict)) {
@@ -577,7 +500,7 @@ impl Detector {
         let again =
             self.point == Point::Armed && candidate.votes.any() && (self.position / BLOCK as u64).is_multiple_of(2);
         let look = own.or(again.then_some(&candidate.look))?;
-        let found = self.measure(look, hop)?.key()?;
+        let found = confirm::examine(self.front.recent(hop), look)?;
         let candidate = self.candidate.as_mut()?;
         if own.is_none() && found.place == candidate.place {
             candidate.last = candidate.last.max(self.position - BLOCK as u64);
