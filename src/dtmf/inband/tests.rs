@@ -249,7 +249,7 @@ fn told(samples: &[f32]) -> Vec<Verdict> {
 }
 
 #[test]
-fn a_key_pressed_while_a_vowel_goes_on_is_suspect_from_before_its_onset() {
+fn a_key_pressed_while_a_vowel_goes_on_is_suspect_from_before_its_onset_to_its_end() {
     let key = crate::testkit::tones::line(
         &crate::testkit::tones::Plan { presses: 1, dbm0: (-9.0, -9.0), ..Default::default() },
         5,
@@ -258,6 +258,7 @@ fn a_key_pressed_while_a_vowel_goes_on_is_suspect_from_before_its_onset() {
     for at in (1_600..2_000).step_by(40) {
         let mut samples = vec![0.0; 800];
         samples.extend(vowel(3_200));
+        samples.extend([0.0; 800]);
         let tone = &key.samples[begin..end];
         samples[at..at + tone.len()].iter_mut().zip(tone).for_each(|(sum, tone)| *sum += f32::from(*tone));
         let masked = stretches(&told(&samples), 0);
