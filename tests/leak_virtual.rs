@@ -117,31 +117,7 @@ fn played(cases: &[Case]) -> Vec<Played> {
         common::skip("spandsp in the leak in virtual time", why);
     }
     let judge = Judge::new(library.ok());
-    crew::each(cases, |case: &Case| {
-        let e = virtually::play(case, Instant::now());
-        let score = judge.judge(case, &e);
-        if case.way == tonewall::testkit::lab::leak::cases::Way::ToneThenEvent && score.collected.missed > 0 {
-            for k in &e.keyed {
-                eprintln!(
-                    "KEY {:?} {} ..{} ms events {:?} lost {:?}",
-                    k.press.form,
-                    k.onset / 8,
-                    k.end / 8,
-                    k.events,
-                    e.lost
-                        .iter()
-                        .filter(|(a, b)| *b > k.onset && *a < k.end + 800)
-                        .map(|(a, b)| (a / 8, b / 8))
-                        .collect::<Vec<_>>()
-                );
-            }
-            eprintln!(
-                "MASKED {:?}",
-                e.masked.iter().map(|m| m.duration_since(e.began).as_millis()).collect::<Vec<_>>()
-            );
-        }
-        (case.clone(), score)
-    })
+    crew::each(cases, |case: &Case| (case.clone(), judge.judge(case, &virtually::play(case, Instant::now()))))
 }
 
 #[test]
