@@ -216,7 +216,7 @@ impl Access {
         self.panels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Draws a panel's token ([`Panels::open`]).
+    /// Draws a panel's token for `call` in the name of `actor`; it lasts for `life`, and no longer than an hour.
     pub fn open_panel(&self, now: Instant, actor: Actor, call: CallId, may_begin: bool, life: Duration) -> String {
         self.panels().open(now, actor, call, may_begin, life)
     }

@@ -71,7 +71,7 @@
 //! # Voices
 //! A tone that begins over a voice explains 60 or 70 % of a window, and so do many vowels; but the tone makes the line
 //! louder at once, and what is not explained is about what was there before. So where a window has more than twice the
-//! energy of the one before, an armed detector does not hold part of that one's energy against a tone ([`Bar::needed`]).
+//! energy of the one before, an armed detector does not hold part of that one's energy against a tone (`Bar::needed`).
 
 mod bandpass;
 mod bank;
