@@ -7,22 +7,19 @@
 #![allow(clippy::disallowed_methods)]
 
 mod common;
+#[path = "common/desk.rs"]
+mod desk;
 
 use std::fs::File;
-use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use common::{API_KEYS, Plan, Running};
+use common::Plan;
+use desk::{Desk, WEBHOOK_SECRET, receiver};
 use memchr::memmem::Finder;
-use serde_json::{Value, json};
-use tonewall::rt::peers::{Exchange, Phone};
-use tonewall::testkit::keys::{Form, typed};
-use tonewall::testkit::rtp_peer::hiss;
-use tonewall::testkit::ua::{Answer, Profile, UserAgent};
+use serde_json::json;
+use tonewall::testkit::keys::Form;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const CARD: &str = "5105105105105100";
@@ -132,121 +129,25 @@ fn files_with_card(place: &Path) -> Vec<String> {
     hits
 }
 
-/// A receiver of webhooks that takes everything.
-fn receiver() -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("its address");
-    let got = Arc::new(Mutex::new(Vec::new()));
-    let kept = got.clone();
-    // Ends with the test's process.
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().map_while(Result::ok) {
-            let _ = stream.set_read_timeout(Some(Duration::from_millis(300)));
-            let mut bytes = [0; 65_536];
-            let mut whole = Vec::new();
-            while let Ok(count @ 1..) = stream.read(&mut bytes) {
-                whole.extend_from_slice(&bytes[..count]);
-                if whole.ends_with(b"}}") {
-                    break;
-                }
-            }
-            kept.lock().expect("the list").extend(whole);
-            let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n");
-        }
-    });
-    (address, got)
-}
-
-struct Desk {
-    node: Running,
-    agent: ureq::Agent,
-}
-
-impl Desk {
-    fn ask(&self, method: &str, path: &str, body: Option<Value>) -> Value {
-        let address = self.node.control.expect("control");
-        let (_, _, key) = API_KEYS[0];
-        let request = ureq::http::Request::builder()
-            .method(method)
-            .uri(format!("http://{address}{path}"))
-            .header("authorization", format!("Bearer {key}"))
-            .header("content-type", "application/json");
-        let body = body.map_or_else(Vec::new, |body| body.to_string().into_bytes());
-        let request = request.body(body).expect("a request");
-        let mut answer = self.agent.run(request).unwrap_or_else(|error| panic!("{method} {path}: {error}"));
-        let text = answer.body_mut().read_to_string().expect("text");
-        if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap_or(Value::String(text)) }
-    }
-
-    /// The payment, when it is as wanted.
-    async fn until(&self, path: &str, what: impl Fn(&Value) -> bool) -> Value {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let payment = self.ask("GET", path, None);
-            if what(&payment) {
-                return payment;
-            }
-            assert!(Instant::now() < deadline, "not in time: {payment}");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-}
-
-fn press(caller: &Phone, keys: &str, form: Form) {
-    let keys = typed(keys, form, 70, 60);
-    caller.with(|phone, _| phone.press(20, keys));
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_after_a_payment_nothing_of_the_card_is_left_in_memory_or_files_or_events() {
-    let ip = IpAddr::from(Ipv4Addr::LOCALHOST);
-    let mut pbx =
-        Exchange::open(ip, 0, Some(Profile::new("5551000").answering(Answer::After(10))), 1).await.expect("a port");
-    let carrier = Exchange::open(ip, 0, None, 2).await.expect("a port");
-    let (hook, told) = receiver();
-    // Behind the trunk's own lines: a section of its own.
-    let endpoint = format!(
-        "[webhooks]\ndirectory = \"letters\"\n\n[[webhooks.endpoint]]\nname = \"crm\"\nurl = \"http://{hook}/\"\n\
-         secret_file = \"crm.whsec\"\nallow_private = true\n"
-    );
+    let (told, endpoint) = receiver();
     let plan = Plan {
-        carrier: carrier.address(),
-        pbx: pbx.address(),
-        guard: "signal",
         recording: "best-effort",
-        control: true,
-        trunks: [String::new(), endpoint],
-        files: vec![("crm.whsec", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".into())],
+        more: endpoint,
+        files: vec![("crm.whsec", WEBHOOK_SECRET.into())],
         ..Plan::new()
     };
-    let node = Running::start(&plan);
-    if let Err(error) = search(node.pid()) {
+    let mut desk = Desk::open(plan).await;
+    if let Err(error) = search(desk.node.pid()) {
         return common::skip("memory", &format!("the memory of another process cannot be read: {error}"));
     }
-    let config = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).build();
-    let desk = Desk { node, agent: config.into() };
     for form in [Form::Tone, Form::Event] {
-        let caller = carrier.phone(Profile::new("+15550100")).expect("RTP ports");
-        let target = desk.node.carrier_side;
-        caller.with(|a, now| {
-            a.rtp.speak(hiss(7, -45.0));
-            a.invite(now, "5551000", target);
-        });
-        let agent = pbx.ringing(PATIENCE).await.expect("the PBX rings");
-        agent.with(|a, _| a.rtp.speak(hiss(8, -45.0)));
-        assert!(caller.until(PATIENCE, UserAgent::is_up).await, "{:?}", caller.events());
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        let calls = desk.ask("GET", "/v1/calls", None);
-        let call = calls["calls"][0]["id"].as_str().unwrap_or_else(|| panic!("{calls}")).to_owned();
-        let begun = desk.ask("POST", &format!("/v1/calls/{call}/payments"), Some(json!({"postal_code": false})));
-        let path = format!("/v1/calls/{call}/payments/{}", begun["id"].as_str().unwrap_or_else(|| panic!("{begun}")));
-        for (field, keys) in [("payment-card-number", CARD), ("expiration-date", EXPIRY), ("security-code", CODE)] {
-            desk.ask("POST", &path, Some(json!({"capture": field})));
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            press(&caller, keys, form);
-            let keyed = desk.until(&path, |p| p["partial_result"] == false).await;
-            assert_eq!(keyed["error_type"], Value::Null, "{form:?}: {keyed}");
-        }
+        let call = desk.call().await;
+        let begun = desk.ask("POST", &format!("/v1/calls/{}/payments", call.id), Some(json!({"postal_code": false})));
+        let path =
+            format!("/v1/calls/{}/payments/{}", call.id, begun["id"].as_str().unwrap_or_else(|| panic!("{begun}")));
+        desk.key_card(&path, &call, form, [CARD, EXPIRY, CODE]).await;
         // It is there as long as it is needed: what finds it now would find it later.
         let held = search(desk.node.pid()).expect("memory");
         for wanted in ["card as text", "expiry", "security code"] {
@@ -262,8 +163,7 @@ async fn a_second_after_a_payment_nothing_of_the_card_is_left_in_memory_or_files
         tokio::time::sleep(Duration::from_secs(1)).await;
         let left = search(desk.node.pid()).expect("memory");
         assert_eq!(left, [], "{form:?}: {ended}");
-        caller.with(UserAgent::hang_up);
-        desk.until(&format!("/v1/calls/{call}"), |gone| gone["status"] == 404).await;
+        desk.hang_up(call).await;
     }
     // Whatever was told and written, too.
     let deadline = Instant::now() + PATIENCE;

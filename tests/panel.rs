@@ -6,31 +6,27 @@ mod common;
 
 #[path = "common/browser.rs"]
 mod browser;
+#[path = "common/desk.rs"]
+mod desk;
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use browser::Browser;
-use common::{Plan, Running};
+use common::Plan;
+use desk::{Call, Desk};
 use serde_json::{Value, json};
-use tonewall::rt::peers::{Exchange, Phone};
-use tonewall::testkit::keys::{Form, typed};
-use tonewall::testkit::ua::{Answer, Profile, UserAgent};
+use tonewall::testkit::keys::Form;
 
-const PATIENCE: Duration = Duration::from_secs(20);
 /// A published test card.
 const CARD: &str = "4111111111111111";
 
-/// A node, its peers, and a call that is up.
+/// A node, and a call that is up on it.
 struct Office {
-    node: Running,
-    _pbx: Exchange,
-    _carrier: Exchange,
-    caller: Phone,
-    _agent: Phone,
-    call: String,
+    desk: Desk,
+    call: Call,
 }
 
 fn shots() -> Option<PathBuf> {
@@ -39,58 +35,28 @@ fn shots() -> Option<PathBuf> {
 
 impl Office {
     async fn open(control: String) -> Office {
-        let ip = IpAddr::from(Ipv4Addr::LOCALHOST);
-        let answering = Profile::new("5551000").answering(Answer::After(10));
-        let mut pbx = Exchange::open(ip, 0, Some(answering), 1).await.expect("a PBX port");
-        let carrier = Exchange::open(ip, 0, None, 2).await.expect("a carrier port");
-        let (at, to) = (carrier.address(), pbx.address());
-        let plan = Plan { carrier: at, pbx: to, guard: "signal", control: true, control_lines: control, ..Plan::new() };
-        let node = tokio::task::block_in_place(|| Running::start(&plan));
-        let caller = carrier.phone(Profile::new("4155550100")).expect("a phone");
-        caller.with(|ua, now| ua.invite(now, "5551000", node.carrier_side));
-        let agent = pbx.ringing(PATIENCE).await.expect("the agent's phone rings");
-        assert!(caller.until(PATIENCE, UserAgent::is_up).await, "the call is up");
-        let mut office = Office { node, _pbx: pbx, _carrier: carrier, caller, _agent: agent, call: String::new() };
-        let calls = office.ask("GET", "/v1/calls", None).1;
-        calls["calls"][0]["id"].as_str().expect("one call").clone_into(&mut office.call);
-        office
+        let mut desk = Desk::open(Plan { control_lines: control, ..Plan::new() }).await;
+        let call = desk.call().await;
+        Office { desk, call }
     }
 
-    fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.node.control.expect("an API"))
-    }
-
-    /// Asks the API with the CRM's key.
-    fn ask(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
-        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-        let request = ureq::http::Request::builder()
-            .method(method)
-            .uri(self.url(path))
-            .header("Authorization", "Bearer test-key-of-the-crm")
-            .header("Content-Type", "application/json");
-        let request = request.body(body.map_or_else(String::new, |body| body.to_string())).expect("a request");
-        let mut answer = tokio::task::block_in_place(|| agent.run(request)).expect("an answer");
-        let text = answer.body_mut().read_to_string().expect("text");
-        (answer.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::Null))
+    /// Below the call's path.
+    fn path(&self, rest: &str) -> String {
+        format!("/v1/calls/{}{rest}", self.call.id)
     }
 
     /// Begins a payment and opens a panel for it; the panel's address.
     fn begin(&self, panel: Value) -> String {
-        let call = &self.call;
         let payment = json!({"charge_amount": "42.00", "currency": "USD", "postal_code": false});
-        let (status, begun) = self.ask("POST", &format!("/v1/calls/{call}/payments"), Some(payment));
+        let (status, begun) = self.desk.answer("POST", &self.path("/payments"), Some(payment));
         assert_eq!(status, 201, "{begun}");
         self.panel(panel)
     }
 
     fn panel(&self, request: Value) -> String {
-        let (status, panel) = self.ask("POST", &format!("/v1/calls/{}/panel", self.call), Some(request));
+        let (status, panel) = self.desk.answer("POST", &self.path("/panel"), Some(request));
         assert_eq!(status, 201, "{panel}");
-        self.url(panel["url"].as_str().expect("an address"))
-    }
-
-    fn key(&self, keys: &str, form: Form) {
-        self.caller.with(|ua, _| ua.press(20, typed(keys, form, 70, 70)));
+        self.desk.url(panel["url"].as_str().expect("an address"))
     }
 }
 
@@ -133,16 +99,16 @@ async fn a_payment_is_taken_in_the_panel_and_the_page_never_holds_a_digit() {
     page.key("Tab").await;
     page.key("Enter").await;
     page.until(&field("payment-card-number", "asking")).await;
-    office.key(&CARD[..7], Form::Tone);
+    office.call.press(&CARD[..7], Form::Tone);
     page.until("document.querySelectorAll('[data-field=payment-card-number] .dots i').length === 7").await;
     page.photograph(shots, "panel-2-keying").await;
     seen += &page.document().await;
     // Half in tones, half in events: the panel shows no difference.
-    office.key(&CARD[7..], Form::Event);
+    office.call.press(&CARD[7..], Form::Event);
     page.until(&field("payment-card-number", "done")).await;
     // The next one is asked for by itself. An expiry that is over is refused in plain words.
     page.until(&field("expiration-date", "asking")).await;
-    office.key("0120", Form::Tone);
+    office.call.press("0120", Form::Tone);
     page.until(&field("expiration-date", "wrong")).await;
     page.until("document.querySelector('[data-field=expiration-date]').textContent.includes('expired')").await;
     page.until("document.querySelector('#alarm').textContent.includes('Expiry date')").await;
@@ -151,9 +117,9 @@ async fn a_payment_is_taken_in_the_panel_and_the_page_never_holds_a_digit() {
     page.click("[data-capture=expiration-date]").await;
     page.until(&field("expiration-date", "asking")).await;
     let expiry = expiry();
-    office.key(&expiry, Form::Tone);
+    office.call.press(&expiry, Form::Tone);
     page.until(&field("security-code", "asking")).await;
-    office.key("987", Form::Tone);
+    office.call.press("987", Form::Tone);
     page.until(&field("security-code", "done")).await;
     page.until("document.querySelector('#complete').disabled === false").await;
     page.dark(true).await;
@@ -169,7 +135,7 @@ async fn a_payment_is_taken_in_the_panel_and_the_page_never_holds_a_digit() {
         assert!(!seen.contains(secret), "the page holds something that was keyed");
     }
     assert!(page.errors.is_empty(), "{:?}", page.errors);
-    let list = office.ask("GET", &format!("/v1/calls/{}/payments", office.call), None).1;
+    let list = office.desk.ask("GET", &office.path("/payments"), None);
     assert_eq!(list["payments"][0]["result"], "success", "{list}");
     page.size(340, 620).await;
     page.photograph(shots, "panel-6-narrow").await;
@@ -190,11 +156,11 @@ async fn an_agent_who_may_begin_does_and_cancels_and_a_panel_that_is_taken_back_
     page.until("document.querySelector('.amount strong')?.textContent === '7.25 USD'").await;
     page.click("[data-capture=security-code]").await;
     page.until(&field("security-code", "asking")).await;
-    office.key("98", Form::Info);
+    office.call.press("98", Form::Info);
     page.until("document.querySelectorAll('[data-field=security-code] .dots i').length === 2").await;
     page.click("#cancel").await;
     page.until("document.querySelector('[data-outcome]')?.dataset.outcome === 'cancelled'").await;
-    let (status, _) = office.ask("DELETE", &format!("/v1/calls/{}/panel", office.call), None);
+    let (status, _) = office.desk.answer("DELETE", &office.path("/panel"), None);
     assert_eq!(status, 204);
     // Whatever it asks next is refused, and it says why.
     page.eval("document.querySelector('#amount').value = '1'").await;
@@ -218,7 +184,7 @@ async fn only_the_pages_that_are_named_may_frame_the_panel_and_they_hear_no_digi
         "<!doctype html><title>CRM</title><body><h1>Order 1001</h1><script type=module src=\"{}\"></script>\
          <script>window.seen = []; addEventListener('tonewall-payment', (e) => seen.push(e.detail));</script>\
          <tonewall-payment src=\"{address}\"></tonewall-payment>",
-        office.url("/embed.js")
+        office.desk.url("/embed.js")
     );
     std::thread::spawn(move || {
         for stream in crm.incoming().take(40) {
@@ -237,9 +203,9 @@ async fn only_the_pages_that_are_named_may_frame_the_panel_and_they_hear_no_digi
     page.open(&format!("{origin}/")).await;
     page.until("window.seen?.some((d) => d.state === 'open')").await;
     page.photograph(shots().as_deref(), "panel-9-in-a-crm").await;
-    let path = format!("/v1/calls/{}/payments", office.call);
-    let payment = office.ask("GET", &path, None).1["payments"][0]["id"].as_str().expect("a payment").to_owned();
-    assert_eq!(office.ask("POST", &format!("{path}/{payment}"), Some(json!({"status": "cancel"}))).0, 200);
+    let path = office.path("/payments");
+    let payment = office.desk.ask("GET", &path, None)["payments"][0]["id"].as_str().expect("a payment").to_owned();
+    assert_eq!(office.desk.answer("POST", &format!("{path}/{payment}"), Some(json!({"status": "cancel"}))).0, 200);
     page.until("window.seen.some((d) => d.result === 'cancelled')").await;
     // The same page under another name may not.
     page.open(&format!("http://localhost:{}/", at.port())).await;

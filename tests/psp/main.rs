@@ -6,6 +6,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/desk.rs"]
+mod desk;
 #[path = "../common/psp.rs"]
 mod server;
 
