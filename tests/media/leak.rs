@@ -39,8 +39,12 @@ pub fn room(seed: u64) -> Sound {
 pub struct Score {
     pub digits: usize,
     pub right: usize,
+    /// Digits that a decoder reads where keys were pressed. What it reads in speech elsewhere is its own mistake.
     pub decoded: usize,
 }
+
+/// How far around a press a decoder's reading belongs to it, in samples: before it, and with the guard's delay behind it.
+const AROUND: [i64; 2] = [240, 800];
 
 impl Score {
     pub fn add(&mut self, other: Score) {
@@ -64,7 +68,12 @@ impl Score {
 pub fn attack(sim: &Sim, keyed: &[Sent], attacker: &LeastSquares) -> Score {
     let (began, heard) = sim.agent_ear();
     let base = began.as_micros() as i64 / 125;
-    let mut score = Score { digits: keyed.len(), decoded: decode(&heard).len(), ..Score::default() };
+    let pressed = |at: usize| {
+        let at = at as i64 + base;
+        keyed.iter().any(|key| (key.onset as i64 - AROUND[0]..key.end as i64 + AROUND[1]).contains(&at))
+    };
+    let decoded = decode(&heard).iter().filter(|(at, _)| pressed(*at)).count();
+    let mut score = Score { digits: keyed.len(), decoded, ..Score::default() };
     for (n, sent) in keyed.iter().enumerate() {
         let key = sent.press.digit.expose_event();
         // Network and tick: 2 ms. The guard's delay lies within the stretch the attacker looks at.
