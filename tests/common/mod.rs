@@ -60,9 +60,14 @@ pub fn free_address() -> SocketAddr {
 pub fn media_ports(size: u16) -> (u16, u16) {
     static NEXT: LazyLock<AtomicU16> =
         LazyLock::new(|| AtomicU16::new(12_000 + (std::process::id() % 25) as u16 * 480));
-    let first = NEXT.fetch_add(size, Ordering::SeqCst);
-    assert!(first + size <= 32_000, "this test binary has used up its media ports");
-    (first, first + size - 1)
+    loop {
+        let first = NEXT.fetch_add(size, Ordering::SeqCst);
+        assert!(first + size <= 32_000, "this test binary has used up its media ports");
+        let free = |port| UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+        if (first..first + size).all(free) {
+            return (first, first + size - 1);
+        }
+    }
 }
 
 /// What a configuration is written from.

@@ -38,15 +38,15 @@ pub const PEERS: [(Peer, &str, &[&str]); 4] = [
     (Peer::Linphone, "linphone", &["linphonec", "baresip", "sipp"]),
 ];
 
-fn run(row: &Row, column: usize) -> Result<&'static str, String> {
+fn run(row: &Row, column: usize) -> Option<&'static str> {
     let (who, peer, needs) = PEERS[column];
     let run = match row.cells[column] {
-        Cell::No(_) => return Ok("-"),
+        Cell::No(_) => return Some("-"),
         Cell::Run(run) => run,
     };
     if let Some(missing) = needs.iter().find(|tool| !common::installed(tool)) {
         common::skip(&format!("{} with {peer}", row.name), &format!("{missing} is not installed"));
-        return Ok("not here");
+        return Some("not here");
     }
     let began = Instant::now();
     let outcome = catch_unwind(AssertUnwindSafe(|| run(who)));
@@ -54,13 +54,13 @@ fn run(row: &Row, column: usize) -> Result<&'static str, String> {
     match outcome {
         Ok(()) => {
             println!("  {:<34} {peer:<9} ok, {took:.1} s", row.name);
-            Ok("ok")
+            Some("ok")
         }
         Err(panic) => {
             let why = panic.downcast_ref::<String>().cloned();
             let why = why.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default();
             println!("  {:<34} {peer:<9} FAILED, {took:.1} s: {}", row.name, why.lines().next().unwrap_or_default());
-            Err(why)
+            None
         }
     }
 }
@@ -68,32 +68,31 @@ fn run(row: &Row, column: usize) -> Result<&'static str, String> {
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let wanted = |row: &&Row| words.is_empty() || words.iter().any(|word| row.name.contains(word.as_str()));
-    let mut table = Vec::new();
-    let mut failed = 0;
-    for row in ROWS.iter().filter(wanted) {
-        let cells: Vec<&str> = (0..PEERS.len())
-            .map(|column| {
-                run(row, column).unwrap_or_else(|_| {
-                    failed += 1;
-                    "FAILED"
-                })
-            })
-            .collect();
-        table.push((row, cells));
-    }
+    let rows: Vec<&Row> = ROWS.iter().filter(wanted).collect();
+    // A column waits for its peers most of the time: all go on at once, each cell with a node and ports of its own.
+    let columns: Vec<Vec<&str>> = std::thread::scope(|scope| {
+        let column = |column| {
+            let rows = &rows;
+            scope.spawn(move || rows.iter().map(|row| run(row, column).unwrap_or("FAILED")).collect())
+        };
+        let running: Vec<_> = (0..PEERS.len()).map(column).collect();
+        running.into_iter().map(|column| column.join().expect("a cell's panic is caught")).collect()
+    });
+    let cells_of = |row: usize| columns.iter().map(move |column| column[row]);
+    let failed = columns.iter().flatten().filter(|cell| **cell == "FAILED").count();
     println!("\n{:<34} {}", "", PEERS.map(|(_, peer, _)| format!("{peer:<10}")).concat());
-    for (row, cells) in &table {
-        println!("{:<34} {}", row.name, cells.iter().map(|cell| format!("{cell:<10}")).collect::<String>());
+    for (at, row) in rows.iter().enumerate() {
+        println!("{:<34} {}", row.name, cells_of(at).map(|cell| format!("{cell:<10}")).collect::<String>());
     }
     println!();
-    for (row, _) in &table {
+    for row in &rows {
         for (column, cell) in row.cells.iter().enumerate() {
             if let Cell::No(why) = cell {
                 println!("- {} with {}: {why}", row.name, PEERS[column].1);
             }
         }
     }
-    let ran = table.iter().flat_map(|(_, cells)| cells).filter(|cell| **cell == "ok").count();
+    let ran = columns.iter().flatten().filter(|cell| **cell == "ok").count();
     // The closing line of the test runner, which this program is instead of.
     let verdict = if failed == 0 { "ok" } else { "FAILED" };
     println!("\ntest result: {verdict}. {ran} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out");
