@@ -15,6 +15,10 @@
 //!   INFO               a     b          c     joins
 //! ```
 //!
+//! INFO comes up to 500 ms beside its press, but on one call always about as far beside. Once that lag is known
+//! ([`InfoLag`]), a sighting that is where it says joins first, whatever stands between: a tone too many or too few then
+//! costs that one press and shifts none of those behind it.
+//!
 //! When something began is told by the media's own clock where it has one ([`Moment`]): a tone's position on the line and
 //! an event's RTP timestamp are one count, so how late either was read, or how unsteadily it came, changes nothing. An
 //! INFO, and events on a clock of their own, have only their arrival.
@@ -40,6 +44,10 @@ const EVENT_LATE: Duration = Duration::from_millis(240);
 const EVENT_LAG: Duration = Duration::from_millis(100);
 /// How much earlier or later than the press an INFO may arrive.
 const INFO_WINDOW: Duration = Duration::from_millis(650);
+/// How much nearer or farther than usual an INFO comes, in ms.
+const INFO_NEAR_MS: u64 = 90;
+/// What is farther off than this may belong to another press, in ms.
+const INFO_FAR_MS: u64 = 130;
 /// Presses remembered.
 const REMEMBERED: usize = 32;
 /// How long a press is remembered after it began.
@@ -102,6 +110,18 @@ impl Moment {
     }
 }
 
+/// How long after `press` an INFO came, in ms; negative when before.
+fn behind_ms(info: Instant, press: Instant) -> i64 {
+    let ms = |late: Duration| i64::try_from(late.as_millis()).unwrap_or(i64::MAX);
+    ms(info.saturating_duration_since(press)) - ms(press.saturating_duration_since(info))
+}
+
+/// So many ms later, or earlier.
+fn moved(at: Instant, ms: i64) -> Instant {
+    let by = Duration::from_millis(ms.unsigned_abs());
+    if ms < 0 { at.checked_sub(by).unwrap_or(at) } else { at + by }
+}
+
 /// The length of so many samples at 8 kHz.
 fn samples(count: u64) -> Duration {
     Duration::from_micros(count.saturating_mul(125))
@@ -118,11 +138,38 @@ pub struct Press {
     pub first: Form,
 }
 
+/// How far this call's INFO are behind their presses: the middle of the last few, once they agree.
+#[derive(Default)]
+struct InfoLag {
+    /// In ms, negative when the INFO comes first; newest last.
+    seen: ArrayVec<i64, 8>,
+}
+
+impl InfoLag {
+    fn note(&mut self, lag: i64) {
+        if self.seen.is_full() {
+            self.seen.remove(0);
+        }
+        self.seen.push(lag);
+    }
+
+    /// `None` while it is not known.
+    fn known(&self) -> Option<i64> {
+        let mut sorted = self.seen.clone();
+        sorted.sort_unstable();
+        let middle = *sorted.get(sorted.len() / 2)?;
+        let agree = sorted.iter().filter(|lag| lag.abs_diff(middle) <= INFO_NEAR_MS).count();
+        (agree >= 3 && agree * 4 >= sorted.len() * 3).then_some(middle)
+    }
+}
+
 struct Entry {
     digit: Digit,
     onset: Moment,
     /// When its event began.
     event: Option<Moment>,
+    /// When its INFO came.
+    info: Option<Instant>,
     /// When it was first shown.
     seen: Instant,
     first: Form,
@@ -145,6 +192,7 @@ pub struct Merger {
     info_in_use: bool,
     /// How far this call's events are behind its tones, once both have been seen.
     event_lag: Option<Duration>,
+    info_lag: InfoLag,
     clock: Option<Instant>,
 }
 
@@ -219,12 +267,21 @@ impl Merger {
         };
         let after = self.presses.iter().rposition(earlier).map_or(0, |n| n + 1);
         let fits = |e: &Entry| !e.shown_by(form) && e.digit.same_key(&digit) && Self::together(e, onset, form);
-        let joined = (after..self.presses.len()).find(|n| fits(&self.presses[*n])).or_else(|| {
+        let next = (after..self.presses.len()).find(|n| fits(&self.presses[*n]));
+        // The next in order, unless that is far from where INFO lies on this call and another is not.
+        let far = next.is_none_or(|n| self.off_lag(&self.presses[n], onset, form).is_some_and(|off| off > INFO_FAR_MS));
+        let next = self.where_info_says(onset, &digit, form).filter(|_| far).or(next);
+        let joined = next.or_else(|| {
             // Presses whose tone nobody heard may stand too late by their event's lag. Where only such have been shown by
             // this form since, the sighting tells that they belong before the press it joins.
             let at = (0..after).rev().find(|n| fits(&self.presses[*n]))?;
             let misplaced = |e: &Entry| !e.shown_by(form) || !e.shown_by(Form::Inband);
             self.presses[at + 1..after].iter().all(misplaced).then(|| self.put_after(at, after - 1))
+        });
+        // Beside INFO rather out of order than twice: its place in the order was a guess.
+        let joined = joined.or_else(|| {
+            let guessed = |e: &Entry| form == Form::Info || e.forms == Form::Info.bit();
+            (0..after).rev().find(|n| fits(&self.presses[*n]) && guessed(&self.presses[*n]))
         });
         if let Some(at) = joined {
             self.join(at, onset, form);
@@ -234,15 +291,49 @@ impl Merger {
             return;
         }
         let event = (form == Form::Event).then_some(onset);
+        let info = (form == Form::Info).then_some(onset.at);
         let onset = match self.event_lag {
             Some(lag) if form == Form::Event => onset.before_by(lag),
+            _ if form == Form::Info => {
+                Moment::arrived(self.info_lag.known().map_or(onset.at, |lag| moved(onset.at, -lag)))
+            }
             _ => onset,
         };
-        self.insert(Entry { digit, onset, event, seen: now, first: form, forms: form.bit(), out: false });
+        self.insert(Entry { digit, onset, event, info, seen: now, first: form, forms: form.bit(), out: false });
+    }
+
+    /// The press of this key, not yet shown by `form`, whose INFO and tone or event lie beside each other as usual on this
+    /// call; the nearest.
+    fn where_info_says(&self, onset: Moment, digit: &Digit, form: Form) -> Option<usize> {
+        let fits = |e: &Entry| !e.shown_by(form) && e.digit.same_key(digit);
+        let near = |e: &Entry| self.off_lag(e, onset, form).filter(|off| *off <= INFO_NEAR_MS);
+        let all = self.presses.iter().enumerate().filter(|(_, e)| fits(e));
+        all.filter_map(|(at, e)| Some((near(e)?, at))).min().map(|(_, at)| at)
+    }
+
+    /// How far the INFO of a press and the tone or event of a sighting, or the other way round, are from lying as usual on
+    /// this call, in ms; `None` when that is not known or neither is an INFO.
+    fn off_lag(&self, entry: &Entry, onset: Moment, form: Form) -> Option<u64> {
+        let (info, press) = match form {
+            Form::Info if entry.info.is_none() => (onset.at, entry.onset.at),
+            Form::Inband | Form::Event if entry.forms == Form::Info.bit() => (entry.info?, onset.at),
+            _ => return None,
+        };
+        Some(behind_ms(info, press).abs_diff(self.info_lag.known()?))
     }
 
     fn join(&mut self, at: usize, onset: Moment, form: Form) {
         let entry = &mut self.presses[at];
+        match (form, entry.info) {
+            (Form::Info, None) => {
+                self.info_lag.note(behind_ms(onset.at, entry.onset.at));
+                entry.info = Some(onset.at);
+            }
+            (Form::Inband | Form::Event, Some(info)) if entry.forms == Form::Info.bit() => {
+                self.info_lag.note(behind_ms(info, onset.at));
+            }
+            _ => {}
+        }
         let (tone, event) = match form {
             Form::Event if entry.shown_by(Form::Inband) => (Some(entry.onset), onset),
             Form::Inband if entry.forms == Form::Event.bit() && self.event_lag.is_none() => (Some(onset), entry.onset),
@@ -313,7 +404,7 @@ impl Merger {
         let floor =
             self.presses.iter().rposition(|e| e.out || (e.forms & entry.forms != 0 && !e.onset.is_after(entry.onset)));
         let floor = floor.map_or(0, |n| n + 1);
-        let at = if entry.first == Form::Info {
+        let at = if entry.first == Form::Info && self.info_lag.known().is_none() {
             // By CSeq: before the presses whose INFO has not come.
             floor
         } else {

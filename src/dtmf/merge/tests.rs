@@ -203,3 +203,36 @@ fn what_a_stalled_machine_reads_late_is_paired_as_it_was_sent() {
         (told != truth).then_some((path, truth, told))
     });
 }
+
+#[test]
+fn a_tone_too_many_or_too_few_beside_info_costs_one_press_and_shifts_none() {
+    let (mut slips, mut extra, mut worst) = (0, 0, 0);
+    for seed in 0..6_000u64 {
+        let mut noise = Noise::new(seed ^ 0x51d);
+        let mut below = |n: u64| noise.bits() % n;
+        let info_lag_ms = below(941) as i64 - 500;
+        let (mut at, mut last, mut heard, mut here) = (1_000, 0, Vec::new(), 0);
+        for _ in 0..40 {
+            let key = char::from(b'0' + below(10) as u8);
+            match below(40) {
+                // Not heard, over a voice.
+                0 => here += 1,
+                // Heard twice.
+                1 => {
+                    here += 1;
+                    heard.push((at + 30, Heard::Tone { begin: at, lag_ms: 30, key }));
+                    heard.push((at + 90, Heard::Tone { begin: at + 60, lag_ms: 30, key }));
+                }
+                _ => heard.push((at + 28 + below(15), Heard::Tone { begin: at, lag_ms: 28, key })),
+            }
+            last = (at as i64 + info_lag_ms + below(60) as i64).max(last + 1);
+            heard.push((last as u64, Heard::Info { key }));
+            at += 160 + below(60);
+        }
+        let told = play(heard, true).len();
+        assert!(told >= 40, "a press that its INFO shows is never lost: seed {seed}");
+        (slips, extra, worst) = (slips + here, extra + told - 40, worst.max(told - 40));
+    }
+    eprintln!("{extra} keys too many for {slips} slips in 6000 calls, at worst {worst} in one");
+    assert!(extra <= slips && worst <= 12, "{extra} keys too many for {slips} slips, at worst {worst} in one call");
+}
