@@ -129,6 +129,9 @@ fn tonewall_toml(front: SocketAddr, back: SocketAddr, uac: SocketAddr, uas: Sock
         r#"
 [node]
 max_calls = 13000
+# Both SIPps are one address here, and send more than a peer may by default.
+max_messages_per_s = 200000
+max_messages_per_source_s = 200000
 
 [[listener]]
 name = "carrier-side"
