@@ -16,7 +16,7 @@
 //! ```
 //!
 //! INFO comes up to 500 ms beside its press, but on one call always about as far beside. Once that lag is known
-//! ([`InfoLag`]), a sighting that is where it says joins first, whatever stands between: a tone too many or too few then
+//! (`InfoLag`), a sighting that is where it says joins first, whatever stands between: a tone too many or too few then
 //! costs that one press and shifts none of those behind it.
 //!
 //! When something began is told by the media's own clock where it has one ([`Moment`]): a tone's position on the line and
