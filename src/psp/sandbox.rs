@@ -238,7 +238,7 @@ mod tests {
         let mut sandbox = Sandbox::new();
         assert_eq!(charge(&mut sandbox, "a", "4242424242424242", "").status, 200);
         assert!(charge(&mut sandbox, "b", "4000000000009995", "").body.contains("insufficient_funds"));
-        assert!(charge(&mut sandbox, "c", "4929000000000009", "").body.contains("not_a_test_card"));
+        assert!(charge(&mut sandbox, "c", "4929000000006", "").body.contains("not_a_test_card"));
         assert_eq!(sandbox.charged(), 1);
     }
 
