@@ -16,8 +16,9 @@
 //! ```
 //!
 //! INFO comes up to 500 ms beside its press, but on one call always about as far beside. Once that lag is known
-//! (`InfoLag`), a sighting that is where it says joins first, whatever stands between: a tone too many or too few then
-//! costs that one press and shifts none of those behind it.
+//! (`InfoLag`), a sighting whose next press in order is far from where it says joins the one that is there: a tone too many
+//! or too few then costs that one press and shifts none of those behind it. The lag only pairs and orders: what is told of
+//! a press that nothing but its INFO shows is when that came, so no guess moves a press out of the time of a mask.
 //!
 //! When something began is told by the media's own clock where it has one ([`Moment`]): a tone's position on the line and
 //! an event's RTP timestamp are one count, so how late either was read, or how unsteadily it came, changes nothing. An
@@ -233,7 +234,9 @@ impl Merger {
         }
         let entry = &mut self.presses[at];
         entry.out = true;
-        Some(Press { digit: entry.digit.clone(), onset: entry.onset.at, first: entry.first })
+        let by_info_alone = entry.info.filter(|_| entry.forms == Form::Info.bit());
+        let onset = by_info_alone.unwrap_or(entry.onset.at);
+        Some(Press { digit: entry.digit.clone(), onset, first: entry.first })
     }
 
     /// When the next press leaves if nothing more is seen of it.

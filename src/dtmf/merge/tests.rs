@@ -236,3 +236,19 @@ fn a_tone_too_many_or_too_few_beside_info_costs_one_press_and_shifts_none() {
     eprintln!("{extra} keys too many for {slips} slips in 6000 calls, at worst {worst} in one");
     assert!(extra <= slips && worst <= 12, "{extra} keys too many for {slips} slips, at worst {worst} in one call");
 }
+
+#[test]
+fn a_press_that_only_its_info_shows_is_told_at_the_time_that_came_whatever_the_lag() {
+    let (start, mut merger) = (Instant::now() + Duration::from_secs(10), Merger::new());
+    let at = |ms: u64| start + Duration::from_millis(ms);
+    for n in 0..6u64 {
+        let key = digit(char::from(b'1' + n as u8));
+        merger.handle_inband(at(1_000 * n + 30), 240, PLACE + 8_000 * n, key.clone());
+        merger.handle_info(at(1_000 * n + 400), key);
+        while merger.poll_press().is_some() {}
+    }
+    assert!(merger.info_lag.known().is_some_and(|lag| lag.abs_diff(400) <= 2));
+    // Its tone was not heard. By the lag it began at 6.0 s, perhaps before a mask that came in between.
+    merger.handle_info(at(6_400), digit('9'));
+    assert_eq!(merger.poll_press().map(|press| press.onset), Some(at(6_400)));
+}
