@@ -14,7 +14,7 @@ use tonewall::testkit::ua::{Answer, Profile, UserAgent};
 
 use crate::common::{API_KEYS, Plan, Running};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The secret of [`receiver`]'s endpoint, to be written as `crm.whsec`.
 pub const WEBHOOK_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";

@@ -9,7 +9,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -56,18 +55,25 @@ pub fn free_address() -> SocketAddr {
 }
 
 /// A media port range of its own for each site of a test binary, below the ports the kernel gives away. Binaries begin at
-/// different places, so that two that run at once seldom meet.
+/// different places, so that two that run at once seldom meet; who has been round begins again, long after the site that
+/// had those ports is gone.
 pub fn media_ports(size: u16) -> (u16, u16) {
-    static NEXT: LazyLock<AtomicU16> =
-        LazyLock::new(|| AtomicU16::new(12_000 + (std::process::id() % 25) as u16 * 480));
-    loop {
-        let first = NEXT.fetch_add(size, Ordering::SeqCst);
-        assert!(first + size <= 32_000, "this test binary has used up its media ports");
+    const PORTS: std::ops::Range<u16> = 12_000..32_000;
+    static NEXT: LazyLock<Mutex<u16>> =
+        LazyLock::new(|| Mutex::new(PORTS.start + (std::process::id() % 25) as u16 * 480));
+    let mut next = NEXT.lock().unwrap_or_else(PoisonError::into_inner);
+    for _ in 0..2 * usize::from(PORTS.end - PORTS.start) / usize::from(size) {
+        if PORTS.end - *next < size {
+            *next = PORTS.start;
+        }
+        let first = *next;
+        *next += size;
         let free = |port| UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
         if (first..first + size).all(free) {
             return (first, first + size - 1);
         }
     }
+    panic!("no {size} media ports in a row are free");
 }
 
 /// What a configuration is written from.

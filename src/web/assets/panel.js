@@ -52,12 +52,13 @@ const ENDS = {
 };
 
 /** What the page knows: the call's view and when it was taken, its newest payment, fields seen, the last error. */
-const state = { call: null, view: null, at: 0, payment: null, fields: [], wrong: {}, busy: null, fault: "", over: "", marks: 0, auto: true };
+const state = { call: null, view: null, at: 0, payment: null, heard: 0, fields: [], wrong: {}, busy: null, fault: "", over: "", auto: true };
 let mayBegin = false;
 
 // ---- what the node tells ----
 
 async function refresh() {
+  const heard = state.heard;
   try {
     const [view, list] = await Promise.all([
       ask("GET", `/v1/calls/${state.call}`).catch((error) => { if (error.status === 404) return null; throw error; }),
@@ -65,7 +66,7 @@ async function refresh() {
     ]);
     if (view) [state.view, state.at] = [view, performance.now()];
     const ended = !view;
-    show(list.payments.at(-1) ?? null);
+    showAnswer(heard, list.payments.at(-1) ?? null);
     if (ended && state.payment?.state !== "submitted") state.over = "This call is over.";
   } catch (error) {
     if (error.status === 401 || error.status === 403) state.over = "This panel is no longer valid. Open it again from your CRM.";
@@ -73,6 +74,12 @@ async function refresh() {
     else state.fault = error.message;
   }
   draw();
+}
+
+/** Takes an answer of the node, unless a key was told while it was on its way: what it says is older than what is shown. */
+function showAnswer(heard, payment) {
+  if (heard === state.heard) show(payment);
+  else refreshSoon();
 }
 
 /** Takes a payment as the node sees it now. */
@@ -101,6 +108,7 @@ function onEvent(event) {
     // A mark for a key must not wait for another question to the node.
     const { seq, at_ms, call, type, payment: id, ...progress } = event;
     const cleared = Object.fromEntries([...Object.values(PLACE), "matcher", "error_type", "payment_card_type"].map((key) => [key, undefined]));
+    state.heard += 1;
     show({ ...payment, ...cleared, ...progress });
     const count = keys(marksOf(payment.capture));
     if (progress.partial_result) {
@@ -109,7 +117,8 @@ function onEvent(event) {
     } else if (progress.error_type) alarm(`${name(progress.capture)}: ${WRONG[progress.error_type] ?? progress.error_type}`);
     else if (progress.capture) {
       say(`${name(progress.capture)} accepted`);
-      if (state.auto && progress.required.length) capture(progress.required.toSorted((a, b) => rank(a) - rank(b))[0]);
+      if (state.auto && progress.required.length) wanted = progress.required.toSorted((a, b) => rank(a) - rank(b))[0];
+      askNext();
     }
     return draw();
   }
@@ -130,8 +139,9 @@ async function act(what, path, body) {
   if (state.busy) return;
   [state.busy, state.fault] = [what, ""];
   draw();
+  const heard = state.heard;
   try {
-    show(await ask("POST", path, body));
+    showAnswer(heard, await ask("POST", path, body));
   } catch (error) {
     state.fault = error.message;
     alarm(error.message);
@@ -139,6 +149,16 @@ async function act(what, path, body) {
     state.busy = null;
   }
   draw();
+  askNext();
+}
+
+/** Asks for the next field by itself; one that becomes due while another request is under way waits for its end. */
+let wanted = null;
+function askNext() {
+  if (!wanted || state.busy) return;
+  const [field, payment] = [wanted, state.payment];
+  wanted = null;
+  if (payment?.state === "open" && payment.required.includes(field) && !payment.partial_result) capture(field);
 }
 
 const at = () => `/v1/calls/${state.call}/payments/${state.payment.id}`;
