@@ -1,17 +1,20 @@
 //! The recorder on a real disk: kill -9 at any instant, a full disk, a slow one, leftovers of an earlier run.
 
-use std::io::{BufRead, BufReader};
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::Receiver;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::{RngExt, SeedableRng};
 
+use super::disk::SealedFile;
 use super::*;
 use crate::guard::Masked;
 use crate::media::{BLOCK_FRAMES, Block};
 use crate::record::keys::KeyRing;
-use crate::record::sealed::{GapKind, Item, Verdict, verify};
+use crate::record::place;
+use crate::record::sealed::{GapKind, Item, Storage, Verdict, verify};
 
 const CHILD: &str = "TONEWALL_RECORDER_CHILD";
 /// Sixteen samples that stand in every block: found on the disk, they would be plaintext.

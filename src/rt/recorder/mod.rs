@@ -15,28 +15,29 @@
 //! storage failed is over: its blocks are ignored, what was sealed stays readable. Nothing is ever appended to a file
 //! of an earlier run.
 
+mod disk;
+mod files;
+
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
-use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::hash::BuildHasherDefault;
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use rand::{RngExt, SeedableRng};
 
+use self::disk::Disk;
+use self::files::{make_directory, probe};
 use crate::base::Random;
 use crate::base::ids::{CallId, RecordingId};
 use crate::base::time::WallMs;
-use crate::media::{MaskedBlock, RECORD_RATE};
+use crate::media::MaskedBlock;
 use crate::record::keys::Kek;
-use crate::record::place;
-use crate::record::sealed::{Start, Storage, WriteError, Writer};
 
 /// Blocks of 100 ms that may wait before blocks are dropped: 26 MB, or 20 s of 40 calls.
 pub const QUEUE_BLOCKS: usize = 8_192;
@@ -297,212 +298,6 @@ impl Feed {
     }
 }
 
-/// One writer's thread.
-struct Disk {
-    root: PathBuf,
-    node: String,
-    kek: Kek,
-    random: Random,
-    open: HashMap<RecordingId, Recording>,
-    report: Arc<dyn Fn(RecordingId, Report) + Send + Sync>,
-    counters: Arc<Counters>,
-}
-
-struct Recording {
-    writer: Writer<SealedFile>,
-    file: PathBuf,
-    /// Number of the next block in order.
-    next: u64,
-}
-
-impl Disk {
-    fn run(mut self, queue: &Receiver<Order>) {
-        while let Ok(order) = queue.recv() {
-            match order {
-                Order::Open(recording, meta) => self.open(recording, meta),
-                Order::Block { recording, number, block } => {
-                    self.counters.waiting.fetch_sub(1, Relaxed);
-                    self.block(recording, number, &block);
-                }
-                Order::Close { recording, blocks } => self.close(recording, blocks),
-                Order::Stop => break,
-            }
-        }
-        for recording in self.open.keys().copied().collect::<Vec<_>>() {
-            let blocks = self.open.get(&recording).map_or(0, |open| open.next);
-            self.close(recording, blocks);
-        }
-    }
-
-    fn open(&mut self, recording: RecordingId, meta: Meta) {
-        let started_at_ms = wall();
-        let directory = place::directory(&self.root, started_at_ms);
-        let file = place::sealed_file(&directory, recording);
-        let made = make_directory(&directory)
-            .and_then(|()| OpenOptions::new().append(true).create_new(true).mode(0o600).open(&file));
-        let storage = match made {
-            Ok(file) => SealedFile { file, counters: self.counters.clone(), since: Instant::now() },
-            Err(error) => return self.fail(recording, Failure::of(&error, "cannot make", &file)),
-        };
-        let start = Start {
-            recording,
-            call: meta.call,
-            node: self.node.clone(),
-            from_trunk: meta.from_trunk,
-            to_trunk: meta.to_trunk,
-            started_at_ms,
-            rate: RECORD_RATE,
-            channels: 2,
-        };
-        let writer = match Writer::create(storage, &self.kek, start, &mut self.random) {
-            Ok(writer) => writer,
-            Err(error) => return self.fail(recording, failure(&error, &file)),
-        };
-        if let Err(error) = sync_directory(&directory) {
-            return self.fail(recording, Failure::of(&error, "cannot sync", &directory));
-        }
-        self.counters.open.fetch_add(1, Relaxed);
-        self.open.insert(recording, Recording { writer, file: file.clone(), next: 0 });
-        (self.report)(recording, Report::Opened { file });
-    }
-
-    fn block(&mut self, recording: RecordingId, number: u64, block: &MaskedBlock) {
-        if !self.catch_up(recording, number) {
-            return;
-        }
-        let Some(open) = self.open.get_mut(&recording) else { return };
-        open.next = number + 1;
-        let done = open.writer.block(block);
-        self.done(recording, done);
-    }
-
-    /// Puts marked silence where blocks before `number` were dropped; `false` when the recording is over.
-    fn catch_up(&mut self, recording: RecordingId, number: u64) -> bool {
-        let Some(open) = self.open.get_mut(&recording) else { return false };
-        let lost = number.saturating_sub(open.next);
-        if lost == 0 {
-            return true;
-        }
-        if lost > LONGEST_LOSS {
-            let text = format!("{}: the disk stood still for {} s", open.file.display(), lost / 10);
-            self.fail(recording, Failure { kind: FailureKind::TooSlow, text });
-            return false;
-        }
-        (self.report)(recording, Report::Behind { blocks: lost });
-        for _ in 0..lost {
-            let Some(open) = self.open.get_mut(&recording) else { return false };
-            let done = open.writer.lost();
-            self.done(recording, done);
-        }
-        self.open.contains_key(&recording)
-    }
-
-    fn done(&mut self, recording: RecordingId, done: Result<Option<u64>, WriteError>) {
-        match done {
-            Ok(None) => {}
-            Ok(Some(chunks)) => (self.report)(recording, Report::Acknowledged { chunks }),
-            Err(error) => {
-                let file = self.open.get(&recording).map(|open| open.file.clone()).unwrap_or_default();
-                self.fail(recording, failure(&error, &file));
-            }
-        }
-    }
-
-    fn close(&mut self, recording: RecordingId, blocks: u64) {
-        if !self.catch_up(recording, blocks) {
-            return;
-        }
-        let Some(Recording { mut writer, file, .. }) = self.open.remove(&recording) else { return };
-        self.counters.open.fetch_sub(1, Relaxed);
-        let (seal, text) = match writer.close(wall()) {
-            Ok(closed) => closed,
-            Err(error) => return self.fail(recording, failure(&error, &file)),
-        };
-        if let Err(error) = write_seal(&file, &text) {
-            // The recording itself is complete; without its seal a later cut would look like a crash.
-            return self.fail(recording, Failure::of(&error, "cannot write the seal of", &file));
-        }
-        let length_ms = seal.frames * 1_000 / u64::from(RECORD_RATE);
-        (self.report)(recording, Report::Closed { length_ms, bytes: seal.bytes });
-    }
-
-    fn fail(&mut self, recording: RecordingId, failure: Failure) {
-        if self.open.remove(&recording).is_some() {
-            self.counters.open.fetch_sub(1, Relaxed);
-        }
-        self.counters.failed.fetch_add(1, Relaxed);
-        (self.report)(recording, Report::Failed(failure));
-    }
-}
-
-fn failure(error: &WriteError, file: &Path) -> Failure {
-    match error {
-        WriteError::Storage { error: io, .. } => Failure::of(io, "cannot write", file),
-        WriteError::Failed | WriteError::Full => {
-            Failure { kind: FailureKind::Io, text: format!("{}: {error}", file.display()) }
-        }
-    }
-}
-
-/// A file whose writes are measured.
-struct SealedFile {
-    file: File,
-    counters: Arc<Counters>,
-    since: Instant,
-}
-
-impl Storage for SealedFile {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.since = Instant::now();
-        self.file.write_all(bytes)?;
-        self.counters.bytes.fetch_add(bytes.len() as u64, Relaxed);
-        Ok(())
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        self.file.sync_data()?;
-        self.counters.chunks.fetch_add(1, Relaxed);
-        let took = u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.counters.slowest_us.fetch_max(took, Relaxed);
-        Ok(())
-    }
-}
-
-/// The seal appears whole or not at all: written beside, synced, renamed.
-fn write_seal(sealed: &Path, text: &str) -> io::Result<()> {
-    let seal = place::seal_file(sealed);
-    let new = sealed.with_extension("seal.new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&new, &seal)?;
-    sync_directory(seal.parent().unwrap_or(Path::new(".")))
-}
-
-fn make_directory(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => sync_directory(parent),
-        _ => Ok(()),
-    }
-}
-
-fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
-}
-
-/// Whether files can be made here: better to learn at start than at the first call.
-fn probe(root: &Path) -> io::Result<()> {
-    let path = root.join(format!(".probe-{}", std::process::id()));
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
-    let written = file.write_all(b"probe").and_then(|()| file.sync_all());
-    fs::remove_file(&path)?;
-    written
-}
-
 /// The wall clock.
 pub(super) fn wall() -> WallMs {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -510,5 +305,4 @@ pub(super) fn wall() -> WallMs {
 }
 
 #[cfg(test)]
-#[path = "recorder_tests.rs"]
 mod tests;

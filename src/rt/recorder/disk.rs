@@ -1,0 +1,192 @@
+//! One writer's thread: orders and masked blocks come in from its queue, sealed recordings go out to files, reports to
+//! the recorder's callback. It never waits for anything but its queue and the disk.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::Receiver;
+use std::time::Instant;
+
+use super::files::{make_directory, sync_directory, write_seal};
+use super::{Counters, Failure, FailureKind, LONGEST_LOSS, Meta, Order, Report, wall};
+use crate::base::Random;
+use crate::base::ids::RecordingId;
+use crate::media::{MaskedBlock, RECORD_RATE};
+use crate::record::keys::Kek;
+use crate::record::place;
+use crate::record::sealed::{Start, Storage, WriteError, Writer};
+
+/// One writer's thread.
+pub(super) struct Disk {
+    pub(super) root: PathBuf,
+    pub(super) node: String,
+    pub(super) kek: Kek,
+    pub(super) random: Random,
+    pub(super) open: HashMap<RecordingId, Recording>,
+    pub(super) report: Arc<dyn Fn(RecordingId, Report) + Send + Sync>,
+    pub(super) counters: Arc<Counters>,
+}
+
+pub(super) struct Recording {
+    writer: Writer<SealedFile>,
+    file: PathBuf,
+    /// Number of the next block in order.
+    next: u64,
+}
+
+impl Disk {
+    pub(super) fn run(mut self, queue: &Receiver<Order>) {
+        while let Ok(order) = queue.recv() {
+            match order {
+                Order::Open(recording, meta) => self.open(recording, meta),
+                Order::Block { recording, number, block } => {
+                    self.counters.waiting.fetch_sub(1, Relaxed);
+                    self.block(recording, number, &block);
+                }
+                Order::Close { recording, blocks } => self.close(recording, blocks),
+                Order::Stop => break,
+            }
+        }
+        for recording in self.open.keys().copied().collect::<Vec<_>>() {
+            let blocks = self.open.get(&recording).map_or(0, |open| open.next);
+            self.close(recording, blocks);
+        }
+    }
+
+    fn open(&mut self, recording: RecordingId, meta: Meta) {
+        let started_at_ms = wall();
+        let directory = place::directory(&self.root, started_at_ms);
+        let file = place::sealed_file(&directory, recording);
+        let made = make_directory(&directory)
+            .and_then(|()| OpenOptions::new().append(true).create_new(true).mode(0o600).open(&file));
+        let storage = match made {
+            Ok(file) => SealedFile { file, counters: self.counters.clone(), since: Instant::now() },
+            Err(error) => return self.fail(recording, Failure::of(&error, "cannot make", &file)),
+        };
+        let start = Start {
+            recording,
+            call: meta.call,
+            node: self.node.clone(),
+            from_trunk: meta.from_trunk,
+            to_trunk: meta.to_trunk,
+            started_at_ms,
+            rate: RECORD_RATE,
+            channels: 2,
+        };
+        let writer = match Writer::create(storage, &self.kek, start, &mut self.random) {
+            Ok(writer) => writer,
+            Err(error) => return self.fail(recording, failure(&error, &file)),
+        };
+        if let Err(error) = sync_directory(&directory) {
+            return self.fail(recording, Failure::of(&error, "cannot sync", &directory));
+        }
+        self.counters.open.fetch_add(1, Relaxed);
+        self.open.insert(recording, Recording { writer, file: file.clone(), next: 0 });
+        (self.report)(recording, Report::Opened { file });
+    }
+
+    fn block(&mut self, recording: RecordingId, number: u64, block: &MaskedBlock) {
+        if !self.catch_up(recording, number) {
+            return;
+        }
+        let Some(open) = self.open.get_mut(&recording) else { return };
+        open.next = number + 1;
+        let done = open.writer.block(block);
+        self.done(recording, done);
+    }
+
+    /// Puts marked silence where blocks before `number` were dropped; `false` when the recording is over.
+    fn catch_up(&mut self, recording: RecordingId, number: u64) -> bool {
+        let Some(open) = self.open.get_mut(&recording) else { return false };
+        let lost = number.saturating_sub(open.next);
+        if lost == 0 {
+            return true;
+        }
+        if lost > LONGEST_LOSS {
+            let text = format!("{}: the disk stood still for {} s", open.file.display(), lost / 10);
+            self.fail(recording, Failure { kind: FailureKind::TooSlow, text });
+            return false;
+        }
+        (self.report)(recording, Report::Behind { blocks: lost });
+        for _ in 0..lost {
+            let Some(open) = self.open.get_mut(&recording) else { return false };
+            let done = open.writer.lost();
+            self.done(recording, done);
+        }
+        self.open.contains_key(&recording)
+    }
+
+    fn done(&mut self, recording: RecordingId, done: Result<Option<u64>, WriteError>) {
+        match done {
+            Ok(None) => {}
+            Ok(Some(chunks)) => (self.report)(recording, Report::Acknowledged { chunks }),
+            Err(error) => {
+                let file = self.open.get(&recording).map(|open| open.file.clone()).unwrap_or_default();
+                self.fail(recording, failure(&error, &file));
+            }
+        }
+    }
+
+    fn close(&mut self, recording: RecordingId, blocks: u64) {
+        if !self.catch_up(recording, blocks) {
+            return;
+        }
+        let Some(Recording { mut writer, file, .. }) = self.open.remove(&recording) else { return };
+        self.counters.open.fetch_sub(1, Relaxed);
+        let (seal, text) = match writer.close(wall()) {
+            Ok(closed) => closed,
+            Err(error) => return self.fail(recording, failure(&error, &file)),
+        };
+        if let Err(error) = write_seal(&file, &text) {
+            // The recording itself is complete; without its seal a later cut would look like a crash.
+            return self.fail(recording, Failure::of(&error, "cannot write the seal of", &file));
+        }
+        let length_ms = seal.frames * 1_000 / u64::from(RECORD_RATE);
+        (self.report)(recording, Report::Closed { length_ms, bytes: seal.bytes });
+    }
+
+    fn fail(&mut self, recording: RecordingId, failure: Failure) {
+        if self.open.remove(&recording).is_some() {
+            self.counters.open.fetch_sub(1, Relaxed);
+        }
+        self.counters.failed.fetch_add(1, Relaxed);
+        (self.report)(recording, Report::Failed(failure));
+    }
+}
+
+fn failure(error: &WriteError, file: &Path) -> Failure {
+    match error {
+        WriteError::Storage { error: io, .. } => Failure::of(io, "cannot write", file),
+        WriteError::Failed | WriteError::Full => {
+            Failure { kind: FailureKind::Io, text: format!("{}: {error}", file.display()) }
+        }
+    }
+}
+
+/// A file whose writes are measured.
+pub(super) struct SealedFile {
+    pub(super) file: File,
+    pub(super) counters: Arc<Counters>,
+    pub(super) since: Instant,
+}
+
+impl Storage for SealedFile {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.since = Instant::now();
+        self.file.write_all(bytes)?;
+        self.counters.bytes.fetch_add(bytes.len() as u64, Relaxed);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.file.sync_data()?;
+        self.counters.chunks.fetch_add(1, Relaxed);
+        let took = u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.counters.slowest_us.fetch_max(took, Relaxed);
+        Ok(())
+    }
+}
