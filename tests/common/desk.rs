@@ -24,6 +24,12 @@ pub struct Desk {
     pub node: Running,
     pbx: Exchange,
     carrier: Exchange,
+    api: Api,
+}
+
+/// A node's API, asked with the CRM's key.
+pub struct Api {
+    node: SocketAddr,
     http: ureq::Agent,
 }
 
@@ -41,6 +47,52 @@ impl Call {
     }
 }
 
+impl Api {
+    pub fn of(node: &Running) -> Api {
+        let config = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).build();
+        Api { node: node.control.expect("an API"), http: config.into() }
+    }
+
+    /// The address of `path`.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.node)
+    }
+
+    /// What the API answers to the CRM's key, and the status; what is no JSON comes as text.
+    pub fn answer(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+        let request = ureq::http::Request::builder()
+            .method(method)
+            .uri(self.url(path))
+            .header("authorization", format!("Bearer {}", API_KEYS[0].2))
+            .header("content-type", "application/json")
+            .body(body.map_or_else(Vec::new, |body| body.to_string().into_bytes()))
+            .expect("a request");
+        let answer = tokio::task::block_in_place(|| self.http.run(request));
+        let mut answer = answer.unwrap_or_else(|error| panic!("{method} {path}: {error}"));
+        let text = answer.body_mut().read_to_string().expect("text");
+        let status = answer.status().as_u16();
+        if text.is_empty() {
+            return (status, Value::Null);
+        }
+        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
+    /// What is at `path`, when it is as wanted; what was there last when it is not in time.
+    pub async fn until(&self, path: &str, what: impl Fn(&Value) -> bool) -> Result<Value, Value> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let found = self.answer("GET", path, None).1;
+            if what(&found) {
+                return Ok(found);
+            }
+            if Instant::now() >= deadline {
+                return Err(found);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
 impl Desk {
     /// Starts the node of `plan` with its API, guarded by signal and with peers of its own.
     pub async fn open(plan: Plan) -> Desk {
@@ -49,8 +101,8 @@ impl Desk {
         let pbx = Exchange::open(ip, 0, Some(answering), 1).await.expect("a PBX port");
         let carrier = Exchange::open(ip, 0, None, 2).await.expect("a carrier port");
         let plan = Plan { carrier: carrier.address(), pbx: pbx.address(), guard: "signal", control: true, ..plan };
-        let config = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).build();
-        Desk { node: tokio::task::block_in_place(|| Running::start(&plan)), pbx, carrier, http: config.into() }
+        let node = tokio::task::block_in_place(|| Running::start(&plan));
+        Desk { api: Api::of(&node), node, pbx, carrier }
     }
 
     /// A call with noise from both sides. There must be no other.
@@ -78,44 +130,22 @@ impl Desk {
 
     /// The address of `path`.
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.node.control.expect("an API"))
+        self.api.url(path)
     }
 
     /// What the API answers to the CRM's key; what is no JSON comes as text.
     pub fn ask(&self, method: &str, path: &str, body: Option<Value>) -> Value {
-        self.answer(method, path, body).1
+        self.api.answer(method, path, body).1
     }
 
     /// The same, with the status.
     pub fn answer(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
-        let request = ureq::http::Request::builder()
-            .method(method)
-            .uri(self.url(path))
-            .header("authorization", format!("Bearer {}", API_KEYS[0].2))
-            .header("content-type", "application/json")
-            .body(body.map_or_else(Vec::new, |body| body.to_string().into_bytes()))
-            .expect("a request");
-        let answer = tokio::task::block_in_place(|| self.http.run(request));
-        let mut answer = answer.unwrap_or_else(|error| panic!("{method} {path}: {error}"));
-        let text = answer.body_mut().read_to_string().expect("text");
-        let status = answer.status().as_u16();
-        if text.is_empty() {
-            return (status, Value::Null);
-        }
-        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+        self.api.answer(method, path, body)
     }
 
     /// What is at `path`, when it is as wanted.
     pub async fn until(&self, path: &str, what: impl Fn(&Value) -> bool) -> Value {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let found = self.ask("GET", path, None);
-            if what(&found) {
-                return found;
-            }
-            assert!(Instant::now() < deadline, "not in time: {found}\n{}", self.node.log());
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        self.api.until(path, what).await.unwrap_or_else(|found| panic!("not in time: {found}\n{}", self.node.log()))
     }
 
     /// The caller keys a whole card for the payment at `path`: number, expiry, security code.

@@ -4,6 +4,8 @@
 
 #![allow(clippy::disallowed_methods)] // Tests may wait, and open sockets.
 
+#[path = "../common/browser.rs"]
+mod browser;
 #[path = "../common/mod.rs"]
 mod common;
 #[path = "../common/desk.rs"]
@@ -12,11 +14,15 @@ mod desk;
 mod server;
 
 mod call;
+mod chain;
 mod contracts;
 mod faults;
 mod kit;
 mod localstripe;
 mod memory;
+#[path = "../baresip/phone.rs"]
+#[allow(dead_code)] // Shared with tests that need more of it.
+mod phone;
 mod said;
 mod slips;
 mod trust;
