@@ -24,6 +24,7 @@ mod signalling;
 mod softphones;
 mod tables;
 mod telephone;
+mod trunks;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;

@@ -8,9 +8,10 @@ use tonewall::testkit::leak::Attackers;
 use crate::common::{Plan, free_address};
 use crate::process::Sipp;
 use crate::script::{AUDIO, Script};
-use crate::signalling::{self, Part, challenged, probing, six, until_targets};
+use crate::signalling::{self, Part, six};
 use crate::tables::Peer;
 use crate::telephone::*;
+use crate::trunks::{challenged, probing, until_targets};
 
 pub fn udp(peer: Peer) {
     Call::by(peer).talk();

@@ -2,6 +2,7 @@
 
 use crate::signalling as sip;
 use crate::softphones as phones;
+use crate::trunks;
 
 /// The columns: who calls, or is the carrier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,8 +83,8 @@ pub const ROWS: &[Row] = &[
         Run(phones::redirect_passed),
     ),
     row("failover: 503, silence", sip::failover, phones::failover),
-    row("trunk full: 503", sip::full, phones::full),
-    row("OPTIONS probes", sip::probes, phones::probes),
+    row("trunk full: 503", trunks::full, phones::full),
+    row("OPTIONS probes", trunks::probes, phones::probes),
     row("CANCEL", sip::cancel, phones::cancel),
     row("busy", sip::busy, phones::busy),
     row("the agent hangs up", sip::agent_hangs_up, phones::agent_hangs_up),
@@ -95,9 +96,9 @@ pub const ROWS: &[Row] = &[
     row("numbers translated", sip::numbers, phones::numbers),
     sip_only("tel: URIs", sip::tel, No("dials sip: addresses only"), No("dials sip: addresses only")),
     sip_only("MESSAGE within a call", sip::message, No("writes outside calls only"), No("writes outside calls only")),
-    row("password asked of the caller", sip::password_asked, phones::password_asked),
-    sip_only("password given to the carrier", sip::password_given, CALLS_ONLY, CALLS_ONLY),
-    sip_only("registration with the carrier", sip::registers, CALLS_ONLY, CALLS_ONLY),
+    row("password asked of the caller", trunks::password_asked, phones::password_asked),
+    sip_only("password given to the carrier", trunks::password_given, CALLS_ONLY, CALLS_ONLY),
+    sip_only("registration with the carrier", trunks::registers, CALLS_ONLY, CALLS_ONLY),
     sip_only("fax (T.38) declined", sip::fax, No("has no fax"), No("has no fax")),
     sip_only("comfort noise", sip::comfort_noise, No("has none"), No("its command line cannot switch it on")),
     sip_only("keys by INFO, unguarded", sip::info, NO_INFO, Run(phones::info)),

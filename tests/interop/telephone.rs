@@ -13,8 +13,9 @@ use crate::linphone::{self, Linphone};
 use crate::phone::{Baresip, Kind, port, sounds, tone};
 use crate::pki::{Authority, Wish};
 use crate::process::Sipp;
-use crate::signalling::{self, tls_side};
+use crate::signalling::tls_side;
 use crate::tables::Peer;
+use crate::trunks;
 
 pub const CALLER_HZ: f64 = 440.0;
 pub const AGENT_HZ: f64 = 600.0;
@@ -169,7 +170,7 @@ impl Call {
         }
         let authority = (self.transport == "tls").then(|| tls_side(&mut plan, 0, false));
         let node = Running::start(&plan);
-        let others = self.occupied.then(|| signalling::occupy(&node, plan.pbx));
+        let others = self.occupied.then(|| trunks::occupy(&node, plan.pbx));
         let mut caller = self.caller(at.port(), &node, authority);
         let transport = if self.transport == "udp" { String::new() } else { format!(";transport={}", self.transport) };
         caller.dial(&format!("sip:5551000@{}{transport}", node.carrier_side));
