@@ -12,6 +12,8 @@ mod node;
 mod panels;
 #[path = "control/payments.rs"]
 mod payments;
+#[path = "control/sight.rs"]
+mod sight;
 #[path = "control/streams.rs"]
 mod streams;
 

@@ -133,9 +133,7 @@ pub(super) fn admit(
     let numbers = super::routing::numbers(&config, trunk, &facts.user, &facts.from);
     (facts.user, facts.from) = numbers.ok_or(Refused::new(484))?;
     let Some(first) = targets.first().map(|target| target.trunk) else { return Err(Refused::new(404)) };
-    if facts.reference.is_none() {
-        facts.reference = Facts::of(request, called_trunk(first)).and_then(|facts| facts.reference);
-    }
+    facts.learn(&request.headers, called_trunk(first));
     let described = bodies::read(&request.headers, &request.body)?;
     let offer = described.map(|offer| read_peer(&offer, &s.policies[trunk.0])).transpose()?;
     let call_id = request.call_id().map(str::to_owned).ok_or(Refused::new(400))?;

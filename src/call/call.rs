@@ -110,7 +110,7 @@ impl Call {
                 s.respond(now, id, Response::for_request(&request, 200, ""));
                 self.give_up(now, s, (487, EndCause::Cancelled), None);
             }
-            Method::Info => super::info::handle_early(now, &self.core, s, (leg, id, &request)),
+            Method::Info => super::info::handle_early(now, &mut self.core, s, (leg, id, &request)),
             Method::Options => s.respond(now, id, super::established::capabilities(&request)),
             Method::Update | Method::Prack => {
                 self.setting_up(|setup, core| setup.handle_request(now, core, s, (leg, id, &request)))

@@ -16,6 +16,7 @@ use crate::config::{Codec, Foreign, GuardMode, MediaPlace, TrunkId};
 use crate::media::Command;
 use crate::obs::event::{EndCause, EventKind};
 use crate::sdp::{LegSession, Media, Policy};
+use crate::sip::msg::Headers;
 
 /// The lasting part of a call.
 pub(super) struct Core {
@@ -35,6 +36,8 @@ pub(super) struct Core {
     pub(super) codecs: [Cell<Option<Codec>>; 2],
     /// SIP Call-ID per leg.
     pub(super) call_ids: [Option<String>; 2],
+    /// Something that the call is found by has changed.
+    pub(super) renamed: bool,
     /// The outbound trunk this call is counted on.
     counted: Option<TrunkId>,
     /// Our tags, to be buried with the call.
@@ -103,6 +106,7 @@ impl Core {
             protection,
             codecs: Default::default(),
             call_ids,
+            renamed: true,
             counted: None,
             tags: Vec::new(),
         }
@@ -153,6 +157,13 @@ impl Core {
             self.facts.caller = crossing::shown(user);
         }
         self.call_ids[leg.index()] = Some(call_id.to_owned());
+        self.renamed = true;
+    }
+
+    /// The peer of `leg` names the call in a message of its.
+    pub(super) fn learn(&mut self, s: &Shared, leg: Leg, headers: &Headers) {
+        let call_header = s.config.trunks[self.trunk(leg).0].call_header.as_deref();
+        self.renamed |= self.facts.learn(headers, call_header);
     }
 
     /// User part of the far end of a leg: who called on the leg the call came in on, who is called on the other.

@@ -69,16 +69,38 @@ pub(super) struct Facts {
     /// The number that calls, likewise.
     pub(super) from: String,
     pub(super) reference: Option<String>,
+    /// The texts that its `User-to-User` is known by.
+    pub(super) user_to_user: Vec<String>,
 }
+
+/// The most texts that a call's `User-to-User` is known by.
+const MOST_USER_TO_USER: usize = 12;
 
 impl Facts {
     /// Reads them; `None` when the Request-URI has no user.
     pub(super) fn of(invite: &Request, call_header: Option<&str>) -> Option<Facts> {
         let user = number(&invite.uri())?;
         let caller = invite.from().ok().and_then(|from| number(&from.uri)).unwrap_or_default();
-        let reference = call_header.and_then(|name| invite.headers.get_named(name));
-        let reference = reference.map(|value| shown(&String::from_utf8_lossy(value)));
-        Some(Facts { caller: shown(&caller), called: shown(&user), user, from: caller, reference })
+        let (caller, from) = (shown(&caller), caller);
+        let mut facts = Facts { caller, called: shown(&user), user, from, reference: None, user_to_user: Vec::new() };
+        facts.learn(&invite.headers, call_header);
+        Some(facts)
+    }
+
+    /// Takes in what a message says of its call's names; whether that is new.
+    pub(super) fn learn(&mut self, headers: &Headers, call_header: Option<&str>) -> bool {
+        let before = (self.reference.is_some(), self.user_to_user.len());
+        if self.reference.is_none() {
+            let value = call_header.and_then(|name| headers.get_named(name));
+            self.reference = value.map(|value| shown(&String::from_utf8_lossy(value)));
+        }
+        let texts = headers.items(HeaderName::UserToUser).filter_map(|item| std::str::from_utf8(item).ok());
+        for form in texts.flat_map(super::uui::forms) {
+            if self.user_to_user.len() < MOST_USER_TO_USER && !self.user_to_user.contains(&form) {
+                self.user_to_user.push(form);
+            }
+        }
+        before != (self.reference.is_some(), self.user_to_user.len())
     }
 }
 

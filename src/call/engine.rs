@@ -10,6 +10,7 @@ use std::time::Instant;
 use super::admission;
 use super::call::Call;
 use super::core::Unmade;
+use super::finding::{Index, Key};
 use super::refused::Refused;
 use super::shared::{Shared, credential};
 use super::trunks::view::TrunkView;
@@ -40,6 +41,8 @@ pub struct Engine {
     due: BTreeSet<(Instant, CallId)>,
     /// Live calls in the order they came.
     sessions: BTreeMap<SessionId, CallId>,
+    /// Calls by what they are found by.
+    index: Index,
     draining: bool,
     dropped: u64,
     shed: u64,
@@ -59,6 +62,8 @@ const SOURCES: usize = 4096;
 struct Slot {
     call: Call,
     due: Option<Instant>,
+    /// What it is filed under.
+    filed: Vec<Key>,
 }
 
 impl Engine {
@@ -84,6 +89,7 @@ impl Engine {
             calls: HashMap::new(),
             due: BTreeSet::new(),
             sessions: BTreeMap::new(),
+            index: Index::default(),
             draining: false,
             dropped: 0,
             shed: 0,
@@ -214,6 +220,7 @@ impl Engine {
         }
         let slot = self.calls.remove(&id)?;
         self.sessions.remove(&session);
+        self.index.remove(session, &slot.filed);
         if let Some(at) = slot.due {
             self.due.remove(&(at, id));
         }
@@ -378,8 +385,19 @@ impl Engine {
 
     /// The calls that match, oldest first.
     pub(super) fn find(&self, now: Instant, find: &Find, limit: usize) -> Vec<CallView> {
-        let calls = self.sessions.values().filter_map(|id| self.calls.get(id)).map(|slot| &slot.call);
-        calls.filter(|call| call.matches(find)).take(limit).map(|call| call.view(now, &self.shared.config)).collect()
+        let view = |session: SessionId| {
+            let slot = self.calls.get(self.sessions.get(&session)?)?;
+            Some(slot.call.view(now, &self.shared.config))
+        };
+        let by_id = find.id.map(|id| self.calls.get(&id).map(|slot| slot.call.core.session));
+        match (by_id, self.index.named(&find.keys())) {
+            (None, None) => self.sessions.keys().copied().filter_map(view).take(limit).collect(),
+            (None, Some(named)) => named.filter_map(view).take(limit).collect(),
+            (Some(own), None) => own.into_iter().filter_map(view).take(limit).collect(),
+            (Some(own), Some(mut named)) => {
+                own.filter(|own| named.any(|n| n == *own)).and_then(view).into_iter().collect()
+            }
+        }
     }
 
     /// Lets a call act, and puts its next wish to be woken in order; `None` when there is no such call.
@@ -398,8 +416,15 @@ impl Engine {
             slot.due = due;
         }
         if slot.call.is_over() {
-            self.sessions.remove(&slot.call.core.session);
+            let session = slot.call.core.session;
+            self.sessions.remove(&session);
+            self.index.remove(session, &slot.filed);
             self.calls.remove(&id);
+        } else if std::mem::take(&mut slot.call.core.renamed) {
+            let session = slot.call.core.session;
+            self.index.remove(session, &slot.filed);
+            slot.filed = slot.call.keys();
+            self.index.file(session, &slot.filed);
         }
         Some(result)
     }

@@ -23,6 +23,7 @@ use super::{bodies, crossing};
 use crate::base::ids::Leg;
 use crate::obs::event::{EndCause, EventKind};
 use crate::sdp::negotiate::{LegSession, Peer};
+use crate::sip::dialog::DialogFault;
 use crate::sip::msg::HeaderName;
 use crate::sip::msg::header::RAck;
 use crate::sip::reliable::Sent;
@@ -179,6 +180,10 @@ impl Established {
         (leg, id, request): (Leg, ServerId, Request),
     ) -> Verdict {
         if let Err(fault) = self.side(leg).dialog.handle_request(&request) {
+            // A signal does not wait for its request's turn: what is to be masked is masked now.
+            if matches!(fault, DialogFault::Glare | DialogFault::InvitePending) {
+                super::info::signal_header(now, core, s, leg, &request);
+            }
             let response = fault.response(&request, &mut s.random);
             s.respond(now, id, response);
             return Verdict::Stay;

@@ -22,9 +22,6 @@ use crate::sip::{Method, Request, Response, ServerId};
 /// The INFO bodies we read.
 pub(super) const TYPES: &str = "application/dtmf-relay, application/dtmf";
 
-/// The header by which PBXs steer a recorder.
-const ACTION: &str = "X-AC-Action";
-
 /// Length of a key sent on when the INFO does not say, in ms.
 const USUAL_MS: u32 = 160;
 
@@ -96,8 +93,19 @@ impl Established {
     }
 }
 
-/// An INFO in an early dialog: a key for the announcement that plays before the answer. It goes on through media.
-pub(super) fn handle_early(now: Instant, core: &Core, s: &mut Shared, (leg, id, request): (Leg, ServerId, &Request)) {
+/// An INFO in an early dialog: a key for the announcement that plays before the answer, which goes on through media, or a
+/// signal of the PBX.
+pub(super) fn handle_early(
+    now: Instant,
+    core: &mut Core,
+    s: &mut Shared,
+    (leg, id, request): (Leg, ServerId, &Request),
+) {
+    let signalled = signal_header(now, core, s, leg, request);
+    if signalled && request.body.is_empty() {
+        s.respond(now, id, Response::for_request(request, 200, ""));
+        return;
+    }
     match parse(request.headers.text(HeaderName::ContentType).unwrap_or_default(), &request.body) {
         Ok(key) => {
             s.respond(now, id, Response::for_request(request, 200, ""));
@@ -131,7 +139,10 @@ fn length(duration_ms: u32) -> u32 {
 /// | `mask` | takes mask and pause holds, or renews them |
 /// | `unmask` | releases the PBX's holds |
 pub(super) fn signal_header(now: Instant, core: &mut Core, s: &mut Shared, leg: Leg, request: &Request) -> bool {
-    let Some(value) = request.headers.get_named(ACTION).filter(|_| leg == Leg::Agent) else { return false };
+    let Some(header) = s.config.trunks[core.trunk(leg).0].signal_header.clone().filter(|_| leg == Leg::Agent) else {
+        return false;
+    };
+    let Some(value) = request.headers.get_named(&header) else { return false };
     let value = String::from_utf8_lossy(value).trim().to_ascii_lowercase();
     let kinds: &[HoldKind] = match () {
         () if value.starts_with("pause") => &[HoldKind::Pause],
@@ -142,7 +153,7 @@ pub(super) fn signal_header(now: Instant, core: &mut Core, s: &mut Shared, leg: 
     if kinds.is_empty() {
         core.protection.release_owned(now, &Owner::Pbx, &mut s.out);
     } else {
-        core.protection.take_or_renew(now, &mut s.random, kinds, (&Owner::Pbx, ACTION), &mut s.out);
+        core.protection.take_or_renew(now, &mut s.random, kinds, (&Owner::Pbx, &header), &mut s.out);
     }
     true
 }

@@ -50,6 +50,7 @@ impl Protection {
             self.keys_masked = self.keys_masked.saturating_add(1);
             out.event(self.call, EventKind::KeyMasked { count: self.keys_masked });
         }
+        self.holds.handle_key(now);
         for lingering in &mut self.lingering {
             lingering.until = (now + LINGER).min(lingering.last);
         }

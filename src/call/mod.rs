@@ -14,6 +14,7 @@ mod echo;
 mod elsewhere;
 mod engine;
 mod established;
+mod finding;
 mod info;
 mod inherit;
 mod join;
@@ -43,6 +44,7 @@ mod star;
 mod takeover;
 mod transfer;
 mod trunks;
+mod uui;
 mod views;
 
 pub use engine::Engine;

@@ -196,7 +196,9 @@ pub struct PaymentView {
     pub call: CallId,
     /// How far it is.
     pub state: PaymentState,
-    /// Connector to the payment provider.
+    /// Connector to the payment provider; not told to agents, auditors and panels.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    #[schema(required = false)]
     pub payment_connector: String,
     /// What is paid with.
     pub payment_method: PaymentMethod,

@@ -5,16 +5,15 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::call::Phase;
 use super::engine::Engine;
 use super::outbox::Outbox;
 use super::paying::{Paying, found_out};
 use super::payment_signal::{PaymentOrder, PaymentView};
+use super::signals::{may_capture, may_steer};
 use super::{Actor, Reply, SignalError};
 use crate::base::ids::{CallId, PaymentId};
 use crate::base::time::{WallMs, soonest};
 use crate::capture::payment::{Month, Step};
-use crate::config::Role;
 use crate::obs::event::EventKind;
 use crate::obs::payment::{PaymentResult, PaymentState};
 use crate::psp::{Answer, Charge, SANDBOX};
@@ -173,7 +172,7 @@ impl Engine {
         actor: &Actor,
     ) -> Result<Reply, SignalError> {
         if !matches!(order, PaymentOrder::List | PaymentOrder::Get(_)) {
-            may_pay(actor)?;
+            may_steer(actor)?;
         }
         match order {
             PaymentOrder::Start(request) => {
@@ -181,16 +180,7 @@ impl Engine {
                 let (spec, bill) = request.check(&payments.connectors, payments.last_digits)?;
                 let today = payments.today(now);
                 self.signal(call, |call, s| {
-                    if !matches!(call.phase, Phase::Established(_)) {
-                        return Err(SignalError::NotAnswered);
-                    }
-                    let protection = &mut call.core.protection;
-                    if protection.collection().is_some() {
-                        return Err(SignalError::CollectionOpen);
-                    }
-                    if protection.payment().is_some() {
-                        return Err(SignalError::PaymentOpen);
-                    }
+                    let protection = may_capture(call)?;
                     let wanted = (spec, bill, actor.name.as_str(), today);
                     let view = protection.start_payment(now, &mut s.random, wanted, &mut s.out)?;
                     Ok(Reply::Payment(Box::new(view)))
@@ -246,13 +236,5 @@ impl Engine {
             }
             act(protection, &mut s.out).map(|view| Reply::Payment(Box::new(view)))
         })
-    }
-}
-
-/// Whether a role may run payments at all.
-fn may_pay(actor: &Actor) -> Result<(), SignalError> {
-    match actor.role {
-        Role::Admin | Role::Supervisor | Role::Integration | Role::Agent => Ok(()),
-        Role::Auditor => Err(SignalError::Forbidden),
     }
 }

@@ -166,6 +166,7 @@ impl SettingUp {
             invite.set_body(bodies::SDP, body);
         }
         core.call_ids[callee.index()] = invite.call_id().map(str::to_owned);
+        core.renamed = true;
         if let Some(tag) = invite.from_tag().map(str::to_owned) {
             core.own_tag(s, callee, &tag);
         }
@@ -211,6 +212,9 @@ impl SettingUp {
                 s.stray_answer(now, id, response);
             }
             return Phase::SettingUp(Box::new(self));
+        }
+        if response.status < 300 {
+            core.learn(s, core.caller_leg.other(), &response.headers);
         }
         match response.status {
             ..=199 => {

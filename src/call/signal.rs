@@ -37,14 +37,35 @@ impl Actor {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Find {
+    /// Tonewall's id of the call.
+    #[schema(value_type = Option<String>)]
+    pub id: Option<CallId>,
     /// SIP Call-ID of either leg.
     pub sip_call_id: Option<String>,
     /// The agent's extension: the user part of the agent leg's far end.
     pub agent: Option<String>,
     /// The caller's number: the user part of the customer leg's far end.
     pub caller: Option<String>,
+    /// `User-to-User` of either side (RFC 7433): its data, the text that it is the hex of, or the UCID in it, in hex or
+    /// as twenty digits.
+    pub user_to_user: Option<String>,
     /// Value of the trunk's `call_header`.
     pub reference: Option<String>,
+}
+
+impl Find {
+    /// A search by one key, named as the parameters are; `None` when there is no such key.
+    pub fn by(key: &str, value: &str) -> Option<Self> {
+        let value = Some(value.to_owned());
+        Some(match key {
+            "sip_call_id" => Self { sip_call_id: value, ..Self::default() },
+            "agent" => Self { agent: value, ..Self::default() },
+            "caller" => Self { caller: value, ..Self::default() },
+            "user_to_user" => Self { user_to_user: value, ..Self::default() },
+            "reference" => Self { reference: value, ..Self::default() },
+            _ => return None,
+        })
+    }
 }
 
 /// A digit collection as asked for. Give `length`, or `min` and `max`.

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::call::{Call, Phase};
 use super::engine::Engine;
+use super::protection::Protection;
 use super::views::{collection_view, hold_view};
 use super::{Actor, Reply, Signal, SignalError};
 use crate::base::ids::CallId;
@@ -72,16 +73,7 @@ impl Engine {
                 may_collect(&actor)?;
                 let spec = request.spec()?;
                 self.signal(call, |call, s| {
-                    if !matches!(call.phase, Phase::Established(_)) {
-                        return Err(SignalError::NotAnswered);
-                    }
-                    let protection = &mut call.core.protection;
-                    if protection.collection().is_some() {
-                        return Err(SignalError::CollectionOpen);
-                    }
-                    if protection.payment().is_some() {
-                        return Err(SignalError::PaymentOpen);
-                    }
+                    let protection = may_capture(call)?;
                     let id = protection.start_collection(now, &mut s.random, (spec, &actor.name), &mut s.out)?;
                     collection_view(protection, id).map(Reply::Collection).ok_or(SignalError::NoSuchCollection)
                 })
@@ -125,8 +117,23 @@ impl Engine {
     }
 }
 
-/// Whether a role may take and release holds at all.
-fn may_steer(actor: &Actor) -> Result<(), SignalError> {
+/// The protection of a call on which something can be captured: it is answered, and nothing else is.
+pub(super) fn may_capture(call: &mut Call) -> Result<&mut Protection, SignalError> {
+    if !matches!(call.phase, Phase::Established(_)) {
+        return Err(SignalError::NotAnswered);
+    }
+    let protection = &mut call.core.protection;
+    if protection.collection().is_some() {
+        return Err(SignalError::CollectionOpen);
+    }
+    if protection.payment().is_some() {
+        return Err(SignalError::PaymentOpen);
+    }
+    Ok(protection)
+}
+
+/// Whether a role may take and release holds and run payments at all.
+pub(super) fn may_steer(actor: &Actor) -> Result<(), SignalError> {
     match actor.role {
         Role::Admin | Role::Supervisor | Role::Integration | Role::Agent => Ok(()),
         Role::Auditor => Err(SignalError::Forbidden),

@@ -4,9 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::call::{Call, Phase};
 use super::protection::{Ended, Protection};
-use super::{
-    CallState, CallView, CodecView, CollectionState, CollectionView, Find, HoldView, RecordingView, SipCallIds,
-};
+use super::{CallState, CallView, CodecView, CollectionState, CollectionView, HoldView, RecordingView, SipCallIds};
 use crate::base::ids::{CollectionId, Leg};
 use crate::capture::{Collection, Progress};
 use crate::config::Config;
@@ -46,17 +44,6 @@ impl Call {
             payment: core.protection.payment().map(super::paying::Paying::view),
             recording: core.protection.recording().map(|(id, state)| RecordingView { id, state }),
         }
-    }
-
-    /// Whether the call is among those wanted.
-    pub(super) fn matches(&self, find: &Find) -> bool {
-        let core = &self.core;
-        let is = |wanted: &Option<String>, has: &str| wanted.as_deref().is_none_or(|wanted| wanted == has);
-        let call_id = |id: &String| core.call_ids.iter().flatten().any(|has| has == id);
-        find.sip_call_id.as_ref().is_none_or(call_id)
-            && is(&find.agent, core.far_end(Leg::Agent))
-            && is(&find.caller, core.far_end(Leg::Customer))
-            && find.reference.as_ref().is_none_or(|wanted| core.facts.reference.as_ref() == Some(wanted))
     }
 }
 

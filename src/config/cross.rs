@@ -224,6 +224,10 @@ fn side(trunk: &trunk::Draft<'_>) {
                 .table
                 .fault("star_codes", "star codes are keyed by agents; they belong on a trunk with side = \"pbx\"");
         }
+        Some(Side::Carrier) if trunk.table.has("signal_header") => {
+            let reason = "only the PBX steers holds; the header belongs on a trunk with side = \"pbx\"";
+            trunk.table.fault("signal_header", reason);
+        }
         _ => {}
     }
 }

@@ -394,6 +394,8 @@ pub struct Trunk {
     pub max_calls: u32,
     /// Star codes keyed on this (PBX) trunk.
     pub star_codes: Option<StarCodes>,
+    /// Header by which this (PBX) trunk's peer takes and releases holds; `None`: none does.
+    pub signal_header: Option<String>,
     /// Header names copied from one leg's INVITE to the other, besides the ones Tonewall always handles.
     pub pass_headers: Vec<String>,
     /// Header whose value names the call for the API (for instance `X-Call-Ref`).

@@ -7,8 +7,11 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, Uri, header};
 use serde::de::DeserializeOwned;
 
+use super::Api;
 use super::problem::{Blame, Part, Problem};
+use super::routes::calls::unexpected;
 use crate::base::ids::{CallId, CollectionId, HoldId, PaymentId};
+use crate::call::{Find, Reply, Signal, SignalError};
 use crate::obs::redact::redact;
 
 /// The most bytes a request body has.
@@ -100,35 +103,55 @@ pub(super) struct InCollection(pub CallId, pub CollectionId);
 /// The call and the payment of the path.
 pub(super) struct InPayment(pub CallId, pub PaymentId);
 
-impl<S: Send + Sync> FromRequestParts<S> for InCall {
+impl FromRequestParts<Api> for InCall {
     type Rejection = Problem;
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Path(call): Path<String> = path(parts, state).await?;
-        Ok(Self(id(&call, "call")?))
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        let Path(call): Path<String> = path(parts, api).await?;
+        Ok(Self(call_of(api, &call).await?))
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for InHold {
+impl FromRequestParts<Api> for InHold {
     type Rejection = Problem;
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Path((call, hold)): Path<(String, String)> = path(parts, state).await?;
-        Ok(Self(id(&call, "call")?, id(&hold, "hold")?))
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        let Path((call, hold)): Path<(String, String)> = path(parts, api).await?;
+        Ok(Self(call_of(api, &call).await?, id(&hold, "hold")?))
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for InCollection {
+impl FromRequestParts<Api> for InCollection {
     type Rejection = Problem;
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Path((call, collection)): Path<(String, String)> = path(parts, state).await?;
-        Ok(Self(id(&call, "call")?, id(&collection, "collection")?))
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        let Path((call, collection)): Path<(String, String)> = path(parts, api).await?;
+        Ok(Self(call_of(api, &call).await?, id(&collection, "collection")?))
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for InPayment {
+impl FromRequestParts<Api> for InPayment {
     type Rejection = Problem;
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Path((call, payment)): Path<(String, String)> = path(parts, state).await?;
-        Ok(Self(id(&call, "call")?, id(&payment, "payment")?))
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        let Path((call, payment)): Path<(String, String)> = path(parts, api).await?;
+        Ok(Self(call_of(api, &call).await?, id(&payment, "payment")?))
+    }
+}
+
+/// The call that a segment names: by its id, or by a key of [`Find`] (`agent:214`), which must name one call only.
+async fn call_of(api: &Api, text: &str) -> Result<CallId, Problem> {
+    let named = text.split_once(':').filter(|(_, value)| !value.is_empty());
+    let Some(find) = named.and_then(|(key, value)| Find::by(key, value)) else { return id(text, "call") };
+    let found = match api.calls.signal(Signal::Find { find, limit: 2 }).await? {
+        Reply::Calls(found) => found,
+        _ => return Err(unexpected()),
+    };
+    match &found[..] {
+        [call] => Ok(call.id),
+        [] => Err(Problem::from(SignalError::NoSuchCall)),
+        _ => {
+            let detail = "more than one call in progress has this key";
+            Err(Problem::new(StatusCode::CONFLICT, "ambiguous-call", "Several calls", detail)
+                .at(Blame::field(Part::Path, "call"))
+                .hint("GET /v1/calls with the same key lists them; name one by its id"))
+        }
     }
 }
 

@@ -13,9 +13,9 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
+use super::access::Pass;
 use super::extract::MOST_BODY;
 use super::problem::{Blame, Part, Problem};
-use crate::call::Actor;
 use crate::obs::redact::redact;
 
 /// The header.
@@ -133,8 +133,8 @@ impl IntoResponse for Answer {
     }
 }
 
-/// Obeys a request of `actor` once under its key. A request without a key is simply obeyed.
-pub(super) async fn once(kept: &Kept, now: Instant, actor: &Actor, request: Request, next: Next) -> Response {
+/// Obeys a request of `pass` once under its key. A request without a key is simply obeyed.
+pub(super) async fn once(kept: &Kept, now: Instant, pass: &Pass, request: Request, next: Next) -> Response {
     let key = match key(request.headers()) {
         Ok(None) => return next.run(request).await,
         Ok(Some(key)) => key,
@@ -147,7 +147,9 @@ pub(super) async fn once(kept: &Kept, now: Instant, actor: &Actor, request: Requ
             .at(Blame::part(Part::Body))
             .into_response();
     };
-    let name = hash(&[actor.name.as_bytes(), key.as_bytes()]);
+    // A panel acts in the name of the key that drew it, and sees less.
+    let panel = pass.panel.as_ref().map_or(&[][..], |panel| &panel[..]);
+    let name = hash(&[pass.actor.name.as_bytes(), panel, key.as_bytes()]);
     let fingerprint = hash(&[parts.method.as_str().as_bytes(), parts.uri.path().as_bytes(), &body]);
     let place = match kept.enter(now, name, fingerprint) {
         Ok(place) => place,

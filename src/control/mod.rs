@@ -19,6 +19,7 @@ mod idempotency;
 mod openapi;
 mod panels;
 mod routes;
+mod sight;
 mod socket;
 
 use std::sync::Arc;
@@ -153,12 +154,12 @@ async fn guard(State(api): State<Api>, route: MatchedPath, mut request: Request,
     match right {
         Some(right) if access::allows(pass.actor.role, right) => {
             let actor = pass.actor.clone();
-            request.extensions_mut().insert(actor.clone());
-            request.extensions_mut().insert(pass);
+            request.extensions_mut().insert(actor);
+            request.extensions_mut().insert(pass.clone());
             if !idempotency::covers(request.method(), route.as_str()) {
                 return next.run(request).await;
             }
-            idempotency::once(&api.kept, (api.clock)(), &actor, request, next).await
+            idempotency::once(&api.kept, (api.clock)(), &pass, request, next).await
         }
         right => {
             tracing::warn!(route = route.as_str(), key = %pass.actor.name, "request refused: role");

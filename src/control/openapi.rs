@@ -52,7 +52,7 @@ pub fn document() -> OpenApi {
         ];
         for (method, operation) in operations {
             if let (Some(operation), Some(right)) = (operation, right_of(&method, path)) {
-                finish(operation, &method, path, right);
+                finish(operation, path, right);
             }
         }
     }
@@ -60,7 +60,7 @@ pub fn document() -> OpenApi {
 }
 
 /// Adds what every closed endpoint has: its security, the role it wants, and its problems.
-fn finish(operation: &mut Operation, method: &Method, path: &str, right: Right) {
+fn finish(operation: &mut Operation, path: &str, right: Right) {
     operation.security = Some(vec![SecurityRequirement::new("apiKey", Vec::<String>::new())]);
     let roles: Vec<&str> = super::access::ROLES
         .into_iter()
@@ -77,11 +77,9 @@ fn finish(operation: &mut Operation, method: &Method, path: &str, right: Right) 
     if path.contains('{') {
         problems.push((StatusCode::NOT_FOUND, "It is not there, or no longer"));
     }
-    if path.contains("{call}/") && method != Method::GET
-        || path.ends_with("/collections")
-        || path.ends_with("/payments") && method == Method::POST
-    {
-        problems.push((StatusCode::CONFLICT, "The state of the call does not allow it"));
+    if path.contains("{call}") {
+        problems
+            .push((StatusCode::CONFLICT, "The state of the call does not allow it, or the key names several calls"));
     }
     if operation.request_body.is_some() {
         problems.push((StatusCode::BAD_REQUEST, "The body is not JSON"));

@@ -13,6 +13,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::access::{Access, Pass};
 use super::history::{Read, Reader};
 use super::problem::Problem;
+use super::sight::Sight;
 use super::{Api, STREAMS};
 use crate::obs::event::Event;
 use crate::obs::metrics::Metrics;
@@ -74,7 +75,7 @@ async fn run(mut socket: WebSocket, mut open: Open) {
     let (code, reason) = loop {
         let message = tokio::select! {
             read = open.reader.next() => match read {
-                Some(read) => text(&read),
+                Some(read) => text(&read, Sight::of(&open.pass)),
                 None => break (close_code::NORMAL, "the stream is over"),
             },
             heard = socket.recv() => match heard {
@@ -113,9 +114,12 @@ async fn run(mut socket: WebSocket, mut open: Open) {
     let _ = tokio::time::timeout(PATIENCE, socket.send(close)).await;
 }
 
-fn text(read: &Read) -> Message {
+fn text(read: &Read, sight: Sight) -> Message {
     let text = match read {
-        Read::Event(id, event) => serde_json::to_string(&Told { id, event }).unwrap_or_else(|_| "{}".to_owned()),
+        Read::Event(id, event) => {
+            let event = &sight.event(event);
+            serde_json::to_string(&Told { id, event }).unwrap_or_else(|_| "{}".to_owned())
+        }
         Read::Missed(count) => format!("{{\"type\":\"missed\",\"missed\":{count}}}"),
     };
     Message::Text(text.into())

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!            take                    renew: deadline moves, never past now + max
-//!   (none) ───────► held ◄─────────┐
+//!   (none) ───────► held ◄─────────┐ key pressed: deadline moves to a moment after it, at most 10 s past its own
 //!                    │  └──────────┘
 //!                    ├── release by its owner, or by one who may override ──► (none)
 //!                    └── deadline reached ──► expired ──► (none)
@@ -74,7 +74,16 @@ pub struct Hold {
     pub since: Instant,
     /// When it expires unless renewed.
     pub deadline: Instant,
+    /// The latest that keys can move the deadline to.
+    last: Instant,
 }
+
+/// How long a hold whose deadline is near stays after a key of the customer: whoever took it may be gone, and the customer
+/// is keying still.
+const AFTER_KEY: Duration = Duration::from_millis(1_500);
+
+/// How far keys can move a deadline.
+const LONGEST_AFTER: Duration = Duration::from_secs(10);
 
 impl Hold {
     /// Milliseconds left at `now`.
@@ -145,8 +154,8 @@ impl Holds {
             Owner::Capture(_) | Owner::Payment(_) => ttl.unwrap_or(self.max),
             _ => self.lease(ttl),
         };
-        let hold =
-            Hold { id: HoldId::draw(random), kind, owner, reason: tidy(reason), since: now, deadline: now + ttl };
+        let (deadline, last) = (now + ttl, now + ttl + LONGEST_AFTER);
+        let hold = Hold { id: HoldId::draw(random), kind, owner, reason: tidy(reason), since: now, deadline, last };
         let place = self.held.len();
         self.held.push(hold);
         Ok(&self.held[place])
@@ -170,7 +179,15 @@ impl Holds {
             return Err(HoldError::NotOwner);
         }
         held.deadline = now + lease;
+        held.last = held.deadline + LONGEST_AFTER;
         Ok(held)
+    }
+
+    /// The customer pressed a key: no hold expires under it.
+    pub fn handle_key(&mut self, now: Instant) {
+        for held in &mut self.held {
+            held.deadline = held.deadline.max((now + AFTER_KEY).min(held.last));
+        }
     }
 
     /// Gives `hold` back.
@@ -313,6 +330,22 @@ mod tests {
         assert!(holds.in_force(HoldKind::Pause));
         assert_eq!(holds.expire(t + 15 * S).len(), 1);
         assert!(!holds.in_force(HoldKind::Pause));
+    }
+
+    #[test]
+    fn a_hold_does_not_expire_between_two_keys_but_keys_do_not_keep_it_for_ever() {
+        let (t, mut r, mut holds) = start();
+        holds.take(t, &mut r, HoldKind::Mask, key("crm"), "", Some(60 * S)).expect("taken");
+        holds.handle_key(t + 30 * S);
+        assert_eq!(holds.poll_timeout(), Some(t + 60 * S), "far from its deadline a key changes nothing");
+        holds.handle_key(t + 59 * S);
+        assert!(holds.expire(t + 60 * S).is_empty());
+        assert_eq!(holds.poll_timeout(), Some(t + 59 * S + AFTER_KEY));
+        for s in 60..80 {
+            holds.handle_key(t + s * S);
+        }
+        assert_eq!(holds.poll_timeout(), Some(t + 60 * S + LONGEST_AFTER));
+        assert_eq!(holds.expire(t + 60 * S + LONGEST_AFTER).len(), 1);
     }
 
     #[test]

@@ -79,7 +79,7 @@ pub enum CollectionEnd {
 /// What a payment provider made of a payment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct PaymentOutcome {
-    /// Token that stands for the card or account.
+    /// Token that stands for the card or account; told to keys of role `integration` and by webhooks only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payment_token: Option<String>,
     /// The provider's reference of the charge.
@@ -253,7 +253,9 @@ pub enum EventKind {
         payment: PaymentId,
         /// What is paid with.
         method: PaymentMethod,
-        /// Connector to the payment provider.
+        /// Connector to the payment provider; not told to agents, auditors and panels.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        #[schema(required = false)]
         connector: String,
         /// Name of the API key that began it.
         by: String,

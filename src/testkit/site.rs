@@ -170,6 +170,7 @@ impl Site {
             pass_headers: vec!["X-Call-Ref".to_owned()],
             methods: self.methods.clone(),
             call_header: Some("X-Call-Ref".to_owned()),
+            signal_header: Some("X-AC-Action".to_owned()),
             link: Link::default(),
         };
         let mut listeners = Vec::new();

@@ -97,6 +97,7 @@ fn trunk(name: &str, side: Side, listener: usize, remotes: &[Who], around: (&str
         star_codes: None,
         pass_headers: vec![],
         call_header: None,
+        signal_header: Some("X-AC-Action".into()),
         methods: Methods::default(),
         link: Link::default(),
     }

@@ -262,6 +262,11 @@ const SLIPS: &[Slip] = &[
         &["30: route[0].match: \"+49${m}\" names a capture that the pattern does not have: \"m\""],
     ),
     small("from = \"carrier\"\n", "from = \"carrier\"\nstrip = 99\n", &["30: route[0].strip: 99 is not from 0 to 32"]),
+    small(
+        "guard = \"always\"",
+        "signal_header = \"X-Act\"",
+        &["20: trunk[0].signal_header: only the PBX steers holds; the header belongs on a trunk with side = \"pbx\""],
+    ),
     small("guard = \"always\"", "call_header = \"X Ref\"", &["20: trunk[0].call_header: is no header name"]),
     small("from = \"carrier\"\n", "from = \"carrier\"\nprefix = \"+1 800\"\n", &["30: route[0].prefix: is no prefix"]),
     // What does not fit together.

@@ -37,7 +37,7 @@ pub fn schedule() -> Schedule {
     schedule
 }
 
-fn socket(node: &Node, path: &str, key: Option<&str>) -> Result<WebSocket<TcpStream>, u16> {
+pub fn socket(node: &Node, path: &str, key: Option<&str>) -> Result<WebSocket<TcpStream>, u16> {
     let stream = TcpStream::connect(node.address).expect("connected");
     stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
     let mut request = format!("ws://{}{path}", node.address).into_client_request().expect("a request");
@@ -52,7 +52,7 @@ fn socket(node: &Node, path: &str, key: Option<&str>) -> Result<WebSocket<TcpStr
 }
 
 /// The next event, or the code the socket is closed with.
-fn next(socket: &mut WebSocket<TcpStream>) -> Result<Value, CloseCode> {
+pub fn next(socket: &mut WebSocket<TcpStream>) -> Result<Value, CloseCode> {
     loop {
         match socket.read().expect("a message") {
             Message::Text(text) => return Ok(serde_json::from_str(&text).expect("JSON")),

@@ -140,7 +140,7 @@ impl Engine {
             Ok(call) => {
                 let id = call.core.id;
                 self.sessions.insert(call.core.session, id);
-                self.calls.insert(id, Slot { call, due: None });
+                self.calls.insert(id, Slot { call, due: None, filed: Vec::new() });
                 self.with_call(id, |_, _| ());
             }
             Err(why) => self.turn_away(now, invite.0, invite.2, &why),

@@ -45,6 +45,7 @@ pub(super) const KEYS: &[&str] = &[
     "register",
     "pass_headers",
     "call_header",
+    "signal_header",
     "reliable",
     "session_timer",
     "session_expires_s",
@@ -67,6 +68,8 @@ pub(super) const KEYS: &[&str] = &[
     "tls_certificate",
     "tls_key",
 ];
+/// The header by which PBXs steer recorders, where nothing else is said.
+const SIGNAL_HEADER: &str = "X-AC-Action";
 /// Keys that mean something with `guard = "auto"` only.
 const AUTO_KEYS: [&str; 5] =
     ["auto_quiet_ms", "auto_number_quiet_ms", "auto_release_leading", "auto_long_quiet_ms", "auto_payment_s"];
@@ -104,6 +107,7 @@ pub(in crate::config) struct Draft<'a> {
     star_codes: Option<Option<StarCodes>>,
     pass_headers: Option<Vec<String>>,
     call_header: Option<Option<String>>,
+    signal_header: Option<Option<String>>,
     methods: Option<Methods>,
     pub(in crate::config) link: link::Draft,
 }
@@ -204,6 +208,10 @@ pub(super) fn read<'a>(table: Table<'a>, around: &Surroundings<'_>) -> Draft<'a>
         star_codes: star_codes(&table),
         pass_headers: or(&table, "pass_headers", Vec::new(), |v| v.each(|item| item.parsed(value::passed_header))),
         call_header: or(&table, "call_header", None, |v| v.parsed(value::header).map(Some)),
+        signal_header: or(&table, "signal_header", Some(SIGNAL_HEADER.to_owned()), |v| match v.string() {
+            Some("") => Some(None),
+            _ => v.parsed(value::header).map(Some),
+        }),
         methods: methods::read(&table),
         link,
         table,
@@ -376,6 +384,7 @@ impl Draft<'_> {
             star_codes: self.star_codes.clone()?,
             pass_headers: self.pass_headers.clone()?,
             call_header: self.call_header.clone()?,
+            signal_header: self.signal_header.clone()?,
             methods: self.methods.clone()?,
             link: self.link.finish()?,
         })

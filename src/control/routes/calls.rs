@@ -10,6 +10,7 @@ use crate::call::{Actor, CallView, Find, Reply, Signal};
 use crate::control::Api;
 use crate::control::extract::{InCall, Params};
 use crate::control::problem::{Blame, Part, Problem};
+use crate::control::sight::Sight;
 
 /// The most calls one answer holds.
 const MOST: usize = 1_000;
@@ -27,6 +28,8 @@ pub(in crate::control) struct Wanted {
     agent: Option<String>,
     /// The caller's number.
     caller: Option<String>,
+    /// `User-to-User` of either side: its data, the text that it is the hex of, or its UCID in hex or as twenty digits.
+    user_to_user: Option<String>,
     /// Value of the trunk's `call_header`.
     reference: Option<String>,
     /// Most calls wanted, 1–1000; 100 when absent.
@@ -48,24 +51,26 @@ pub(in crate::control) struct CallList {
     responses((status = 200, description = "The calls that match", body = CallList)))]
 pub(in crate::control) async fn list(
     State(api): State<Api>,
+    sight: Sight,
     Params(wanted): Params<Wanted>,
 ) -> Result<Answer<CallList>, Problem> {
     let limit = wanted.limit.unwrap_or(100);
     if !(1..=MOST).contains(&limit) {
         return Err(Problem::invalid(Blame::field(Part::Query, "limit"), format!("limit must be 1 to {MOST}")));
     }
+    // What is no id of ours is no call's.
+    let Ok(id) = wanted.id.map(|id| id.parse()).transpose() else { return Ok(Answer(CallList { calls: Vec::new() })) };
     let find = Find {
+        id,
         sip_call_id: wanted.sip_call_id,
         agent: wanted.agent,
         caller: wanted.caller,
+        user_to_user: wanted.user_to_user,
         reference: wanted.reference,
     };
-    let most = if wanted.id.is_some() { usize::MAX } else { limit };
-    match api.calls.signal(Signal::Find { find, limit: most }).await? {
-        Reply::Calls(mut calls) => {
-            if let Some(id) = wanted.id {
-                calls.retain(|call| call.id.to_string() == id);
-            }
+    match api.calls.signal(Signal::Find { find, limit }).await? {
+        Reply::Calls(calls) => {
+            let calls = calls.into_iter().map(|call| sight.call(call)).collect();
             Ok(Answer(CallList { calls }))
         }
         _ => Err(unexpected()),
@@ -73,11 +78,15 @@ pub(in crate::control) async fn list(
 }
 
 /// Show a call
-#[utoipa::path(get, path = "/v1/calls/{call}", tag = "calls", params(("call" = String, Path, description = "Call id")),
+#[utoipa::path(get, path = "/v1/calls/{call}", tag = "calls", params(("call" = String, Path, description = "Call id, or a key of one call, such as `agent:214`")),
     responses((status = 200, description = "The call", body = CallView)))]
-pub(in crate::control) async fn get(State(api): State<Api>, InCall(call): InCall) -> Result<Answer<CallView>, Problem> {
+pub(in crate::control) async fn get(
+    State(api): State<Api>,
+    sight: Sight,
+    InCall(call): InCall,
+) -> Result<Answer<CallView>, Problem> {
     match api.calls.signal(Signal::Get { call }).await? {
-        Reply::Call(view) => Ok(Answer(*view)),
+        Reply::Call(view) => Ok(Answer(sight.call(*view))),
         _ => Err(unexpected()),
     }
 }
@@ -86,7 +95,7 @@ pub(in crate::control) async fn get(State(api): State<Api>, InCall(call): InCall
 ///
 /// Ends the call on both legs. What a collection had gathered is wiped.
 #[utoipa::path(delete, path = "/v1/calls/{call}", tag = "calls",
-    params(("call" = String, Path, description = "Call id")),
+    params(("call" = String, Path, description = "Call id, or a key of one call, such as `agent:214`")),
     responses((status = 204, description = "The call is being ended")))]
 pub(in crate::control) async fn hang_up(
     State(api): State<Api>,

@@ -16,7 +16,7 @@ use crate::control::problem::Problem;
 /// Takes a mask and a pause hold, gathers what the customer keys, and hands the digits to the configured recipient.
 /// Progress comes as `collection-progress` events, one mark per key. Give `length`, or `min` and `max`.
 #[utoipa::path(post, path = "/v1/calls/{call}/collections", tag = "collections",
-    params(("call" = String, Path, description = "Call id")),
+    params(("call" = String, Path, description = "Call id, or a key of one call, such as `agent:214`")),
     request_body(content = CollectionRequest, example = json!({"length": 16, "terminator": "#"})),
     responses((status = 201, description = "Open", body = CollectionView,
         headers(("Location" = String, description = "Path of the collection")))))]
@@ -38,7 +38,7 @@ pub(in crate::control) async fn start(
 
 /// Show a collection
 #[utoipa::path(get, path = "/v1/calls/{call}/collections/{collection}", tag = "collections",
-    params(("call" = String, Path, description = "Call id"),
+    params(("call" = String, Path, description = "Call id, or a key of one call, such as `agent:214`"),
            ("collection" = String, Path, description = "Collection id")),
     responses((status = 200, description = "How far it is", body = CollectionView)))]
 pub(in crate::control) async fn get(
@@ -55,7 +55,7 @@ pub(in crate::control) async fn get(
 ///
 /// What was keyed is wiped, and the collection's holds are released.
 #[utoipa::path(delete, path = "/v1/calls/{call}/collections/{collection}", tag = "collections",
-    params(("call" = String, Path, description = "Call id"),
+    params(("call" = String, Path, description = "Call id, or a key of one call, such as `agent:214`"),
            ("collection" = String, Path, description = "Collection id")),
     responses((status = 200, description = "The collection as it ended", body = CollectionView)))]
 pub(in crate::control) async fn cancel(

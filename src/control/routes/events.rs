@@ -22,6 +22,7 @@ use crate::control::access::{Access, Pass, TICKET_LIFE};
 use crate::control::extract::{InCall, Params};
 use crate::control::history::{Read, Reader};
 use crate::control::problem::Problem;
+use crate::control::sight::Sight;
 use crate::control::{Api, CallsError, socket};
 use crate::obs::event::Event;
 use crate::obs::metrics::Metrics;
@@ -60,7 +61,7 @@ pub(in crate::control) struct Ticket {
 /// can still be read. A `missed` event says that older ones are no longer kept. A request to upgrade gets the same events
 /// as WebSocket messages, each with its `id`.
 #[utoipa::path(get, path = "/v1/calls/{call}/events", tag = "events",
-    params(("call" = String, Path, description = "Call id"), Wanted,
+    params(("call" = String, Path, description = "Call id, or a key of one call, such as `agent:214`"), Wanted,
            ("Last-Event-ID" = Option<String>, Header, description = "Id of the last event seen")),
     responses((status = 200, description = "The stream; each message is an Event", body = Event,
         content_type = "text/event-stream"),
@@ -158,7 +159,7 @@ fn stream_of(reader: Reader, api: &Api, pass: Pass) -> Response {
         if !open.access.still_knows((open.clock)(), &open.pass) {
             return None;
         }
-        Some((Ok::<_, Infallible>(frame(&read)), open))
+        Some((Ok::<_, Infallible>(frame(&read, Sight::of(&open.pass))), open))
     });
     let mut response = Sse::new(frames).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
     // Reverse proxies of the nginx kind would hold events back.
@@ -166,10 +167,11 @@ fn stream_of(reader: Reader, api: &Api, pass: Pass) -> Response {
     response
 }
 
-fn frame(read: &Read) -> Frame {
+fn frame(read: &Read, sight: Sight) -> Frame {
     match read {
         Read::Event(id, event) => {
-            Frame::default().id(id).data(serde_json::to_string(&**event).unwrap_or_else(|_| "{}".to_owned()))
+            let text = serde_json::to_string(&sight.event(event)).unwrap_or_else(|_| "{}".to_owned());
+            Frame::default().id(id).data(text)
         }
         Read::Missed(count) => Frame::default().event("missed").data(format!("{{\"missed\":{count}}}")),
     }

@@ -66,7 +66,7 @@ pub(in crate::control) struct HoldList {
 
 /// List a call's holds
 #[utoipa::path(get, path = "/v1/calls/{call}/holds", tag = "holds",
-    params(("call" = String, Path, description = "Call id")),
+    params(("call" = String, Path, description = "Call id, or a key of one call, such as `agent:214`")),
     responses((status = 200, description = "The holds in force", body = HoldList)))]
 pub(in crate::control) async fn list(
     State(api): State<Api>,
@@ -83,7 +83,7 @@ pub(in crate::control) async fn list(
 /// Masks the customer's digits, pauses the recording, or both, until the hold is released or expires. The mask is in
 /// force when the answer arrives.
 #[utoipa::path(post, path = "/v1/calls/{call}/holds", tag = "holds",
-    params(("call" = String, Path, description = "Call id")), request_body = HoldRequest,
+    params(("call" = String, Path, description = "Call id, or a key of one call, such as `agent:214`")), request_body = HoldRequest,
     responses((status = 201, description = "Taken; one hold per kind", body = HoldList)))]
 pub(in crate::control) async fn take(
     State(api): State<Api>,
@@ -108,7 +108,7 @@ pub(in crate::control) async fn take(
 ///
 /// Moves its deadline. Own holds; supervisors and admins any.
 #[utoipa::path(patch, path = "/v1/calls/{call}/holds/{hold}", tag = "holds",
-    params(("call" = String, Path, description = "Call id"), ("hold" = String, Path, description = "Hold id")),
+    params(("call" = String, Path, description = "Call id, or a key of one call, such as `agent:214`"), ("hold" = String, Path, description = "Hold id")),
     request_body = RenewRequest,
     responses((status = 200, description = "The hold with its new deadline", body = HoldView)))]
 pub(in crate::control) async fn renew(
@@ -128,7 +128,7 @@ pub(in crate::control) async fn renew(
 ///
 /// Own holds; supervisors and admins any. The mask or pause ends when no hold of its kind is left.
 #[utoipa::path(delete, path = "/v1/calls/{call}/holds/{hold}", tag = "holds",
-    params(("call" = String, Path, description = "Call id"), ("hold" = String, Path, description = "Hold id")),
+    params(("call" = String, Path, description = "Call id, or a key of one call, such as `agent:214`"), ("hold" = String, Path, description = "Hold id")),
     responses((status = 204, description = "Released")))]
 pub(in crate::control) async fn release(
     State(api): State<Api>,

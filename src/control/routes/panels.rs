@@ -43,7 +43,7 @@ pub(in crate::control) struct PanelAddress {
 /// An address for the agent's browser, to be shown in a frame of the CRM: it follows this call and steers its payment,
 /// nothing else, until its time is over or it is taken back. Show it to the agent of the call only.
 #[utoipa::path(post, path = "/v1/calls/{call}/panel", tag = "payments",
-    params(("call" = String, Path, description = "Call id")), request_body = PanelRequest,
+    params(("call" = String, Path, description = "Call id, or a key of one call, such as `agent:214`")), request_body = PanelRequest,
     responses((status = 201, description = "The address", body = PanelAddress)))]
 pub(in crate::control) async fn open(
     State(api): State<Api>,
@@ -67,7 +67,7 @@ pub(in crate::control) async fn open(
 ///
 /// Every panel of the call is void at once.
 #[utoipa::path(delete, path = "/v1/calls/{call}/panel", tag = "payments",
-    params(("call" = String, Path, description = "Call id")),
+    params(("call" = String, Path, description = "Call id, or a key of one call, such as `agent:214`")),
     responses((status = 204, description = "None is left")))]
 pub(in crate::control) async fn close(State(api): State<Api>, InCall(call): InCall) -> StatusCode {
     api.access.close_panels(call);

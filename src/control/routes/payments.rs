@@ -13,6 +13,7 @@ use crate::call::{Actor, PaymentOrder, PaymentRequest, PaymentView, Reply, Signa
 use crate::control::Api;
 use crate::control::extract::{InCall, InPayment, Json};
 use crate::control::problem::{Blame, Part, Problem};
+use crate::control::sight::Sight;
 use crate::obs::payment::PaymentField;
 
 /// What is to happen to a payment: a field is captured, or it is completed or cancelled.
@@ -51,7 +52,7 @@ pub(in crate::control) struct PaymentList {
 /// it. Progress comes as `payment-updated` events, one mark per key. The same `Idempotency-Key` with the same body gets
 /// the same answer.
 #[utoipa::path(post, path = "/v1/calls/{call}/payments", tag = "payments",
-    params(("call" = String, Path, description = "Call id"),
+    params(("call" = String, Path, description = "Call id, or a key of one call, such as `agent:214`"),
            ("Idempotency-Key" = Option<String>, Header, description = "A word that names this request")),
     request_body(content = PaymentRequest,
         example = json!({"charge_amount": "10.50", "currency": "USD", "postal_code": false})),
@@ -59,6 +60,7 @@ pub(in crate::control) struct PaymentList {
         headers(("Location" = String, description = "Path of the payment")))))]
 pub(in crate::control) async fn start(
     State(api): State<Api>,
+    sight: Sight,
     InCall(call): InCall,
     Extension(actor): Extension<Actor>,
     Json(request): Json<PaymentRequest>,
@@ -68,7 +70,7 @@ pub(in crate::control) async fn start(
         Reply::Payment(view) => {
             let location = format!("/v1/calls/{call}/payments/{}", view.id);
             let location = HeaderValue::try_from(location).map_err(|_| unexpected())?;
-            Ok((StatusCode::CREATED, [(header::LOCATION, location)], Answer(*view)).into_response())
+            Ok((StatusCode::CREATED, [(header::LOCATION, location)], Answer(sight.payment(*view))).into_response())
         }
         _ => Err(unexpected()),
     }
@@ -78,15 +80,19 @@ pub(in crate::control) async fn start(
 ///
 /// Oldest first; also for a while after the call has ended.
 #[utoipa::path(get, path = "/v1/calls/{call}/payments", tag = "payments",
-    params(("call" = String, Path, description = "Call id")),
+    params(("call" = String, Path, description = "Call id, or a key of one call, such as `agent:214`")),
     responses((status = 200, description = "The payments", body = PaymentList)))]
 pub(in crate::control) async fn list(
     State(api): State<Api>,
+    sight: Sight,
     InCall(call): InCall,
     Extension(actor): Extension<Actor>,
 ) -> Result<Answer<PaymentList>, Problem> {
     match api.calls.signal(Signal::Payment { call, order: PaymentOrder::List, actor }).await? {
-        Reply::Payments(payments) => Ok(Answer(PaymentList { payments })),
+        Reply::Payments(payments) => {
+            let payments = payments.into_iter().map(|payment| sight.payment(payment)).collect();
+            Ok(Answer(PaymentList { payments }))
+        }
         _ => Err(unexpected()),
     }
 }
@@ -95,14 +101,15 @@ pub(in crate::control) async fn list(
 ///
 /// Also for a while after its call has ended.
 #[utoipa::path(get, path = "/v1/calls/{call}/payments/{payment}", tag = "payments",
-    params(("call" = String, Path, description = "Call id"), ("payment" = String, Path, description = "Payment id")),
+    params(("call" = String, Path, description = "Call id, or a key of one call, such as `agent:214`"), ("payment" = String, Path, description = "Payment id")),
     responses((status = 200, description = "The payment", body = PaymentView)))]
 pub(in crate::control) async fn get(
     State(api): State<Api>,
+    sight: Sight,
     InPayment(call, payment): InPayment,
     Extension(actor): Extension<Actor>,
 ) -> Result<Answer<PaymentView>, Problem> {
-    one(&api, Signal::Payment { call, order: PaymentOrder::Get(payment), actor }).await
+    one(&api, sight, Signal::Payment { call, order: PaymentOrder::Get(payment), actor }).await
 }
 
 /// Capture a field, complete or cancel
@@ -111,12 +118,13 @@ pub(in crate::control) async fn get(
 /// `required` names; the answer of the payment provider comes as a `payment-ended` event, or as `payment-updated` with
 /// an `error_type` when a field must be keyed again. The same `Idempotency-Key` with the same body gets the same answer.
 #[utoipa::path(post, path = "/v1/calls/{call}/payments/{payment}", tag = "payments",
-    params(("call" = String, Path, description = "Call id"), ("payment" = String, Path, description = "Payment id"),
+    params(("call" = String, Path, description = "Call id, or a key of one call, such as `agent:214`"), ("payment" = String, Path, description = "Payment id"),
            ("Idempotency-Key" = Option<String>, Header, description = "A word that names this request")),
     request_body(content = PaymentUpdate),
     responses((status = 200, description = "The payment as it is now", body = PaymentView)))]
 pub(in crate::control) async fn update(
     State(api): State<Api>,
+    sight: Sight,
     InPayment(call, payment): InPayment,
     Extension(actor): Extension<Actor>,
     Json(update): Json<PaymentUpdate>,
@@ -129,12 +137,12 @@ pub(in crate::control) async fn update(
             return Err(Problem::invalid(Blame::part(Part::Body), "give either capture or status"));
         }
     };
-    one(&api, Signal::Payment { call, order, actor }).await
+    one(&api, sight, Signal::Payment { call, order, actor }).await
 }
 
-async fn one(api: &Api, signal: Signal) -> Result<Answer<PaymentView>, Problem> {
+async fn one(api: &Api, sight: Sight, signal: Signal) -> Result<Answer<PaymentView>, Problem> {
     match api.calls.signal(signal).await? {
-        Reply::Payment(view) => Ok(Answer(*view)),
+        Reply::Payment(view) => Ok(Answer(sight.payment(*view))),
         _ => Err(unexpected()),
     }
 }

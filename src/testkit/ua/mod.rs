@@ -308,6 +308,15 @@ impl UserAgent {
         self.next_info(now);
     }
 
+    /// Says something in a header of an INFO, UPDATE or re-INVITE.
+    pub fn say(&mut self, now: Instant, method: &str, (name, value): (&str, &str)) {
+        let offer = (method == "INVITE").then(|| self.offer());
+        self.send_request(now, method, |request| match offer {
+            Some(offer) => request.with(name, value).with_body("application/sdp", offer),
+            None => request.with(name, value),
+        });
+    }
+
     fn next_info(&mut self, now: Instant) {
         if self.info_open {
             return;

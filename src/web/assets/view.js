@@ -157,7 +157,7 @@ function payment(view) {
     h("div", { class: "head" }, h("h2", { id: "payment-title" }, "Payment"), icon("card")),
     h("div", { class: "row" },
       h("strong", {}, p.charge_amount ? `${p.charge_amount} ${p.currency}` : "No charge, a token"),
-      h("span", { class: "muted" }, `${p.payment_connector} · begun by ${p.by}`),
+      h("span", { class: "muted" }, `${p.payment_connector ? `${p.payment_connector} · ` : ""}begun by ${p.by}`),
       h("span", { class: `chip push ${kind}` }, text)),
     fields.length ? h("ul", { class: "row acts" }, fields.map(([label, marks]) => h("li", { class: "chip" }, label, h("code", {}, marks)))) : null,
     !over && p.required.length ? h("p", { class: "muted" }, `Still missing: ${p.required.map((name) => name.replaceAll("-", " ")).join(", ")}`) : null);
