@@ -20,7 +20,7 @@ use tonewall::media::{
     Worker,
 };
 use tonewall::record::keys::Kek;
-use tonewall::rt::recorder::{Feed, Meta, QUEUE_BLOCKS, Recorder, Settings};
+use tonewall::rt::recorder::{Feed, HELD_BYTES, Meta, QUEUE_BLOCKS, Recorder, Settings};
 use tonewall::testkit::speech::Talker;
 
 const KEY: &str = "6b1f0d2c3e4a5968778695a4b3c2d1e0f0e1d2c3b4a5968778695a4b3c2d1e0f";
@@ -95,8 +95,14 @@ impl Site {
     fn recorder(&self) -> Recorder {
         let kek = Kek::parse("test-2026", KEY).expect("a key");
         let random = Random::seed_from_u64(21);
-        let settings =
-            Settings { root: self.recordings(), node: "node-1".into(), kek, queue_blocks: QUEUE_BLOCKS, random };
+        let settings = Settings {
+            root: self.recordings(),
+            node: "node-1".into(),
+            kek,
+            queue_blocks: QUEUE_BLOCKS,
+            held_bytes: HELD_BYTES,
+            random,
+        };
         Recorder::start(settings, |_, _| {}).expect("started")
     }
 
@@ -128,7 +134,12 @@ fn text(bytes: &[u8]) -> String {
 fn record(recorder: &Recorder, seed: u64, seconds: usize) -> (RecordingId, [Vec<i16>; 2]) {
     let mut random = Random::seed_from_u64(seed);
     let recording = RecordingId::draw(&mut random);
-    let meta = Meta { call: CallId::draw(&mut random), from_trunk: "carrier".into(), to_trunk: "pbx".into() };
+    let meta = Meta {
+        call: CallId::draw(&mut random),
+        from_trunk: "carrier".into(),
+        to_trunk: "pbx".into(),
+        horizon: Duration::from_secs(2),
+    };
     let mut out = ToRecorder(recorder.handle().open(recording, meta));
     let mut worker = Worker::new();
     let began = Instant::now();

@@ -240,7 +240,12 @@ impl Call {
     fn send_released(&mut self, now: Instant, s: &mut Shared) {
         while let Some((to, digit)) = self.core.protection.poll_released(now) {
             match &mut self.phase {
-                Phase::Established(up) => up.send_key(now, &self.core, s, to, digit),
+                Phase::Established(up) => {
+                    if up.sends_tones(&self.core, s, to) {
+                        self.core.protection.key_sounds(now, to, &mut s.out);
+                    }
+                    up.send_key(now, &self.core, s, to, digit);
+                }
                 Phase::SettingUp(_) | Phase::Over => {
                     let (session, duration_ms) = (self.core.session, crate::guard::classify::TONE_MS);
                     s.out.media(Command::SendDigit { session, to, digit, duration_ms });

@@ -60,6 +60,11 @@ impl Detector {
         self.classifier.in_payment()
     }
 
+    /// When the first key was pressed of what is judged now.
+    pub(super) fn began(&self) -> Option<Instant> {
+        self.classifier.began()
+    }
+
     /// How long the holds of a payment are leased.
     pub(super) fn lease(&self) -> Duration {
         self.payment + SPARE
@@ -114,7 +119,11 @@ impl Protection {
             return detector.taken_over(now);
         }
         let actions = detector.handle_digit(now, at, digit);
-        let payment = detector.in_payment();
+        let (payment, began) = (detector.in_payment(), detector.began());
+        if actions.iter().any(|action| matches!(action, Action::Take)) {
+            let order = began.map(|began| self.late.handle_card(now, began));
+            self.redact(order, out);
+        }
         self.obey(now, actions, out);
         if payment {
             self.hold_payment(now, random, out);

@@ -79,6 +79,13 @@ impl Established {
         s.out.media(Command::SendDigit { session: core.session, to, digit, duration_ms: TONE_MS });
     }
 
+    /// Whether a key sent on to leg `to` is a tone: it takes neither events nor INFO.
+    pub(super) fn sends_tones(&mut self, core: &Core, s: &Shared, to: Leg) -> bool {
+        let forms = s.config.trunks[core.trunk(to).0].dtmf;
+        let events = forms.events && self.side(to).peer.as_ref().is_some_and(Peer::has_events);
+        !forms.info && !events
+    }
+
     /// Passes a key on in a body of ours; the answer only tells whether the other dialog lives.
     fn pass_info(&mut self, now: Instant, core: &Core, s: &mut Shared, to: Leg, digit: &Digit, length_ms: u32) {
         if self.is_gone(to) {

@@ -46,6 +46,10 @@ impl Protection {
         out: &mut Outbox,
     ) {
         self.echo.handle_customer(at, &digit);
+        if !masked {
+            let order = self.late.handle_passed(now, at, &digit);
+            self.redact(order, out);
+        }
         if masked {
             self.keys_masked = self.keys_masked.saturating_add(1);
             out.event(self.call, EventKind::KeyMasked { count: self.keys_masked });

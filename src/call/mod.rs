@@ -19,6 +19,7 @@ mod info;
 mod inherit;
 mod join;
 mod keys;
+mod late;
 mod orders;
 mod outbox;
 mod passing;

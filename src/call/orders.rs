@@ -1,7 +1,11 @@
 //! What the engine orders from the recorder and hears back. The shell (`rt/`) carries both.
 
+use std::time::{Duration, Instant};
+
 use crate::base::ids::{CallId, RecordingId, SessionId};
 use crate::config::RecordingPolicy;
+use crate::record::horizon::Redaction;
+use crate::record::sealed::Mark;
 
 /// An order to the recorder. Blocks of `session` belong to `recording` between `Open` and `Close`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +20,24 @@ pub enum RecordOrder {
         session: SessionId,
         /// `BestEffort` or `Required`; never `Off`.
         policy: RecordingPolicy,
+        /// How long what is heard waits before it is sealed.
+        horizon: Duration,
+    },
+    /// Takes out of a recording what was heard, as far as it is not sealed.
+    Redact {
+        /// Recording.
+        recording: RecordingId,
+        /// What, and what of it is a key that could be heard.
+        order: Redaction,
+    },
+    /// Notes in a recording what is known of keys.
+    Mark {
+        /// Recording.
+        recording: RecordingId,
+        /// Since when, or when.
+        at: Instant,
+        /// What.
+        mark: Mark,
     },
     /// Seals and closes a recording.
     Close {

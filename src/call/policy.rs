@@ -16,10 +16,11 @@ pub(super) struct Wishes {
     pub(super) hold_max: Duration,
     pub(super) star: Option<StarCodes>,
     pub(super) recording: RecordingPolicy,
+    pub(super) horizon: Duration,
 }
 
 impl Wishes {
-    /// The carrier trunk's guard, the PBX trunk's star codes, the stricter recording policy of both.
+    /// The carrier trunk's guard, the PBX trunk's star codes, the stricter recording policy and the longer horizon of both.
     pub(super) fn of(carrier: &Trunk, pbx: &Trunk) -> Self {
         Self {
             mode: carrier.guard,
@@ -29,8 +30,14 @@ impl Wishes {
             hold_max: carrier.hold_max,
             star: pbx.star_codes.clone(),
             recording: carrier.recording.max(pbx.recording),
+            horizon: recorded(carrier).max(recorded(pbx)),
         }
     }
+}
+
+/// How long what a trunk records waits.
+fn recorded(trunk: &Trunk) -> Duration {
+    if trunk.recording == RecordingPolicy::Off { Duration::ZERO } else { trunk.redaction_horizon }
 }
 
 /// The customer→agent guard that policy and holds demand. Anything but a plain "pass" masks. Keys that may yet be sent

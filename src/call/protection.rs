@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use super::detector::Detector;
 use super::echo::{Echo, LATE};
+use super::late::Late;
 use super::outbox::Outbox;
 use super::paying::Paying;
 use super::policy::{Wishes, guard_back, guard_in_force, tap_in_force};
@@ -34,6 +35,8 @@ use crate::guard::Holds;
 use crate::guard::holds::{Hold, HoldError, Owner};
 use crate::media::{Command, Guard, Tap};
 use crate::obs::event::{CollectionEnd, EventKind, HoldKind, RecordingState};
+use crate::record::horizon::Redaction;
+use crate::record::sealed::Mark;
 
 /// How long the capture's holds outlive its collection without a further key: a card longer than expected, or a
 /// terminator pressed out of habit, is still masked.
@@ -116,6 +119,10 @@ pub(super) struct Protection {
     /// Until when an echo of a key that was masked may come back although the mask is gone.
     echo_until: Option<Instant>,
     recording: Recording,
+    /// What may have to be taken out of the recording.
+    pub(super) late: Late,
+    /// What the recording was last told: whether the customer's keys pass, and the agent's.
+    marked: Option<(bool, bool)>,
     pub(super) keys_masked: u32,
     ordered: Ordered,
     /// The guard of the far party's trunk, where a customer has the agent's place (two calls that were joined).
@@ -146,6 +153,8 @@ impl Protection {
             passed: Keys::new(),
             echo_until: None,
             recording: Recording::None,
+            late: Late::new(wishes.mode, wishes.auto),
+            marked: None,
             keys_masked: 0,
             ordered: Ordered { toward_agent, toward_customer, tap: Tap::Off },
             far: None,
@@ -168,6 +177,7 @@ impl Protection {
             self.hush(now, out);
             self.detector = (wishes.mode == GuardMode::Auto).then(|| Detector::new(wishes.auto));
             self.release_owned(now, &Owner::Detector, out);
+            self.late = Late::new(wishes.mode, wishes.auto);
         }
         // What is being recorded goes on, whoever comes into the call.
         let recording = wishes.recording.max(self.wishes.recording);
@@ -266,7 +276,9 @@ impl Protection {
             let id = RecordingId::draw(random);
             self.recording = Recording::Open { id };
             let policy = self.wishes.recording;
-            out.record(RecordOrder::Open { recording: id, call: self.call, session: self.session, policy });
+            let (call, session, horizon) = (self.call, self.session, self.wishes.horizon);
+            out.record(RecordOrder::Open { recording: id, call, session, policy, horizon });
+            self.marked = None;
             if !self.paused() {
                 out.event(self.call, EventKind::Recording { recording: id, state: RecordingState::Recording });
             }
@@ -309,6 +321,10 @@ impl Protection {
         out: &mut Outbox,
     ) -> Result<Hold, HoldError> {
         let hold = self.holds.take(now, random, kind, owner, reason, ttl)?.clone();
+        if hold.owner != Owner::Detector {
+            let order = self.late.handle_hold(now);
+            self.redact(order, out);
+        }
         if kind == HoldKind::Mask && hold.owner != Owner::Detector {
             self.hush(now, out);
         }
@@ -437,10 +453,47 @@ impl Protection {
         self.end_collection(now, CollectionEnd::CallerHungUp, out);
         self.end_payment(now, out);
         self.detector = None;
+        let order = self.late.handle_end(now);
+        self.redact(order, out);
         let Recording::Open { id } = self.recording else { return None };
         self.recording = Recording::Ended { id, state: RecordingState::Closed };
         self.settle(now, out);
         Some(id)
+    }
+
+    /// Orders what was heard out of the recording.
+    pub(super) fn redact(&self, order: Option<Redaction>, out: &mut Outbox) {
+        if let (Some(order), Recording::Open { id }) = (order, &self.recording) {
+            out.record(RecordOrder::Redact { recording: *id, order });
+        }
+    }
+
+    /// A key of the other leg is sent on to leg `to` as a tone, which the recording hears.
+    pub(super) fn key_sounds(&mut self, now: Instant, to: Leg, out: &mut Outbox) {
+        let mark = match to {
+            Leg::Agent => {
+                self.late.handle_sounded(now);
+                Mark::CustomerKeySentOn
+            }
+            Leg::Customer => Mark::AgentKeySentOn,
+        };
+        if let Recording::Open { id } = self.recording {
+            out.record(RecordOrder::Mark { recording: id, at: now, mark });
+        }
+    }
+
+    /// Tells the recording whose keys may be heard from now on, where that has changed.
+    fn mark_recording(&mut self, now: Instant, out: &mut Outbox) {
+        let Recording::Open { id } = self.recording else { return };
+        let pass = (!is_masked(self.ordered.toward_agent), !is_masked(self.ordered.toward_customer));
+        let before = self.marked.replace(pass);
+        let mut tell = |mark| out.record(RecordOrder::Mark { recording: id, at: now, mark });
+        if before.is_none_or(|(customer, _)| customer != pass.0) {
+            tell(if pass.0 { Mark::CustomerKeysPass } else { Mark::CustomerKeysMasked });
+        }
+        if before.is_none_or(|(_, agent)| agent != pass.1) {
+            tell(if pass.1 { Mark::AgentKeysPass } else { Mark::AgentKeysMasked });
+        }
     }
 
     /// Orders what policy and holds demand now, where it differs from what was ordered. Runs after every change.
@@ -471,6 +524,7 @@ impl Protection {
         if before.tap != tap && tap != Tap::Paused {
             out.media(Command::SetTap { session, tap });
         }
+        self.mark_recording(now, out);
         if was_masked != masked {
             out.event(self.call, EventKind::Mask { on: masked });
             if self.unmaskable.get() {

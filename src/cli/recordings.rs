@@ -392,6 +392,7 @@ fn gap_text(gap: &Gap, frames: u64) -> String {
     let kind = match gap.kind {
         GapKind::Paused => "recording paused",
         GapKind::Lost => "lost, the disk did not keep up",
+        GapKind::Redacted => "redacted, a card was recognised late",
     };
     match gap.to {
         Some(to) => format!("gap {} – {}: {kind}", time(gap.from), time(to)),

@@ -390,6 +390,9 @@ pub struct Trunk {
     pub hold_max: Duration,
     /// Recording policy.
     pub recording: RecordingPolicy,
+    /// How long what is recorded waits in locked memory before it is sealed, so that a card recognised late can still
+    /// be taken out.
+    pub redaction_horizon: Duration,
     /// Most calls at once on this trunk.
     pub max_calls: u32,
     /// Star codes keyed on this (PBX) trunk.

@@ -186,6 +186,8 @@ pub struct Classifier {
     choices: usize,
     /// How many of the first keys are entries that ended with `#` and may be a card's first groups.
     groups: usize,
+    /// When the first of the keys was pressed.
+    began: Option<Instant>,
     /// When the last key was pressed.
     last: Option<Instant>,
     /// The longest a key took from the finger to here; so much longer is waited for the next one.
@@ -209,6 +211,7 @@ impl Classifier {
             menu: false,
             choices: 0,
             groups: 0,
+            began: None,
             last: None,
             lag: Duration::ZERO,
         }
@@ -217,6 +220,16 @@ impl Classifier {
     /// Whether a payment is under way, and the detector's holds are wanted.
     pub fn in_payment(&self) -> bool {
         self.state == State::Payment
+    }
+
+    /// When the first of the keys was pressed that are judged together, remembered ones included.
+    pub fn began(&self) -> Option<Instant> {
+        self.began
+    }
+
+    /// Digits of the longest card that may be under way.
+    pub fn suspected(&self) -> usize {
+        self.suspicion.card.max(self.suspicion.grouped)
     }
 
     /// How many keys are withheld.
@@ -233,10 +246,12 @@ impl Classifier {
         let at = self.last.map_or(at, |last| at.max(last)).min(now);
         let gap = self.last.map_or(Duration::MAX, |last| at.saturating_duration_since(last));
         self.last = Some(at);
+        self.began = self.began.or(Some(at));
         if !self.keep(digit, gap) {
             // More keys than any number has, with `*` or `#` between them.
             actions.push(Action::Wipe(self.withheld()));
             self.forget();
+            self.began = Some(at);
             let _ = self.keep(digit, gap);
         }
         let suspicion = self.suspicion;
@@ -301,6 +316,7 @@ impl Classifier {
 
     fn forget(&mut self) {
         self.keys.clear();
+        self.began = None;
         self.suspicion = Suspicion::default();
         self.remembered = 0;
         self.menu = false;

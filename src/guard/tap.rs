@@ -27,13 +27,22 @@ pub struct Block {
     pub paused: bool,
 }
 
+impl Drop for Block {
+    fn drop(&mut self) {
+        // It may hold a key that nobody knew of when it was made.
+        zeroize::Zeroize::zeroize(&mut self.samples);
+    }
+}
+
 /// A recorder block on its way out.
 pub type MaskedBlock = Masked<Box<Block>>;
 
 /// Blocks kept per side: the lag, the open block, and room for packets a little ahead.
 const BLOCKS: usize = 8;
-/// How far behind real time blocks are given out, in samples.
-const LAG: u64 = 4 * BLOCK_FRAMES as u64;
+/// How far behind real time blocks are given out, in blocks.
+pub const BLOCKS_LAG: u32 = 4;
+/// The same in samples.
+const LAG: u64 = BLOCKS_LAG as u64 * BLOCK_FRAMES as u64;
 /// Samples kept per side.
 const RING: usize = BLOCKS * BLOCK_FRAMES;
 /// A stream that lies further than this from real time is laid out anew, in samples.

@@ -102,6 +102,8 @@ pub enum RecordingState {
     Closed,
     /// A recorder fault; what was sealed before it stays readable.
     Failed,
+    /// Its self-audit found what may be a digit, or a card was recognised too late: kept, never played or exported.
+    Quarantined,
 }
 
 /// RTP packets of one leg over its call.
@@ -304,6 +306,15 @@ pub enum EventKind {
         recording: RecordingId,
         /// New state.
         state: RecordingState,
+    },
+    /// A card was recognised late: what had been heard since its first key was taken out of the recording before it was
+    /// sealed.
+    RecordingRedacted {
+        /// Recording.
+        #[schema(value_type = String)]
+        recording: RecordingId,
+        /// How much was taken out.
+        ms: u64,
     },
     /// A star code was keyed by the agent.
     StarCode {

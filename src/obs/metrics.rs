@@ -43,6 +43,9 @@ pub struct Metrics {
     recorder_chunks: Counter,
     recorder_bytes: Counter,
     recorder_lost: Counter,
+    recorder_held: Gauge,
+    recorder_early: Counter,
+    redacted_ms: Counter,
     lost_lines: Counter,
     events: Counter,
     streams: Gauge,
@@ -170,6 +173,10 @@ pub struct RecorderTotals {
     pub bytes: u64,
     /// Blocks dropped since start.
     pub lost_blocks: u64,
+    /// Locked memory for what waits to be sealed, in bytes.
+    pub held_bytes: u64,
+    /// Blocks sealed before their time since start.
+    pub early_blocks: u64,
 }
 
 /// The SIP sockets' state and totals.
@@ -238,6 +245,15 @@ impl Metrics {
         let recorder_waiting = metric!("recorder_waiting_blocks", "Blocks of 100 ms waiting for the disk");
         let recorder_chunks = metric!("recorder_chunks", "Sealed chunks synced to disk");
         let recorder_lost = metric!("recorder_lost_blocks", "Blocks of 100 ms dropped because the disk was slow");
+        let recorder_held = metric!("recorder_held_bytes", "Locked memory for what waits to be sealed");
+        let recorder_early = metric!(
+            "recorder_early_blocks",
+            "Blocks of 100 ms sealed before their redaction horizon because that memory was full"
+        );
+        let redacted_ms = metric!(
+            "recordings_redacted_milliseconds",
+            "Taken out of recordings before it was sealed: cards recognised late"
+        );
         let lost_lines = metric!("log_lost_lines", "Log lines left out because standard error was not read");
         let events = metric!("events", "Events published");
         let streams = metric!("event_streams", "Event streams open now");
@@ -286,6 +302,9 @@ impl Metrics {
             recorder_chunks,
             recorder_bytes,
             recorder_lost,
+            recorder_held,
+            recorder_early,
+            redacted_ms,
             lost_lines,
             events,
             streams,
@@ -350,6 +369,7 @@ impl Metrics {
                     RecordingState::Paused => "paused",
                     RecordingState::Closed => "closed",
                     RecordingState::Failed => "failed",
+                    RecordingState::Quarantined => "quarantined",
                 };
                 self.recordings.get_or_create(&StateLabel { state }).inc();
             }
@@ -363,6 +383,9 @@ impl Metrics {
             EventKind::TrunkTarget { trunk, up, .. } => {
                 let state = if *up { "up" } else { "down" };
                 self.sip.targets.get_or_create(&TargetLabel { trunk: trunk.clone(), state }).inc();
+            }
+            EventKind::RecordingRedacted { ms, .. } => {
+                self.redacted_ms.inc_by(*ms);
             }
             EventKind::CallMedia { .. }
             | EventKind::Mask { .. }
@@ -437,6 +460,8 @@ impl Metrics {
         rise(&self.recorder_chunks, totals.chunks);
         rise(&self.recorder_bytes, totals.bytes);
         rise(&self.recorder_lost, totals.lost_blocks);
+        self.recorder_held.set(gauge(totals.held_bytes));
+        rise(&self.recorder_early, totals.early_blocks);
     }
 
     /// Sets how many log lines were left out since the start.

@@ -346,14 +346,16 @@ impl Driver {
 
     fn record(&mut self, order: RecordOrder) {
         match order {
-            RecordOrder::Open { recording, call, session, policy: _ } => {
+            RecordOrder::Open { recording, call, session, policy: _, horizon } => {
                 let view = match self.engine.handle_signal(Instant::now(), Signal::Get { call }) {
                     Ok(Reply::Call(view)) => Some(view),
                     _ => None,
                 };
                 let (from_trunk, to_trunk) = view.map(|view| (view.from_trunk, view.to_trunk)).unwrap_or_default();
-                self.taps.open(recording, session, Meta { call, from_trunk, to_trunk });
+                self.taps.open(recording, session, Meta { call, from_trunk, to_trunk, horizon });
             }
+            RecordOrder::Redact { recording, order } => self.taps.redact(recording, order),
+            RecordOrder::Mark { recording, at, mark } => self.taps.mark(recording, at, mark),
             RecordOrder::Close { recording } => self.taps.close(recording),
         }
     }

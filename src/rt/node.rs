@@ -15,7 +15,7 @@ use super::engine::{Ask, Driver, Inputs, Stop};
 use super::identity;
 use super::media::Workers;
 use super::psp::{Psp, PspError};
-use super::recorder::{Failure, Handle, QUEUE_BLOCKS, Settings, wall};
+use super::recorder::{Failure, HELD_BYTES, Handle, QUEUE_BLOCKS, Settings, wall};
 use super::resolve::Resolve;
 use super::sip::{Certificates, Counters, ListenError, SipSockets};
 use super::taps::{Taps, totals};
@@ -173,7 +173,7 @@ impl Node {
         let gateway = Psp::start(&config, move |answer| drop(payments_tx.send(answer)))?;
         let (stop, stop_rx) = watch::channel(Stop::No);
 
-        let taps = Taps::start(recorder_settings(&config, keys)?, reports_tx)?;
+        let taps = Taps::start(recorder_settings(&config, keys)?, reports_tx, history.clone())?;
         let intake = taps.intake();
         let workers = Workers::start(
             config.media.workers,
@@ -316,6 +316,7 @@ fn recorder_settings(config: &Config, keys: KeyRing) -> Result<Option<Settings>,
         node: config.node.name.clone(),
         kek: keys.into_current().ok_or(StartError::NoKey)?,
         queue_blocks: QUEUE_BLOCKS,
+        held_bytes: HELD_BYTES,
         random: random()?,
     }))
 }

@@ -5,14 +5,19 @@
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::recorder::{Failure, Feed, Handle, Meta, Recorder, Report, Settings};
+use super::recorder::{Failure, Feed, Handle, Meta, Recorder, Report, Settings, wall};
 use crate::base::ids::{RecordingId, SessionId};
 use crate::call::RecorderReport;
+use crate::control::history::History;
 use crate::media::MaskedBlock;
+use crate::obs::event::{EventKind, RecordingState};
 use crate::obs::metrics::RecorderTotals;
+use crate::record::horizon::Redaction;
+use crate::record::sealed::Mark;
 
 type Feeds = Arc<RwLock<HashMap<SessionId, Feed>>>;
 
@@ -43,12 +48,13 @@ impl Intake {
 
 impl Taps {
     /// Starts the recorder if there are `settings` for one.
-    pub(super) fn start(settings: Option<Settings>, reports: Reports) -> Result<Self, Failure> {
+    pub(super) fn start(settings: Option<Settings>, reports: Reports, history: Arc<History>) -> Result<Self, Failure> {
         let recorder = match settings {
             None => None,
             Some(settings) => {
                 let reports = reports.clone();
-                let recorder = Recorder::start(settings, move |recording, report| tell(&reports, recording, report))?;
+                let recorder =
+                    Recorder::start(settings, move |recording, report| tell(&reports, &history, recording, report))?;
                 let handle = recorder.handle();
                 Some((recorder, handle))
             }
@@ -77,6 +83,25 @@ impl Taps {
         self.feeds.write().unwrap_or_else(PoisonError::into_inner).insert(session, feed);
     }
 
+    /// Takes out of a recording what was heard.
+    pub(super) fn redact(&self, recording: RecordingId, order: Redaction) {
+        if let Some(feed) = self.feed(recording) {
+            feed.redact(order);
+        }
+    }
+
+    /// Notes in a recording what is known of keys.
+    pub(super) fn mark(&self, recording: RecordingId, at: Instant, mark: Mark) {
+        if let Some(feed) = self.feed(recording) {
+            feed.mark(at, mark);
+        }
+    }
+
+    fn feed(&self, recording: RecordingId) -> Option<Feed> {
+        let session = self.open.get(&recording)?;
+        self.feeds.read().unwrap_or_else(PoisonError::into_inner).get(session).cloned()
+    }
+
     /// Seals and closes a recording after the blocks it has.
     pub(super) fn close(&mut self, recording: RecordingId) {
         let Some(session) = self.open.remove(&recording) else { return };
@@ -99,11 +124,21 @@ impl Taps {
 }
 
 /// Passes on what the engine must know and logs the rest.
-fn tell(reports: &Reports, recording: RecordingId, report: Report) {
+fn tell(reports: &Reports, history: &History, recording: RecordingId, report: Report) {
     let told = match report {
         Report::Opened { .. } | Report::Acknowledged { .. } => return,
         Report::Behind { blocks } => {
             tracing::warn!(%recording, blocks, "the disk is too slow: blocks of 100 ms were lost, marked as silence");
+            return;
+        }
+        Report::Redacted { call, ms } => {
+            history.publish(wall(), Some(call), EventKind::RecordingRedacted { recording, ms });
+            tracing::warn!(%recording, ms, "a card was recognised late: it was taken out before it was sealed");
+            return;
+        }
+        Report::TooLate { call } => {
+            history.publish(wall(), Some(call), EventKind::Recording { recording, state: RecordingState::Quarantined });
+            tracing::error!(%recording, "a card was recognised after its first keys had been sealed");
             return;
         }
         Report::Closed { length_ms, bytes } => {
@@ -128,5 +163,7 @@ pub(super) fn totals(handle: &Handle) -> RecorderTotals {
         chunks: counters.chunks.load(Relaxed),
         bytes: counters.bytes.load(Relaxed),
         lost_blocks: counters.lost_blocks.load(Relaxed),
+        held_bytes: counters.held_bytes.load(Relaxed),
+        early_blocks: counters.early_blocks.load(Relaxed),
     }
 }

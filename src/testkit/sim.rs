@@ -81,8 +81,18 @@ pub struct Tape {
     pub closed: bool,
 }
 
+/// A recorder beside the simulated one: what the engine orders and the tap gives goes there too.
+pub trait Deck {
+    /// An order of the engine's.
+    fn order(&mut self, now: Instant, order: &RecordOrder);
+    /// 100 ms of a session.
+    fn block(&mut self, now: Instant, session: SessionId, block: MaskedBlock);
+}
+
 /// The simulated site.
 pub struct Sim {
+    /// A recorder beside the simulated one.
+    pub deck: Option<Box<dyn Deck>>,
     seed: u64,
     start: Instant,
     now: Instant,
@@ -153,6 +163,7 @@ impl Sim {
             (path, Pcap::default())
         });
         Self {
+            deck: None,
             seed,
             start,
             now: start,
@@ -450,10 +461,14 @@ impl Sim {
         let mut moved = false;
         while let Some(order) = self.engine.poll_record() {
             moved = true;
+            if let Some(deck) = &mut self.deck {
+                deck.order(self.now, &order);
+            }
             match order {
                 RecordOrder::Open { recording, session, .. } => {
                     self.tapes.insert(recording, (session, Tape::default()));
                 }
+                RecordOrder::Redact { .. } | RecordOrder::Mark { .. } => {}
                 RecordOrder::Close { recording } => {
                     if let Some((_, tape)) = self.tapes.get_mut(&recording) {
                         tape.closed = true;
@@ -500,8 +515,8 @@ impl Sim {
             let from = SocketAddr::new(address(PBX_LISTENER).ip(), ports[leg.index()] + u16::from(rtcp));
             self.put(Datagram { from, to, bytes }, self.rtp_path);
         }
-        for (session, block) in blocks {
-            let block = block.get();
+        for (session, given) in blocks {
+            let block = given.get();
             for (of, tape) in self.tapes.values_mut() {
                 if *of == session && !tape.closed {
                     tape.paused.push(block.paused);
@@ -509,6 +524,9 @@ impl Sim {
                     tape.customer.extend(block.samples.iter().step_by(2));
                     tape.agent.extend(block.samples.iter().skip(1).step_by(2));
                 }
+            }
+            if let Some(deck) = &mut self.deck {
+                deck.block(self.now, session, given);
             }
         }
         for event in events {

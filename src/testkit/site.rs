@@ -165,6 +165,7 @@ impl Site {
             hold_default: Duration::from_secs(60),
             hold_max: Duration::from_secs(600),
             recording: RecordingPolicy::Off,
+            redaction_horizon: Duration::from_secs(12),
             max_calls: self.max_calls,
             star_codes: None,
             pass_headers: vec!["X-Call-Ref".to_owned()],

@@ -7,6 +7,7 @@ use tonewall::call::{Actor, CollectionRequest, Reply, Signal};
 use tonewall::config::{GuardMode, MaskKind, RecordingPolicy, Role};
 use tonewall::media::{Guard, Tap};
 use tonewall::obs::event::{EventKind, HoldKind};
+use tonewall::record::sealed::Mark;
 
 use crate::harness::*;
 
@@ -268,4 +269,86 @@ fn hanging_up_wipes_what_is_withheld() {
         assert_eq!(step(&mut w, 0, 5_000), []);
         w.expect_clean();
     }
+}
+
+/// How long before now each ordered redaction begins, in ms, and whether a key of it could be heard.
+fn redactions(w: &mut World) -> Vec<(u128, bool)> {
+    let now = w.now;
+    w.ledger.redactions.drain(..).map(|order| ((now - order.from).as_millis(), order.heard.is_some())).collect()
+}
+
+#[test]
+fn a_card_known_late_is_ordered_out_of_the_recording_from_its_first_key() {
+    let mut w = auto();
+    w.call();
+    assert_eq!(w.ledger.marks, [Mark::CustomerKeysMasked, Mark::AgentKeysMasked]);
+    key(&mut w, &CARD[..11]);
+    assert_eq!(redactions(&mut w), []);
+    key(&mut w, &CARD[11..]);
+    assert_eq!(redactions(&mut w), [(16 * 300, false)], "nothing was sent on, so nothing could be heard");
+}
+
+#[test]
+fn first_keys_that_were_sent_on_as_tones_are_marked_and_ordered_out_with_the_rest() {
+    let mut w = World::with(|config| {
+        config.trunks[0].guard = GuardMode::Auto;
+        config.trunks[0].recording = RecordingPolicy::BestEffort;
+        config.trunks[1].dtmf.info = false;
+    });
+    let mut caller = Line::new(&mut w, Who::Carrier, "1001");
+    let invite = caller.offer(&mut w, "INVITE", &sdp(Who::Carrier, 1, BOTH, "sendrecv"));
+    w.send(Who::Carrier, &invite);
+    let theirs = w.expect(Who::Pbx, "INVITE");
+    let ok = reply(Who::Pbx, &theirs, 200, "pbx").with_body("application/sdp", sdp(Who::Pbx, 1, "0", "sendrecv"));
+    w.send(Who::Pbx, &ok);
+    w.expect(Who::Pbx, "ACK");
+    let answer = w.expect(Who::Carrier, "200");
+    caller.follow(&answer);
+    let ack = caller.ack(&mut w);
+    w.send(Who::Carrier, &ack);
+    w.ledger.marks.clear();
+    key(&mut w, &CARD[..4]);
+    assert_eq!(step(&mut w, 0, 9_000).len(), 4);
+    assert_eq!(w.ledger.marks, [Mark::CustomerKeySentOn; 4]);
+    key(&mut w, &CARD[4..]);
+    assert_eq!(redactions(&mut w), [(16 * 300 + 9_000, true)]);
+}
+
+#[test]
+fn with_signal_what_led_up_to_a_hold_is_ordered_out_and_a_card_without_one_too() {
+    let signal = || {
+        World::with(|config| {
+            config.trunks[0].guard = GuardMode::Signal;
+            config.trunks[0].recording = RecordingPolicy::BestEffort;
+        })
+    };
+    let pass = |w: &mut World, text: &str| {
+        for key in text.chars() {
+            w.press(Leg::Customer, &key.to_string());
+            step(w, 0, 300);
+        }
+    };
+    let mut w = signal();
+    w.call();
+    assert_eq!(w.ledger.marks, [Mark::CustomerKeysPass, Mark::AgentKeysPass]);
+    pass(&mut w, "1");
+    step(&mut w, 0, 20_000);
+    pass(&mut w, "424");
+    let call = w.view().id;
+    let hold = Signal::TakeHolds { call, kinds: vec![HoldKind::Mask], reason: "crm".into(), ttl: None, actor: actor() };
+    w.signal(hold).expect("a hold");
+    assert_eq!(redactions(&mut w), [(900, false)]);
+    assert_eq!(w.ledger.marks[2..], [Mark::CustomerKeysMasked, Mark::AgentKeysMasked]);
+
+    let mut w = signal();
+    w.call();
+    pass(&mut w, CARD);
+    let orders = redactions(&mut w);
+    assert_eq!((orders.len(), orders[0]), (5, (4_800, true)), "from the twelfth key on, each from the first");
+
+    let mut w = signal();
+    let mut up = w.call();
+    pass(&mut w, &CARD[..8]);
+    w.hang_up(&mut up.caller, Who::Pbx);
+    assert_eq!(redactions(&mut w), [(2_400, true)]);
 }

@@ -93,6 +93,7 @@ fn trunk(name: &str, side: Side, listener: usize, remotes: &[Who], around: (&str
         hold_default: 60 * SEC,
         hold_max: 600 * SEC,
         recording: RecordingPolicy::Off,
+        redaction_horizon: Duration::from_secs(12),
         max_calls: 1_000,
         star_codes: None,
         pass_headers: vec![],
@@ -249,6 +250,8 @@ impl World {
                 busy = true;
                 match order {
                     RecordOrder::Open { .. } => self.ledger.recordings_open += 1,
+                    RecordOrder::Redact { order, .. } => self.ledger.redactions.push(order),
+                    RecordOrder::Mark { mark, .. } => self.ledger.marks.push(mark),
                     RecordOrder::Close { recording } => {
                         self.ledger.recordings_open -= 1;
                         self.engine.handle_recorder(self.now, recording, RecorderReport::Closed);

@@ -288,6 +288,12 @@ const SLIPS: &[Slip] = &[
             "20: trunk[0].recording: storage.recordings (the directory) is missing",
         ],
     ),
+    small("guard = \"always\"", "redaction_horizon_s = 61", &["20: trunk[0].redaction_horizon_s: "]),
+    small(
+        "guard = \"always\"",
+        "redaction_horizon_s = 5",
+        &["20: trunk[0].redaction_horizon_s: means nothing without recording = \"best-effort\" or \"required\""],
+    ),
     small(
         "remotes = [\"192.0.2.20:5060\"]",
         "remotes = [\"192.0.2.20:5060\"]\nguard = \"always\"",

@@ -85,6 +85,7 @@ fn append_cues(file: &mut File, gaps: &[Gap], frames: u64) -> io::Result<()> {
         let label: &[u8] = match gap.kind {
             GapKind::Paused => b"recording paused\0",
             GapKind::Lost => b"lost\0",
+            GapKind::Redacted => b"redacted\0",
         };
         for part in [&id, &from.to_le_bytes(), b"data", &[0; 4], &[0; 4], &from.to_le_bytes()] {
             cue.extend_from_slice(part);

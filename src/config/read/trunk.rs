@@ -38,6 +38,7 @@ pub(super) const KEYS: &[&str] = &[
     "hold_default_s",
     "hold_max_s",
     "recording",
+    "redaction_horizon_s",
     "max_calls",
     "star_codes",
     "login",
@@ -70,6 +71,8 @@ pub(super) const KEYS: &[&str] = &[
 ];
 /// The header by which PBXs steer recorders, where nothing else is said.
 const SIGNAL_HEADER: &str = "X-AC-Action";
+/// How long what is recorded waits when the file does not say.
+const REDACTION_HORIZON: Duration = Duration::from_secs(12);
 /// Keys that mean something with `guard = "auto"` only.
 const AUTO_KEYS: [&str; 5] =
     ["auto_quiet_ms", "auto_number_quiet_ms", "auto_release_leading", "auto_long_quiet_ms", "auto_payment_s"];
@@ -91,6 +94,7 @@ pub(in crate::config) struct Draft<'a> {
     pub(in crate::config) t38: Option<T38>,
     pub(in crate::config) guard: Option<GuardMode>,
     pub(in crate::config) recording: Option<RecordingPolicy>,
+    redaction_horizon: Option<Duration>,
     pub(in crate::config) max_calls: Option<u32>,
     media: Option<Vec<Network>>,
     ptime_ms: Option<u8>,
@@ -203,6 +207,13 @@ pub(super) fn read<'a>(table: Table<'a>, around: &Surroundings<'_>) -> Draft<'a>
                 ("best-effort", RecordingPolicy::BestEffort),
                 ("required", RecordingPolicy::Required),
             ])
+        }),
+        redaction_horizon: or(&table, "redaction_horizon_s", REDACTION_HORIZON, |v| {
+            if !table.has("recording") {
+                v.wrong("means nothing without recording = \"best-effort\" or \"required\"");
+                return None;
+            }
+            v.integer(0..=60).map(Duration::from_secs)
         }),
         max_calls: or(&table, "max_calls", u32::MAX, |v| v.integer(1..=1_000_000).map(|calls| calls as u32)),
         star_codes: star_codes(&table),
@@ -380,6 +391,7 @@ impl Draft<'_> {
             hold_default: self.hold_default?,
             hold_max: self.hold_max?,
             recording: self.recording?,
+            redaction_horizon: self.redaction_horizon?,
             max_calls: self.max_calls?.min(node_calls),
             star_codes: self.star_codes.clone()?,
             pass_headers: self.pass_headers.clone()?,

@@ -3,9 +3,10 @@
 //! ```text
 //!  1 start       JSON [`Start`]; the first item of chunk 0
 //!  2 audio       interleaved left, right samples, i16 little-endian
-//!  3 gap start   frame (u64), kind (u8: 1 paused, 2 lost); the audio goes on as silence, so the timeline holds
+//!  3 gap start   frame (u64), kind (u8: 1 paused, 2 lost, 3 redacted); the audio goes on as silence, so the timeline holds
 //!  4 gap end     frame (u64)
 //!  5 summary     JSON [`Summary`]; the last item of the last chunk
+//!  6 mark        frame (u64), what (u8, [`Mark`]): which keys may sound from there on, or one that does
 //! ```
 
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,7 @@ const AUDIO: u8 = 2;
 const GAP_START: u8 = 3;
 const GAP_END: u8 = 4;
 const SUMMARY: u8 = 5;
+const MARK: u8 = 6;
 /// Kind and length.
 pub(super) const ITEM: usize = 3;
 
@@ -63,6 +65,47 @@ pub enum GapKind {
     Paused,
     /// The recorder did not keep up (slow disk) and blocks were lost.
     Lost,
+    /// It was known too late that a card was being keyed: what had been heard since its first key was taken out before
+    /// it was sealed.
+    Redacted,
+}
+
+/// What is known of the keys that may sound in a channel. By it the self-audit tells a key that policy let pass from one
+/// that should not be there. It never says which key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mark {
+    /// From here on the customer's keys pass (guard off, or on signal and not masked).
+    CustomerKeysPass,
+    /// From here on no key of the customer's may be heard.
+    CustomerKeysMasked,
+    /// About here a key of the customer's sounds that was withheld and then sent on by us.
+    CustomerKeySentOn,
+    /// From here on the agent's keys pass.
+    AgentKeysPass,
+    /// From here on nothing that is a key may be heard of the agent's side.
+    AgentKeysMasked,
+    /// About here a key of the agent's own sounds that was sent on by us.
+    AgentKeySentOn,
+}
+
+impl Mark {
+    const ALL: [Mark; 6] = [
+        Mark::CustomerKeysPass,
+        Mark::CustomerKeysMasked,
+        Mark::CustomerKeySentOn,
+        Mark::AgentKeysPass,
+        Mark::AgentKeysMasked,
+        Mark::AgentKeySentOn,
+    ];
+
+    fn code(self) -> u8 {
+        Self::ALL.iter().position(|mark| *mark == self).map_or(0, |at| at as u8 + 1)
+    }
+
+    fn of(code: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(code.checked_sub(1)?)).copied()
+    }
 }
 
 /// A marked stretch of silence, in stereo frames from the beginning.
@@ -95,6 +138,13 @@ pub enum Item<'a> {
         /// Frame.
         frame: u64,
     },
+    /// What may be heard of keys.
+    Mark {
+        /// Frame from which, or about which.
+        frame: u64,
+        /// What.
+        mark: Mark,
+    },
     /// The recording is complete.
     Summary(Summary),
 }
@@ -108,10 +158,12 @@ pub(super) fn put(out: &mut Vec<u8>, item: &Item<'_>) {
             let kind: u8 = match kind {
                 GapKind::Paused => 1,
                 GapKind::Lost => 2,
+                GapKind::Redacted => 3,
             };
             (GAP_START, [&frame.to_be_bytes()[..], &[kind]].concat())
         }
         Item::GapEnd { frame } => (GAP_END, frame.to_be_bytes().to_vec()),
+        Item::Mark { frame, mark } => (MARK, [&frame.to_be_bytes()[..], &[mark.code()]].concat()),
         Item::Summary(summary) => (SUMMARY, serde_json::to_vec(summary).unwrap_or_default()),
     };
     open(out, kind, body.len());
@@ -150,11 +202,17 @@ pub(super) fn take<'a>(rest: &mut &'a [u8]) -> Option<Item<'a>> {
             let kind = match kind {
                 [1] => GapKind::Paused,
                 [2] => GapKind::Lost,
+                [3] => GapKind::Redacted,
                 _ => return None,
             };
             Some(Item::GapStart { frame: u64::from_be_bytes(*frame), kind })
         }
         GAP_END => body.try_into().ok().map(|frame| Item::GapEnd { frame: u64::from_be_bytes(frame) }),
+        MARK => {
+            let (frame, mark) = body.split_first_chunk::<8>()?;
+            let [code] = mark else { return None };
+            Some(Item::Mark { frame: u64::from_be_bytes(*frame), mark: Mark::of(*code)? })
+        }
         SUMMARY => serde_json::from_slice(body).ok().map(Item::Summary),
         _ => None,
     }

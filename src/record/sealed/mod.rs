@@ -38,7 +38,7 @@ mod writer;
 mod tests;
 
 pub use header::{HeaderError, Opened, WrapError};
-pub use inside::{Gap, GapKind, Item, Start, Summary};
+pub use inside::{Gap, GapKind, Item, Mark, Start, Summary};
 pub use reader::{Fault, Place, Report, Tear, Verdict, Why, peek, verify};
 pub use seal::{Seal, SealError};
 pub use writer::{Storage, WriteError, Writer};

@@ -255,6 +255,8 @@ fn absorb(
                 }
                 report.start = Some(start.clone());
             }
+            Item::Mark { .. } if first => return Ok(false),
+            Item::Mark { .. } => {}
             Item::Audio(samples) => report.frames += samples.len() as u64 / 4,
             Item::GapStart { frame, kind } => {
                 let open = report.gaps.last().is_some_and(|gap| gap.to.is_none());

@@ -7,17 +7,21 @@
 //!    └──────────────────▶ Failed     (for ever: the chunk number is spent)
 //! ```
 
+use std::collections::VecDeque;
 use std::io;
 
 use zeroize::{Zeroize, Zeroizing};
 
 use super::header::Header;
-use super::inside::{self, GapKind, Item, Start, Summary};
+use super::inside::{self, GapKind, Item, Mark, Start, Summary};
 use super::{BLOCKS_PER_CHUNK, CHUNK_FRAMES, CHUNK_OVERHEAD, CHUNK_SIZE, Cipher, Dek, LENGTH, Opened, Seal, TAG};
 use crate::base::Random;
 use crate::base::time::WallMs;
 use crate::media::{BLOCK_FRAMES, Block, MaskedBlock};
 use crate::record::keys::Kek;
+
+/// Marks sealed in one chunk; more wait for the next.
+const MARKS_PER_CHUNK: usize = 8;
 
 /// Where sealed bytes go. `rt/` gives a file; tests give one that tears, fills up or is read-only.
 pub trait Storage {
@@ -58,6 +62,9 @@ pub struct Writer<S: Storage> {
     open_audio: Option<usize>,
     blocks_in_chunk: usize,
     gap: Option<GapKind>,
+    /// Marks that wait for room.
+    marks: VecDeque<(u64, Mark)>,
+    marks_in_chunk: usize,
     /// Chunks acknowledged: synced and safe.
     chunks: u64,
     bytes: u64,
@@ -86,6 +93,8 @@ impl<S: Storage> Writer<S> {
             open_audio: None,
             blocks_in_chunk: 0,
             gap: None,
+            marks: VecDeque::new(),
+            marks_in_chunk: 0,
             chunks: 0,
             bytes: 0,
             frames: 0,
@@ -120,21 +129,38 @@ impl<S: Storage> Writer<S> {
     /// Takes 100 ms of masked media. A paused block is written as silence whatever it holds. Gives the number of
     /// acknowledged chunks when this block filled one.
     pub fn block(&mut self, block: &MaskedBlock) -> Result<Option<u64>, WriteError> {
-        self.take(Some(block.get()))
+        let block = block.get();
+        self.take(Some(block), block.paused.then_some(GapKind::Paused))
     }
 
     /// Takes 100 ms that never arrived: silence in a gap marked as lost.
     pub fn lost(&mut self) -> Result<Option<u64>, WriteError> {
-        self.take(None)
+        self.take(None, Some(GapKind::Lost))
     }
 
-    fn take(&mut self, block: Option<&Block>) -> Result<Option<u64>, WriteError> {
+    /// Takes 100 ms that were heard and taken out before they were sealed: silence in a gap marked as redacted.
+    pub fn redacted(&mut self) -> Result<Option<u64>, WriteError> {
+        self.take(None, Some(GapKind::Redacted))
+    }
+
+    /// Notes what may be heard of keys from `frame` on, or about there. It is sealed with the next sound that has room.
+    pub fn mark(&mut self, frame: u64, mark: Mark) {
+        self.marks.push_back((frame, mark));
+    }
+
+    fn put_marks(&mut self) {
+        while self.marks_in_chunk < MARKS_PER_CHUNK
+            && let Some((frame, mark)) = self.marks.pop_front()
+        {
+            self.open_audio = None;
+            self.marks_in_chunk += 1;
+            inside::put(&mut self.chunk, &Item::Mark { frame, mark });
+        }
+    }
+
+    fn take(&mut self, block: Option<&Block>, gap: Option<GapKind>) -> Result<Option<u64>, WriteError> {
         let State::Open { .. } = self.state else { return Err(WriteError::Failed) };
-        let gap = match block {
-            None => Some(GapKind::Lost),
-            Some(block) if block.paused => Some(GapKind::Paused),
-            Some(_) => None,
-        };
+        self.put_marks();
         self.set_gap(gap);
         let at = match self.open_audio {
             Some(at) => at,
@@ -181,6 +207,12 @@ impl<S: Storage> Writer<S> {
     /// ([`crate::record::place::seal_file`]), and the seal itself.
     pub fn close(&mut self, ended_at: WallMs) -> Result<(Seal, String), WriteError> {
         let State::Open { .. } = self.state else { return Err(WriteError::Failed) };
+        while self.chunks > 0 && !self.marks.is_empty() {
+            self.put_marks();
+            if !self.marks.is_empty() {
+                self.finish_chunk(false)?;
+            }
+        }
         if self.gap.take().is_some() {
             inside::put(&mut self.chunk, &Item::GapEnd { frame: self.frames });
         }
@@ -215,6 +247,7 @@ impl<S: Storage> Writer<S> {
         self.chunk.extend_from_slice(&[0; LENGTH]);
         self.open_audio = None;
         self.blocks_in_chunk = 0;
+        self.marks_in_chunk = 0;
     }
 
     fn finish_chunk(&mut self, last: bool) -> Result<(), WriteError> {
@@ -254,6 +287,6 @@ fn bounded(mut start: Start) -> Start {
     start
 }
 
-// Ten blocks, a gap that begins or ends before each, and a summary fit into one chunk.
-const _: () = assert!(CHUNK_FRAMES * 4 + BLOCKS_PER_CHUNK * 64 + 4 * 1024 <= CHUNK_SIZE);
+// Ten blocks, a gap that begins or ends before each, marks and a summary fit into one chunk.
+const _: () = assert!(CHUNK_FRAMES * 4 + BLOCKS_PER_CHUNK * 64 + MARKS_PER_CHUNK * 16 + 4 * 1024 <= CHUNK_SIZE);
 const _: () = assert!(TAG + LENGTH == CHUNK_OVERHEAD);

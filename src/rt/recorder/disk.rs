@@ -1,5 +1,5 @@
-//! One writer's thread: orders and masked blocks come in from its queue, sealed recordings go out to files, reports to
-//! the recorder's callback. It never waits for anything but its queue and the disk.
+//! One writer's thread: orders and masked blocks come in from its queue, wait for their horizon in locked memory, and go
+//! out as sealed recordings to files, reports to the recorder's callback. It never waits for anything but its queue and the disk.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -14,8 +14,10 @@ use std::time::Instant;
 use super::files::{make_directory, sync_directory, write_seal};
 use super::{Counters, Failure, FailureKind, LONGEST_LOSS, Meta, Order, Report, wall};
 use crate::base::Random;
-use crate::base::ids::RecordingId;
+use crate::base::ids::{CallId, RecordingId};
+use crate::guard::Shelf;
 use crate::media::{MaskedBlock, RECORD_RATE};
+use crate::record::horizon::{Horizon, Piece, Redacted, Redaction};
 use crate::record::keys::Kek;
 use crate::record::place;
 use crate::record::sealed::{Start, Storage, WriteError, Writer};
@@ -29,11 +31,17 @@ pub(super) struct Disk {
     pub(super) open: HashMap<RecordingId, Recording>,
     pub(super) report: Arc<dyn Fn(RecordingId, Report) + Send + Sync>,
     pub(super) counters: Arc<Counters>,
+    /// What waits to be sealed, of all recordings of this writer.
+    pub(super) shelf: Shelf,
+    /// Bytes it had when they were last counted.
+    pub(super) shelf_bytes: usize,
 }
 
 pub(super) struct Recording {
     writer: Writer<SealedFile>,
     file: PathBuf,
+    call: CallId,
+    horizon: Horizon,
     /// Number of the next block in order.
     next: u64,
 }
@@ -43,9 +51,15 @@ impl Disk {
         while let Ok(order) = queue.recv() {
             match order {
                 Order::Open(recording, meta) => self.open(recording, meta),
-                Order::Block { recording, number, block } => {
+                Order::Block { recording, number, came, block } => {
                     self.counters.waiting.fetch_sub(1, Relaxed);
-                    self.block(recording, number, &block);
+                    self.block(recording, (number, came), block);
+                }
+                Order::Redact(recording, order) => self.redact(recording, order),
+                Order::Mark(recording, at, mark) => {
+                    if let Some(open) = self.open.get_mut(&recording) {
+                        open.horizon.handle_mark(at, mark);
+                    }
                 }
                 Order::Close { recording, blocks } => self.close(recording, blocks),
                 Order::Stop => break,
@@ -67,9 +81,10 @@ impl Disk {
             Ok(file) => SealedFile { file, counters: self.counters.clone(), since: Instant::now() },
             Err(error) => return self.fail(recording, Failure::of(&error, "cannot make", &file)),
         };
+        let call = meta.call;
         let start = Start {
             recording,
-            call: meta.call,
+            call,
             node: self.node.clone(),
             from_trunk: meta.from_trunk,
             to_trunk: meta.to_trunk,
@@ -81,22 +96,70 @@ impl Disk {
             Ok(writer) => writer,
             Err(error) => return self.fail(recording, failure(&error, &file)),
         };
+        let horizon = Horizon::new(meta.horizon);
         if let Err(error) = sync_directory(&directory) {
             return self.fail(recording, Failure::of(&error, "cannot sync", &directory));
         }
         self.counters.open.fetch_add(1, Relaxed);
-        self.open.insert(recording, Recording { writer, file: file.clone(), next: 0 });
+        self.open.insert(recording, Recording { writer, file: file.clone(), call, horizon, next: 0 });
         (self.report)(recording, Report::Opened { file });
     }
 
-    fn block(&mut self, recording: RecordingId, number: u64, block: &MaskedBlock) {
+    fn block(&mut self, recording: RecordingId, (number, came): (u64, Instant), block: MaskedBlock) {
         if !self.catch_up(recording, number) {
             return;
         }
         let Some(open) = self.open.get_mut(&recording) else { return };
         open.next = number + 1;
-        let done = open.writer.block(block);
-        self.done(recording, done);
+        let early = open.horizon.early();
+        open.horizon.handle_block(came, block, &mut self.shelf);
+        self.counters.early_blocks.fetch_add(open.horizon.early() - early, Relaxed);
+        self.note_shelf();
+        self.seal(recording);
+    }
+
+    /// Seals what has waited for its horizon.
+    fn seal(&mut self, recording: RecordingId) {
+        while let Some(open) = self.open.get_mut(&recording) {
+            let Some(piece) = open.horizon.poll(&mut self.shelf) else { return };
+            let done = match piece {
+                Piece::Sound(block) | Piece::Paused(block) => open.writer.block(&block),
+                Piece::Lost => open.writer.lost(),
+                Piece::Redacted => open.writer.redacted(),
+                Piece::Mark(frame, mark) => {
+                    open.writer.mark(frame, mark);
+                    Ok(None)
+                }
+            };
+            self.done(recording, done);
+        }
+    }
+
+    /// Takes out what was heard. What can no longer be taken out makes the recording one that nobody may hear.
+    fn redact(&mut self, recording: RecordingId, order: Redaction) {
+        let Some(open) = self.open.get_mut(&recording) else { return };
+        let call = open.call;
+        let Redacted { blocks, too_late } = open.horizon.redact(order, &mut self.shelf);
+        self.counters.redacted_blocks.fetch_add(blocks as u64, Relaxed);
+        if blocks > 0 {
+            (self.report)(recording, Report::Redacted { call, ms: blocks as u64 * 100 });
+        }
+        if too_late {
+            (self.report)(recording, Report::TooLate { call });
+        }
+    }
+
+    /// Keeps the numbers of the locked memory.
+    fn note_shelf(&mut self) {
+        let bytes = self.shelf.bytes();
+        if bytes != self.shelf_bytes {
+            let change = bytes as i64 - self.shelf_bytes as i64;
+            self.shelf_bytes = bytes;
+            self.counters.held_bytes.fetch_add(change as u64, Relaxed);
+            if !self.shelf.is_locked() && self.counters.unlocked.swap(1, Relaxed) == 0 {
+                tracing::warn!("recorded sound waits in memory that may be swapped: raise the limit of locked memory");
+            }
+        }
     }
 
     /// Puts marked silence where blocks before `number` were dropped; `false` when the recording is over.
@@ -114,8 +177,8 @@ impl Disk {
         (self.report)(recording, Report::Behind { blocks: lost });
         for _ in 0..lost {
             let Some(open) = self.open.get_mut(&recording) else { return false };
-            let done = open.writer.lost();
-            self.done(recording, done);
+            open.horizon.handle_lost();
+            self.seal(recording);
         }
         self.open.contains_key(&recording)
     }
@@ -135,6 +198,11 @@ impl Disk {
         if !self.catch_up(recording, blocks) {
             return;
         }
+        if let Some(open) = self.open.get_mut(&recording) {
+            open.horizon.close();
+        }
+        self.seal(recording);
+        self.note_shelf();
         let Some(Recording { mut writer, file, .. }) = self.open.remove(&recording) else { return };
         self.counters.open.fetch_sub(1, Relaxed);
         let (seal, text) = match writer.close(wall()) {
@@ -150,7 +218,9 @@ impl Disk {
     }
 
     fn fail(&mut self, recording: RecordingId, failure: Failure) {
-        if self.open.remove(&recording).is_some() {
+        if let Some(mut open) = self.open.remove(&recording) {
+            open.horizon.wipe(&mut self.shelf);
+            self.note_shelf();
             self.counters.open.fetch_sub(1, Relaxed);
         }
         self.counters.failed.fetch_add(1, Relaxed);

@@ -4,11 +4,13 @@
 //! file systems put syncs that come together into one journal commit.
 //!
 //! ```text
-//!  engine ── open, close ──►┐                        ┌─► <root>/2026-11-22/rec_….sealed   (0600, append, fdatasync)
-//!                           ├─► queue ─► writer ×4 ──┼─► <root>/2026-11-22/rec_….seal     (at close, renamed into place)
+//!  engine ── open, close,   ┐                        ┌─► <root>/2026-11-22/rec_….sealed   (0600, append, fdatasync)
+//!            redact, mark ──┼─► queue ─► writer ×4 ──┼─► <root>/2026-11-22/rec_….seal     (at close, renamed into place)
 //!  media ─── blocks ───────►┘   │                    └─► report(recording, Report)
 //!                               └ more than `queue_blocks` waiting: the block is dropped, and counted by its number
 //! ```
+//!
+//! What is heard waits in the writer's locked memory for the recording's horizon (`record::horizon`) before it is sealed.
 //!
 //! The queue's full policy: orders to open and close always go in; a block that finds the queue full is dropped, the
 //! writer puts marked silence in its place, so the timeline holds, and reports [`Report::Behind`]. A recording whose
@@ -27,7 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use rand::{RngExt, SeedableRng};
 
@@ -36,11 +38,17 @@ use self::files::{make_directory, probe};
 use crate::base::Random;
 use crate::base::ids::{CallId, RecordingId};
 use crate::base::time::WallMs;
-use crate::media::MaskedBlock;
+use crate::guard::Shelf;
+use crate::media::{BLOCK_FRAMES, MaskedBlock};
+use crate::record::horizon::Redaction;
 use crate::record::keys::Kek;
+use crate::record::sealed::Mark;
 
 /// Blocks of 100 ms that may wait before blocks are dropped: 26 MB, or 20 s of 40 calls.
 pub const QUEUE_BLOCKS: usize = 8_192;
+
+/// Bytes of locked memory for what waits to be sealed: 12 s of 680 calls.
+pub const HELD_BYTES: usize = 256 << 20;
 
 /// Writer threads. With a sync per second and recording, four keep up with four times as many as one on disks whose
 /// syncs take long.
@@ -59,6 +67,8 @@ pub struct Settings {
     pub kek: Kek,
     /// Blocks that may wait; [`QUEUE_BLOCKS`] unless a test wants fewer.
     pub queue_blocks: usize,
+    /// Most bytes of locked memory for what waits to be sealed; [`HELD_BYTES`] unless a test wants less.
+    pub held_bytes: usize,
     /// Source of data keys and nonces, seeded by the operating system.
     pub random: Random,
 }
@@ -72,6 +82,8 @@ pub struct Meta {
     pub from_trunk: String,
     /// Trunk it goes out on.
     pub to_trunk: String,
+    /// How long what is heard waits before it is sealed (`record::horizon`).
+    pub horizon: Duration,
 }
 
 /// What the recorder reports of a recording.
@@ -91,6 +103,18 @@ pub enum Report {
     Behind {
         /// Blocks of 100 ms.
         blocks: u64,
+    },
+    /// A card was recognised late: what had been heard since its first key was taken out before it was sealed.
+    Redacted {
+        /// Call.
+        call: CallId,
+        /// Milliseconds.
+        ms: u64,
+    },
+    /// A card was recognised so late that a key of it had been sealed already: the recording is not clean.
+    TooLate {
+        /// Call.
+        call: CallId,
     },
     /// Sealed and complete.
     Closed {
@@ -151,6 +175,14 @@ pub struct Counters {
     pub lost_blocks: AtomicU64,
     /// Recordings that failed.
     pub failed: AtomicU64,
+    /// Bytes of locked memory for what waits to be sealed.
+    pub held_bytes: AtomicU64,
+    /// Writers whose memory could not be locked against swapping.
+    pub unlocked: AtomicU64,
+    /// Blocks sealed before their time because the memory was full.
+    pub early_blocks: AtomicU64,
+    /// Blocks taken out before they were sealed.
+    pub redacted_blocks: AtomicU64,
     /// Longest write and sync of a chunk so far, in microseconds.
     pub slowest_us: AtomicU64,
     waiting: AtomicUsize,
@@ -165,7 +197,9 @@ impl Counters {
 
 enum Order {
     Open(RecordingId, Meta),
-    Block { recording: RecordingId, number: u64, block: MaskedBlock },
+    Block { recording: RecordingId, number: u64, came: Instant, block: MaskedBlock },
+    Redact(RecordingId, Redaction),
+    Mark(RecordingId, Instant, Mark),
     Close { recording: RecordingId, blocks: u64 },
     Stop,
 }
@@ -216,6 +250,8 @@ impl Recorder {
                 open: HashMap::new(),
                 report: report.clone(),
                 counters: counters.clone(),
+                shelf: Shelf::new(settings.held_bytes / WRITERS / (BLOCK_FRAMES * 4)),
+                shelf_bytes: 0,
             };
             let thread = std::thread::Builder::new()
                 .name(format!("recorder-{number}"))
@@ -277,6 +313,11 @@ impl Feed {
 
     /// Takes a block of 100 ms. Never waits; a block that finds the queue full is dropped and marked.
     pub fn block(&self, block: MaskedBlock) {
+        self.block_at(Instant::now(), block);
+    }
+
+    /// The same for a block that came at `came`, where time is virtual.
+    pub fn block_at(&self, came: Instant, block: MaskedBlock) {
         let number = self.next.fetch_add(1, Relaxed);
         let counters = &self.counters;
         if counters.waiting.fetch_add(1, Relaxed) >= self.queue_blocks {
@@ -284,10 +325,20 @@ impl Feed {
             counters.lost_blocks.fetch_add(1, Relaxed);
             return;
         }
-        let order = Order::Block { recording: self.recording, number, block };
+        let order = Order::Block { recording: self.recording, number, came, block };
         if self.orders.send(order).is_err() {
             counters.waiting.fetch_sub(1, Relaxed);
         }
+    }
+
+    /// Takes out what was heard, as far as it is not sealed, and what is still to come of it.
+    pub fn redact(&self, order: Redaction) {
+        let _ = self.orders.send(Order::Redact(self.recording, order));
+    }
+
+    /// Notes what is known of keys at `at`.
+    pub fn mark(&self, at: Instant, mark: Mark) {
+        let _ = self.orders.send(Order::Mark(self.recording, at, mark));
     }
 
     /// Seals and closes the recording after the blocks given so far.

@@ -6,6 +6,8 @@ use std::time::Instant;
 use tonewall::base::ids::{Leg, SessionId};
 use tonewall::config::Network;
 use tonewall::media::{Command, Guard, LegMedia, Tap};
+use tonewall::record::horizon::Redaction;
+use tonewall::record::sealed::Mark;
 
 use super::SEC;
 
@@ -17,6 +19,8 @@ pub struct Ledger {
     pub sent_digits: Vec<(Leg, char)>,
     pub info_digits: Vec<(Leg, char)>,
     pub recordings_open: usize,
+    pub redactions: Vec<Redaction>,
+    pub marks: Vec<Mark>,
     resting: HashMap<u16, Instant>,
 }
 
