@@ -42,6 +42,11 @@ fn writer() -> Writer<Memory> {
         started_at_ms: WallMs(0),
         rate: 8_000,
         channels: 2,
+        caller: String::new(),
+        called: String::new(),
+        agent: String::new(),
+        sip_call_ids: Vec::new(),
+        labels: Default::default(),
     };
     Writer::create(Memory(Vec::with_capacity(1 << 20)), &kek(), start, &mut random).expect("created")
 }

@@ -134,12 +134,8 @@ fn text(bytes: &[u8]) -> String {
 fn record(recorder: &Recorder, seed: u64, seconds: usize) -> (RecordingId, [Vec<i16>; 2]) {
     let mut random = Random::seed_from_u64(seed);
     let recording = RecordingId::draw(&mut random);
-    let meta = Meta {
-        call: CallId::draw(&mut random),
-        from_trunk: "carrier".into(),
-        to_trunk: "pbx".into(),
-        horizon: Duration::from_secs(2),
-    };
+    let mut meta = Meta::new(CallId::draw(&mut random), "carrier", "pbx");
+    meta.horizon = Duration::from_secs(2);
     let mut out = ToRecorder(recorder.handle().open(recording, meta));
     let mut worker = Worker::new();
     let began = Instant::now();

@@ -9,9 +9,11 @@ use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::base::ids::RecordingId;
+use crate::record::catalogue::Retention;
 use crate::record::keys::KeyRing;
 use crate::record::place::{self, Utc};
 use crate::record::sealed::{Fault, Gap, GapKind, Item, Place, Report, Tear, Verdict, peek, verify};
+use crate::rt::catalogue::Catalogue;
 
 mod wav;
 
@@ -51,6 +53,8 @@ pub enum Command {
         #[arg(long)]
         force: bool,
     },
+    /// Make the catalogue again from the recordings and the notes beside them.
+    Reindex,
 }
 
 /// Where results and messages go; tests take them, the binary gives standard output and standard error.
@@ -69,6 +73,7 @@ pub fn run(command: &Command, root: &Path, ring: &KeyRing, terminal: &mut Termin
         Command::List => list(root, ring, terminal),
         Command::Verify { recordings } => verify_all(recordings, root, ring, terminal),
         Command::Export { recording, output, force } => export(*recording, output, *force, root, ring, terminal),
+        Command::Reindex => reindex(root, ring, terminal),
     };
     match done {
         Ok(status) => status,
@@ -80,6 +85,21 @@ pub fn run(command: &Command, root: &Path, ring: &KeyRing, terminal: &mut Termin
             EXIT_FAULT
         }
     }
+}
+
+fn reindex(root: &Path, ring: &KeyRing, terminal: &mut Terminal<'_>) -> io::Result<u8> {
+    let catalogue = Catalogue::open(root, Retention::default()).map_err(io::Error::other)?;
+    let done = catalogue.reindex(ring).map_err(io::Error::other)?;
+    writeln!(
+        terminal.out,
+        "{} recordings, {} of them new to the catalogue; {} tombstones or in the object store only; {} rows removed",
+        done.found, done.added, done.noted, done.removed
+    )?;
+    if done.unread > 0 {
+        writeln!(terminal.err, "warning: {} recordings are known by name only: their key is not here", done.unread)?;
+        return Ok(EXIT_KEY);
+    }
+    Ok(EXIT_INTACT)
 }
 
 /// A recording on disk.

@@ -45,6 +45,11 @@ fn record(root: &Path, seed: u64, close: bool) -> (RecordingId, PathBuf) {
         started_at_ms: WallMs(1_795_327_256_000),
         rate: 8_000,
         channels: 2,
+        caller: String::new(),
+        called: String::new(),
+        agent: String::new(),
+        sip_call_ids: Vec::new(),
+        labels: Default::default(),
     };
     let mut writer = Writer::create(Bytes(Vec::new()), &kek(3), start, &mut random).expect("created");
     for number in 0..25i16 {
@@ -197,4 +202,21 @@ fn an_interrupted_recording_exports_what_is_sound_and_says_so() {
     assert_eq!(status, EXIT_INTERRUPTED);
     assert!(err.contains("warning") && err.contains("3 sound chunks"), "{err}");
     assert_eq!(hound::WavReader::open(&output).expect("a WAV file").duration(), 16_000);
+}
+
+#[test]
+fn the_catalogue_is_made_again_from_the_files() {
+    let root = tempfile::tempdir().expect("a directory");
+    let (closed, _) = record(root.path(), 31, true);
+    record(root.path(), 32, false);
+    let (status, out, _) = run_with(&Command::Reindex, root.path(), &ring());
+    assert_eq!(status, EXIT_INTACT);
+    assert!(out.starts_with("2 recordings, 2 of them new"), "{out}");
+    let catalogue = Catalogue::open(root.path(), Retention::default()).expect("a catalogue");
+    let entry = catalogue.get(closed).expect("read").expect("an entry");
+    assert_eq!((entry.word(), entry.length_ms, entry.gaps), ("sealed", 2_500, 1));
+    fs::remove_file(root.path().join("catalogue.db")).expect("removed");
+    let (status, _, err) = run_with(&Command::Reindex, root.path(), &KeyRing::default());
+    assert_eq!(status, EXIT_KEY);
+    assert!(err.contains("2 recordings are known by name only"), "{err}");
 }

@@ -12,6 +12,9 @@ pub const SEALED: &str = "sealed";
 /// Extension of the seal written when a recording is closed.
 pub const SEAL: &str = "seal";
 
+/// Extension of the notes: what is known of a recording besides its bytes.
+pub const NOTES: &str = "notes";
+
 /// A UTC calendar date and time of day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Utc {
@@ -69,9 +72,23 @@ pub fn seal_file(sealed: &Path) -> PathBuf {
     sealed.with_extension(SEAL)
 }
 
+/// The notes beside a sealed file; they stay when it is gone.
+pub fn notes_file(sealed: &Path) -> PathBuf {
+    sealed.with_extension(NOTES)
+}
+
 /// The recording a path names, if it is the name of a sealed file.
 pub fn recording_of(path: &Path) -> Option<RecordingId> {
-    if path.extension()?.to_str()? != SEALED {
+    named(path, SEALED)
+}
+
+/// The recording a path names, if it is the name of notes.
+pub fn recording_of_notes(path: &Path) -> Option<RecordingId> {
+    named(path, NOTES)
+}
+
+fn named(path: &Path, extension: &str) -> Option<RecordingId> {
+    if path.extension()?.to_str()? != extension {
         return None;
     }
     path.file_stem()?.to_str()?.parse().ok()

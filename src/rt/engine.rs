@@ -351,8 +351,15 @@ impl Driver {
                     Ok(Reply::Call(view)) => Some(view),
                     _ => None,
                 };
-                let (from_trunk, to_trunk) = view.map(|view| (view.from_trunk, view.to_trunk)).unwrap_or_default();
-                self.taps.open(recording, session, Meta { call, from_trunk, to_trunk, horizon });
+                let mut meta = Meta::new(call, "", "");
+                meta.horizon = horizon;
+                if let Some(view) = view {
+                    (meta.from_trunk, meta.to_trunk) = (view.from_trunk, view.to_trunk);
+                    (meta.caller, meta.called, meta.agent) = (view.caller, view.called, view.agent);
+                    meta.sip_call_ids =
+                        [view.sip_call_ids.customer, view.sip_call_ids.agent].into_iter().flatten().collect();
+                }
+                self.taps.open(recording, session, meta);
             }
             RecordOrder::Redact { recording, order } => self.taps.redact(recording, order),
             RecordOrder::Mark { recording, at, mark } => self.taps.mark(recording, at, mark),

@@ -14,6 +14,7 @@
 // The room that may: see .clippy.toml.
 #![allow(clippy::disallowed_methods)]
 
+pub mod catalogue;
 pub mod crew;
 pub mod demo;
 mod engine;

@@ -11,6 +11,7 @@ use rand::{SeedableRng, TryRng};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use super::catalogue::{Catalogue, CatalogueError};
 use super::engine::{Ask, Driver, Inputs, Stop};
 use super::identity;
 use super::media::Workers;
@@ -28,6 +29,7 @@ use crate::control::access::Access;
 use crate::control::history::{History, KEPT};
 use crate::control::{self, CallsError, Parts, router};
 use crate::obs::metrics::Metrics;
+use crate::record::catalogue::Retention;
 use crate::record::keys::KeyRing;
 use crate::web;
 
@@ -54,6 +56,9 @@ pub enum StartError {
     /// The recordings directory or its thread.
     #[error("[storage] recordings: {0}")]
     Recorder(#[from] Failure),
+    /// The catalogue of recordings.
+    #[error("[storage] recordings: {0}")]
+    Catalogue(#[from] CatalogueError),
     /// Webhooks.
     #[error(transparent)]
     Webhooks(#[from] WebhookError),
@@ -94,6 +99,7 @@ pub struct Node {
     listeners: Vec<SocketAddr>,
     certificates: Certificates,
     metrics: Arc<Metrics>,
+    catalogue: Option<Arc<Catalogue>>,
 }
 
 /// A handle to a node's calls: for the HTTP API, the demo and tests. Cheap to clone.
@@ -173,7 +179,8 @@ impl Node {
         let gateway = Psp::start(&config, move |answer| drop(payments_tx.send(answer)))?;
         let (stop, stop_rx) = watch::channel(Stop::No);
 
-        let taps = Taps::start(recorder_settings(&config, keys)?, reports_tx, history.clone())?;
+        let catalogue = catalogue(&config, &keys)?;
+        let taps = Taps::start(recorder_settings(&config, keys)?, catalogue.clone(), reports_tx, history.clone())?;
         let intake = taps.intake();
         let workers = Workers::start(
             config.media.workers,
@@ -234,7 +241,7 @@ impl Node {
         };
         let inputs = Inputs { signals: signals_rx, media, reports, payments, stop: stop_rx };
         let engine = tokio::spawn(driver.run(inputs));
-        Ok(Self { calls, history, stop, engine, postman, http, listeners, certificates, metrics: kept })
+        Ok(Self { calls, history, stop, engine, postman, http, listeners, certificates, metrics: kept, catalogue })
     }
 
     /// A handle to the node's calls.
@@ -260,6 +267,11 @@ impl Node {
     /// The node's metrics; `control::Calls::refresh` brings them up to date.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// The catalogue of its recordings, if a trunk records.
+    pub fn catalogue(&self) -> Option<&Arc<Catalogue>> {
+        self.catalogue.as_ref()
     }
 
     /// The certificates of its SIP sockets.
@@ -319,6 +331,26 @@ fn recorder_settings(config: &Config, keys: KeyRing) -> Result<Option<Settings>,
         held_bytes: HELD_BYTES,
         random: random()?,
     }))
+}
+
+/// The catalogue of recordings, brought up to date with what an earlier run left, if a trunk of `config` records.
+fn catalogue(config: &Config, keys: &KeyRing) -> Result<Option<Arc<Catalogue>>, StartError> {
+    if config.trunks.iter().all(|trunk| trunk.recording == RecordingPolicy::Off) {
+        return Ok(None);
+    }
+    let catalogue = Arc::new(Catalogue::open(&config.storage.recordings, Retention::default())?);
+    let (kept, keys) = (catalogue.clone(), keys.clone());
+    // Beside the calls: a long look through many files must not keep a node from taking them.
+    std::thread::Builder::new()
+        .name("recover".into())
+        .spawn(move || match kept.recover(&keys) {
+            Ok(done) => {
+                tracing::info!(found = done.found, added = done.added, removed = done.removed, "recordings catalogued")
+            }
+            Err(error) => tracing::error!(%error, "the catalogue of recordings cannot be brought up to date"),
+        })
+        .map_err(StartError::Media)?;
+    Ok(Some(catalogue))
 }
 
 /// A generator seeded by the operating system.

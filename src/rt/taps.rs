@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::catalogue::{Catalogue, Clerk};
 use super::recorder::{Failure, Feed, Handle, Meta, Recorder, Report, Settings, wall};
 use crate::base::ids::{RecordingId, SessionId};
 use crate::call::RecorderReport;
@@ -27,6 +28,7 @@ pub(super) type Reports = UnboundedSender<(RecordingId, RecorderReport)>;
 /// The recorder of a node, if it records, and which session feeds which recording.
 pub(super) struct Taps {
     recorder: Option<(Recorder, Handle)>,
+    clerk: Option<Clerk>,
     feeds: Feeds,
     open: HashMap<RecordingId, SessionId>,
     reports: Reports,
@@ -47,19 +49,36 @@ impl Intake {
 }
 
 impl Taps {
-    /// Starts the recorder if there are `settings` for one.
-    pub(super) fn start(settings: Option<Settings>, reports: Reports, history: Arc<History>) -> Result<Self, Failure> {
+    /// Starts the recorder if there are `settings` for one, and the clerk that keeps `catalogue` of it.
+    pub(super) fn start(
+        settings: Option<Settings>,
+        catalogue: Option<Arc<Catalogue>>,
+        reports: Reports,
+        history: Arc<History>,
+    ) -> Result<Self, Failure> {
+        let clerk = match (&settings, catalogue) {
+            (Some(settings), Some(catalogue)) => {
+                let clerk = Clerk::start(catalogue, &settings.node);
+                Some(clerk.map_err(|error| Failure::of(&error, "cannot keep the catalogue of", &settings.root))?)
+            }
+            _ => None,
+        };
+        let desk = clerk.as_ref().map(Clerk::desk);
         let recorder = match settings {
             None => None,
             Some(settings) => {
                 let reports = reports.clone();
-                let recorder =
-                    Recorder::start(settings, move |recording, report| tell(&reports, &history, recording, report))?;
+                let recorder = Recorder::start(settings, move |recording, report| {
+                    if let Some(desk) = &desk {
+                        desk.report(recording, &report);
+                    }
+                    tell(&reports, &history, recording, report);
+                })?;
                 let handle = recorder.handle();
                 Some((recorder, handle))
             }
         };
-        Ok(Self { recorder, feeds: Feeds::default(), open: HashMap::new(), reports })
+        Ok(Self { recorder, clerk, feeds: Feeds::default(), open: HashMap::new(), reports })
     }
 
     /// The media workers' way in.
@@ -78,6 +97,9 @@ impl Taps {
             let _ = self.reports.send((recording, RecorderReport::Failed));
             return;
         };
+        if let Some(clerk) = &self.clerk {
+            clerk.desk().open(recording, &meta);
+        }
         let feed = handle.open(recording, meta);
         self.open.insert(recording, session);
         self.feeds.write().unwrap_or_else(PoisonError::into_inner).insert(session, feed);
@@ -120,6 +142,9 @@ impl Taps {
             drop(handle);
             recorder.stop();
         }
+        if let Some(clerk) = self.clerk {
+            clerk.stop();
+        }
     }
 }
 
@@ -141,7 +166,7 @@ fn tell(reports: &Reports, history: &History, recording: RecordingId, report: Re
             tracing::error!(%recording, "a card was recognised after its first keys had been sealed");
             return;
         }
-        Report::Closed { length_ms, bytes } => {
+        Report::Closed { length_ms, bytes, .. } => {
             tracing::info!(%recording, length_ms, bytes, "recording closed");
             RecorderReport::Closed
         }

@@ -238,6 +238,11 @@ impl Header {
     }
 }
 
+/// What the header at the beginning of `bytes` says in the clear; no key is needed.
+pub fn header_of(bytes: &[u8]) -> Result<Opened, HeaderError> {
+    Header::parse(bytes).map(|(header, _)| header.opened())
+}
+
 fn wrap_cipher(kek: &Kek) -> Aes256Gcm {
     // A key of its own for wrapping, so that the KEK itself never meets two algorithms.
     let key = crate::record::keys::derive(kek.expose(), b"tonewall data key wrap v1");

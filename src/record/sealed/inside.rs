@@ -9,6 +9,8 @@
 //!  6 mark        frame (u64), what (u8, [`Mark`]): which keys may sound from there on, or one that does
 //! ```
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::base::ids::{CallId, RecordingId};
@@ -42,6 +44,21 @@ pub struct Start {
     pub rate: u32,
     /// 2: customer left, agent right.
     pub channels: u8,
+    /// Calling number or user part.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub caller: String,
+    /// Called number or user part.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub called: String,
+    /// The agent's extension.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub agent: String,
+    /// SIP Call-IDs of the legs, as far as known when it began.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sip_call_ids: Vec<String>,
+    /// Labels it was begun with.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// How a closed recording ended.

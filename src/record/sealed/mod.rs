@@ -37,7 +37,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use header::{HeaderError, Opened, WrapError};
+pub use header::{HeaderError, Opened, WrapError, header_of};
 pub use inside::{Gap, GapKind, Item, Mark, Start, Summary};
 pub use reader::{Fault, Place, Report, Tear, Verdict, Why, peek, verify};
 pub use seal::{Seal, SealError};

@@ -58,6 +58,11 @@ fn start(random: &mut Random) -> Start {
         started_at_ms: WallMs(1_795_327_256_000),
         rate: 8_000,
         channels: 2,
+        caller: String::new(),
+        called: String::new(),
+        agent: String::new(),
+        sip_call_ids: Vec::new(),
+        labels: Default::default(),
     }
 }
 

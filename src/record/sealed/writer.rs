@@ -121,6 +121,11 @@ impl<S: Storage> Writer<S> {
         self.chunks
     }
 
+    /// Bytes written so far, header included.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Stereo frames taken so far, sealed or not yet.
     pub fn frames(&self) -> u64 {
         self.frames
@@ -279,10 +284,16 @@ impl<S: Storage> Writer<S> {
 
 /// Names so long that they would not fit are cut; the configuration keeps them far shorter.
 fn bounded(mut start: Start) -> Start {
-    for name in [&mut start.node, &mut start.from_trunk, &mut start.to_trunk] {
+    let Start { node, from_trunk, to_trunk, caller, called, agent, sip_call_ids, .. } = &mut start;
+    sip_call_ids.truncate(8);
+    let names = [node, from_trunk, to_trunk, caller, called, agent].into_iter().chain(sip_call_ids);
+    for name in names {
         if name.len() > 256 {
             *name = name.chars().take(64).collect();
         }
+    }
+    if serde_json::to_vec(&start).is_ok_and(|text| text.len() > CHUNK_SIZE / 2) {
+        (start.sip_call_ids, start.labels) = Default::default();
     }
     start
 }

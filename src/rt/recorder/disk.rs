@@ -11,6 +11,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
+use rustix::fs::{FlockOperation, flock};
+
 use super::files::{make_directory, sync_directory, write_seal};
 use super::{Counters, Failure, FailureKind, LONGEST_LOSS, Meta, Order, Report, wall};
 use crate::base::Random;
@@ -76,7 +78,9 @@ impl Disk {
         let directory = place::directory(&self.root, started_at_ms);
         let file = place::sealed_file(&directory, recording);
         let made = make_directory(&directory)
-            .and_then(|()| OpenOptions::new().append(true).create_new(true).mode(0o600).open(&file));
+            .and_then(|()| OpenOptions::new().append(true).create_new(true).mode(0o600).open(&file))
+            // Locked until it is closed: whoever would rewrap or destroy it sees that it is being written.
+            .and_then(|file| Ok(flock(&file, FlockOperation::NonBlockingLockExclusive).map(|()| file)?));
         let storage = match made {
             Ok(file) => SealedFile { file, counters: self.counters.clone(), since: Instant::now() },
             Err(error) => return self.fail(recording, Failure::of(&error, "cannot make", &file)),
@@ -91,6 +95,11 @@ impl Disk {
             started_at_ms,
             rate: RECORD_RATE,
             channels: 2,
+            caller: meta.caller,
+            called: meta.called,
+            agent: meta.agent,
+            sip_call_ids: meta.sip_call_ids,
+            labels: meta.labels,
         };
         let writer = match Writer::create(storage, &self.kek, start, &mut self.random) {
             Ok(writer) => writer,
@@ -101,8 +110,9 @@ impl Disk {
             return self.fail(recording, Failure::of(&error, "cannot sync", &directory));
         }
         self.counters.open.fetch_add(1, Relaxed);
+        let kek_id = writer.opened().kek_id.clone();
         self.open.insert(recording, Recording { writer, file: file.clone(), call, horizon, next: 0 });
-        (self.report)(recording, Report::Opened { file });
+        (self.report)(recording, Report::Opened { file, kek_id, started_at: started_at_ms });
     }
 
     fn block(&mut self, recording: RecordingId, (number, came): (u64, Instant), block: MaskedBlock) {
@@ -214,7 +224,8 @@ impl Disk {
             return self.fail(recording, Failure::of(&error, "cannot write the seal of", &file));
         }
         let length_ms = seal.frames * 1_000 / u64::from(RECORD_RATE);
-        (self.report)(recording, Report::Closed { length_ms, bytes: seal.bytes });
+        let bytes = writer.bytes();
+        (self.report)(recording, Report::Closed { length_ms, bytes, gaps: seal.gaps, chunks: seal.chunks });
     }
 
     fn fail(&mut self, recording: RecordingId, failure: Failure) {

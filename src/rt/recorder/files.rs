@@ -9,7 +9,7 @@ use std::path::Path;
 use crate::record::place;
 
 /// The seal appears whole or not at all: written beside, synced, renamed.
-pub(super) fn write_seal(sealed: &Path, text: &str) -> io::Result<()> {
+pub(in crate::rt) fn write_seal(sealed: &Path, text: &str) -> io::Result<()> {
     let seal = place::seal_file(sealed);
     let new = sealed.with_extension("seal.new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
@@ -19,7 +19,7 @@ pub(super) fn write_seal(sealed: &Path, text: &str) -> io::Result<()> {
     sync_directory(seal.parent().unwrap_or(Path::new(".")))
 }
 
-pub(super) fn make_directory(path: &Path) -> io::Result<()> {
+pub(in crate::rt) fn make_directory(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
@@ -30,12 +30,12 @@ pub(super) fn make_directory(path: &Path) -> io::Result<()> {
     }
 }
 
-pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
+pub(in crate::rt) fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
 /// Whether files can be made here: better to learn at start than at the first call.
-pub(super) fn probe(root: &Path) -> io::Result<()> {
+pub(in crate::rt) fn probe(root: &Path) -> io::Result<()> {
     let path = root.join(format!(".probe-{}", std::process::id()));
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
     let written = file.write_all(b"probe").and_then(|()| file.sync_all());

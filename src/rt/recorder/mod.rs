@@ -18,10 +18,10 @@
 //! of an earlier run.
 
 mod disk;
-mod files;
+pub(super) mod files;
 
-use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasherDefault;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -84,6 +84,33 @@ pub struct Meta {
     pub to_trunk: String,
     /// How long what is heard waits before it is sealed (`record::horizon`).
     pub horizon: Duration,
+    /// Calling number or user part.
+    pub caller: String,
+    /// Called number or user part.
+    pub called: String,
+    /// The agent's extension.
+    pub agent: String,
+    /// SIP Call-IDs of the legs, as far as known.
+    pub sip_call_ids: Vec<String>,
+    /// Labels it begins with.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Meta {
+    /// A recording of which only its call and trunks are known.
+    pub fn new(call: CallId, from_trunk: &str, to_trunk: &str) -> Self {
+        Self {
+            call,
+            from_trunk: from_trunk.to_owned(),
+            to_trunk: to_trunk.to_owned(),
+            caller: String::new(),
+            called: String::new(),
+            agent: String::new(),
+            sip_call_ids: Vec::new(),
+            labels: BTreeMap::new(),
+            horizon: Duration::ZERO,
+        }
+    }
 }
 
 /// What the recorder reports of a recording.
@@ -93,6 +120,10 @@ pub enum Report {
     Opened {
         /// The sealed file.
         file: PathBuf,
+        /// Id of the key-encryption key it is wrapped under.
+        kek_id: String,
+        /// When it began; its directory is of that day.
+        started_at: WallMs,
     },
     /// So many chunks are synced and safe from kill and power cut.
     Acknowledged {
@@ -122,6 +153,10 @@ pub enum Report {
         length_ms: u64,
         /// Bytes of the file.
         bytes: u64,
+        /// Marked gaps.
+        gaps: u32,
+        /// Chunks of the file.
+        chunks: u64,
     },
     /// Over before its end; what was acknowledged stays readable.
     Failed(Failure),
@@ -151,7 +186,7 @@ pub enum FailureKind {
 }
 
 impl Failure {
-    fn of(error: &io::Error, what: &str, path: &Path) -> Self {
+    pub(super) fn of(error: &io::Error, what: &str, path: &Path) -> Self {
         use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
         let kind = match error.kind() {
             StorageFull | QuotaExceeded => FailureKind::DiskFull,

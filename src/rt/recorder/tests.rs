@@ -35,7 +35,7 @@ fn settings(root: &Path, queue_blocks: usize, seed: u64) -> Settings {
 }
 
 fn meta(random: &mut Random) -> Meta {
-    Meta { call: CallId::draw(random), from_trunk: "carrier".into(), to_trunk: "pbx".into(), horizon: Duration::ZERO }
+    Meta::new(CallId::draw(random), "carrier", "pbx")
 }
 
 fn block() -> MaskedBlock {
@@ -98,7 +98,7 @@ fn a_recording_is_sealed_closed_and_intact_among_leftovers_of_a_killed_run() {
     feed.close();
     recorder.stop();
     let reports: Vec<Report> = reports.into_iter().map(|(_, report)| report).collect();
-    let Report::Opened { file } = &reports[0] else { panic!("{reports:?}") };
+    let Report::Opened { file, .. } = &reports[0] else { panic!("{reports:?}") };
     let acknowledged: Vec<_> = (2..5).map(|chunks| Report::Acknowledged { chunks }).collect();
     assert_eq!(reports[1..4], acknowledged);
     assert!(matches!(reports[4], Report::Closed { length_ms: 3_400, .. }), "{reports:?}");
