@@ -38,9 +38,11 @@ use tonewall::call::{
 };
 use tonewall::config::{ApiKey, GuardMode, Role, Side};
 use tonewall::control::access::{Access, ENDPOINTS, ROLES, allows, role_name};
+use tonewall::control::alarms::Board;
 use tonewall::control::history::History;
 use tonewall::control::webhooks::Webhooks;
 use tonewall::control::{Calls, CallsError, Parts, openapi_document, router};
+use tonewall::obs::alarm::AlarmKind;
 use tonewall::obs::event::{EndCause, EventKind, HoldKind, LegTotals};
 use tonewall::obs::metrics::Metrics;
 
@@ -58,6 +60,7 @@ fn trunks_are_shown_as_the_page_of_the_api_says() {
 #[test]
 fn each_role_gets_exactly_what_the_table_gives_it_and_nobody_else_gets_anything() {
     let node = Node::start(agreeable);
+    node.alarms.raise(AlarmKind::CanaryFailed, "daily", "no key came through");
     let mut matrix = String::new();
     for (method, route, right) in ENDPOINTS {
         let path = concrete(route);
@@ -71,8 +74,9 @@ fn each_role_gets_exactly_what_the_table_gives_it_and_nobody_else_gets_anything(
                 node.send(method, &path, Some(&key_of(role)), body).status
             };
             let expected_ok = allows(role, *right);
-            // Whoever comes first takes the dead letter away.
-            let through = (200..300).contains(&status) || (status == 404 && route.ends_with("{letter}"));
+            // Whoever comes first takes the dead letter, or the alarm, away.
+            let taken = route.ends_with("{letter}") || route.ends_with("{alarm}");
+            let through = (200..300).contains(&status) || (status == 404 && taken);
             assert_eq!(through, expected_ok, "{method} {route} as {role:?}: {status}");
             assert!(expected_ok || status == 403, "{method} {route} as {role:?}: {status}");
             matrix += &format!(" {status}");
@@ -116,6 +120,31 @@ fn every_endpoint_of_the_description_is_in_the_table_or_open_and_the_other_way_r
     assert_eq!(document["components"]["securitySchemes"]["apiKey"]["scheme"], "bearer");
     let node = Node::start(agreeable);
     assert_eq!(node.send("GET", "/openapi.json", None, None).json(), document);
+}
+
+#[test]
+fn alarms_are_shown_with_what_to_do_told_as_events_and_settled_by_who_may() {
+    let node = Node::start(agreeable);
+    node.alarms.raise(AlarmKind::CanaryFailed, "daily", "no key came through");
+    node.alarms.raise(AlarmKind::TrunkDown, "pbx", "its one target takes no calls");
+    let list = node.get("/v1/alarms", Role::Auditor).json();
+    let ids: Vec<&str> =
+        list["alarms"].as_array().expect("a list").iter().filter_map(|a| a["alarm"].as_str()).collect();
+    assert_eq!(ids, ["canary-failed:daily", "trunk-down:pbx"]);
+    assert!(list["alarms"][1]["advice"].as_str().is_some_and(|text| text.contains("firewall")), "{list}");
+    let (_, mut stream) = node.follow("/v1/events", Some(&key_of(Role::Auditor)), Some("77.0"));
+    let told = [stream.message().expect("raised").1, stream.message().expect("raised").1];
+    assert_eq!(told.map(|event| event["type"].clone()), ["alarm-raised", "alarm-raised"]);
+    node.send("DELETE", "/v1/alarms/trunk-down:pbx", Some(&key_of(Role::Admin)), None).problem(409, "alarm-lasts");
+    node.send("DELETE", "/v1/alarms/canary-failed:daily", Some(&key_of(Role::Auditor)), None).problem(403, "forbidden");
+    let settled = node.send("DELETE", "/v1/alarms/canary-failed:daily", Some(&key_of(Role::Supervisor)), None);
+    assert_eq!(settled.status, 204, "{}", settled.text);
+    let cleared = stream.message().expect("cleared").1;
+    assert_eq!(cleared["by"], "key:supervisor", "{cleared}");
+    assert_eq!(node.get("/v1/alarms", Role::Admin).json()["cleared"][0]["alarm"], "canary-failed:daily");
+    node.send("DELETE", "/v1/alarms/canary-failed:daily", Some(&key_of(Role::Admin)), None)
+        .problem(404, "no-such-alarm");
+    assert!(node.metrics.print().contains("tonewall_alarms{kind=\"trunk-down\"} 1"), "{}", node.metrics.print());
 }
 
 #[test]

@@ -46,11 +46,15 @@ pub enum Right {
     SeeMetrics,
     /// See trunks, their targets and registrations.
     SeeTrunks,
+    /// See the node's state, its recorders and alarms.
+    SeeHealth,
+    /// Settle alarms.
+    SettleAlarms,
 }
 
 impl Right {
     /// Every right.
-    pub const ALL: [Right; 9] = [
+    pub const ALL: [Right; 11] = [
         Right::SeeCalls,
         Right::SeeEvents,
         Right::Hold,
@@ -60,6 +64,8 @@ impl Right {
         Right::Webhooks,
         Right::SeeMetrics,
         Right::SeeTrunks,
+        Right::SeeHealth,
+        Right::SettleAlarms,
     ];
 
     /// In words: "a key of role `auditor` may not …".
@@ -74,6 +80,8 @@ impl Right {
             Right::Webhooks => "see or replay webhooks",
             Right::SeeMetrics => "read metrics",
             Right::SeeTrunks => "see trunks",
+            Right::SeeHealth => "see the node's health",
+            Right::SettleAlarms => "settle alarms",
         }
     }
 }
@@ -93,7 +101,9 @@ pub fn allows(role: Role, right: Right) -> bool {
             | Right::HangUp
             | Right::Webhooks
             | Right::SeeMetrics
-            | Right::SeeTrunks => true,
+            | Right::SeeTrunks
+            | Right::SeeHealth
+            | Right::SettleAlarms => true,
         },
         (Role::Integration, right) => match right {
             Right::SeeCalls
@@ -103,16 +113,23 @@ pub fn allows(role: Role, right: Right) -> bool {
             | Right::Pay
             | Right::Webhooks
             | Right::SeeMetrics
-            | Right::SeeTrunks => true,
-            Right::HangUp => false,
+            | Right::SeeTrunks
+            | Right::SeeHealth => true,
+            Right::HangUp | Right::SettleAlarms => false,
         },
         (Role::Agent, right) => match right {
             Right::SeeCalls | Right::SeeEvents | Right::Hold | Right::Pay => true,
-            Right::Collect | Right::HangUp | Right::Webhooks | Right::SeeMetrics | Right::SeeTrunks => false,
+            Right::Collect
+            | Right::HangUp
+            | Right::Webhooks
+            | Right::SeeMetrics
+            | Right::SeeTrunks
+            | Right::SeeHealth
+            | Right::SettleAlarms => false,
         },
         (Role::Auditor, right) => match right {
-            Right::SeeCalls | Right::SeeEvents | Right::SeeMetrics | Right::SeeTrunks => true,
-            Right::Hold | Right::Collect | Right::Pay | Right::HangUp | Right::Webhooks => false,
+            Right::SeeCalls | Right::SeeEvents | Right::SeeMetrics | Right::SeeTrunks | Right::SeeHealth => true,
+            Right::Hold | Right::Collect | Right::Pay | Right::HangUp | Right::Webhooks | Right::SettleAlarms => false,
         },
     }
 }
@@ -144,6 +161,10 @@ pub const ENDPOINTS: &[(&str, &str, Right)] = &[
     ("DELETE", "/v1/webhooks/dead/{letter}", Right::Webhooks),
     ("POST", "/v1/webhooks/{endpoint}/replay", Right::Webhooks),
     ("GET", "/v1/trunks", Right::SeeTrunks),
+    ("GET", "/v1/node", Right::SeeHealth),
+    ("GET", "/v1/recorders", Right::SeeHealth),
+    ("GET", "/v1/alarms", Right::SeeHealth),
+    ("DELETE", "/v1/alarms/{alarm}", Right::SettleAlarms),
     ("GET", "/v1/me", Right::SeeCalls),
     ("GET", "/metrics", Right::SeeMetrics),
 ];

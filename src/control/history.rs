@@ -71,6 +71,11 @@ impl History {
         event
     }
 
+    /// Number of the newest event; 0 when there is none.
+    pub fn newest(&self) -> u64 {
+        self.newest.borrow().seq
+    }
+
     /// Ends every reader once it has read what there is.
     pub fn close(&self) {
         self.newest.send_modify(|newest| newest.closed = true);

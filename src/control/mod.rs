@@ -10,6 +10,8 @@
 //! ```
 
 pub mod access;
+pub mod alarms;
+pub mod health;
 pub mod history;
 pub mod problem;
 pub mod webhooks;
@@ -39,6 +41,8 @@ use crate::obs::metrics::Metrics;
 use crate::obs::redact::redact;
 
 use access::{Access, Pass};
+use alarms::Board;
+use health::{RecorderView, Standing};
 use history::History;
 use problem::Problem;
 use webhooks::Webhooks;
@@ -52,6 +56,16 @@ pub trait Calls: Send + Sync + 'static {
 
     /// Whether new calls are taken; if not, why (draining, starting).
     fn ready(&self) -> Result<(), String>;
+
+    /// How the node is.
+    fn standing(&self) -> Standing {
+        Standing::default()
+    }
+
+    /// How the recorders are.
+    fn recorders(&self) -> Vec<RecorderView> {
+        Vec::new()
+    }
 
     /// Brings gauges that nobody reports up to date before metrics are read.
     fn refresh(&self, _metrics: &Metrics) {}
@@ -83,6 +97,8 @@ pub struct Parts {
     pub calls: Arc<dyn Calls>,
     /// The event log.
     pub history: Arc<History>,
+    /// What is wrong.
+    pub alarms: Arc<Board>,
     /// Keys and tickets.
     pub access: Arc<Access>,
     /// Webhooks.
@@ -185,10 +201,15 @@ const SECURITY: [(HeaderName, &str); 8] = [
     (header::SERVER, "tonewall"),
 ];
 
+/// Number of the newest event that an answer is sure to know of: who follows events too can tell which of both is newer.
+const SEQ: HeaderName = HeaderName::from_static("tonewall-seq");
+
 /// The outermost layer: writes problem documents, sets security headers, counts requests.
 async fn secure(State(api): State<Api>, request: Request, next: Next) -> Response {
     let path = shown_path(request.uri().path());
     let route = request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
+    // Before anything is asked: the answer knows at least of this event, and perhaps of later ones.
+    let seq = api.history.newest();
     let mut response = next.run(request).await;
     let status = response.status();
     let mut problem = response.extensions_mut().remove::<Problem>();
@@ -214,6 +235,7 @@ async fn secure(State(api): State<Api>, request: Request, next: Next) -> Respons
         }
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
+    headers.insert(SEQ, HeaderValue::from(seq));
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }

@@ -80,6 +80,8 @@ fn finish(operation: &mut Operation, path: &str, right: Right) {
     if path.contains("{call}") {
         problems
             .push((StatusCode::CONFLICT, "The state of the call does not allow it, or the key names several calls"));
+    } else if path.ends_with("{alarm}") {
+        problems.push((StatusCode::CONFLICT, "It ends by itself when its cause does"));
     }
     if operation.request_body.is_some() {
         problems.push((StatusCode::BAD_REQUEST, "The body is not JSON"));

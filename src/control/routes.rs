@@ -1,8 +1,10 @@
 //! The endpoints. One file per subject; this one says what there is.
 
+pub(super) mod alarms;
 pub(super) mod calls;
 pub(super) mod collections;
 pub(super) mod events;
+pub(super) mod health;
 pub(super) mod holds;
 pub(super) mod panels;
 pub(super) mod payments;
@@ -35,6 +37,10 @@ pub(super) fn closed() -> OpenApiRouter<Api> {
         .routes(routes!(webhooks::replay, webhooks::forget))
         .routes(routes!(webhooks::replay_all))
         .routes(routes!(trunks::list))
+        .routes(routes!(health::node))
+        .routes(routes!(health::recorders))
+        .routes(routes!(alarms::list))
+        .routes(routes!(alarms::settle))
         .routes(routes!(system::me))
         .routes(routes!(system::metrics))
 }

@@ -4,6 +4,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::alarm::{Alarm, AlarmEnd};
 use super::payment::{PaymentMethod, PaymentProgress, PaymentResult};
 use crate::base::ids::{CallId, CollectionId, HoldId, Leg, PaymentId, RecordingId};
 use crate::base::time::WallMs;
@@ -359,6 +360,18 @@ pub enum EventKind {
     UnmaskableStopped {
         /// It is held back.
         on: bool,
+    },
+    /// Something is wrong and wants a human; or it still is, and happened again.
+    AlarmRaised {
+        /// What, with what, since when, and what to do.
+        #[serde(flatten)]
+        alarm: Alarm,
+    },
+    /// An alarm is over.
+    AlarmCleared {
+        /// Which, and how long it stood.
+        #[serde(flatten)]
+        end: AlarmEnd,
     },
     /// A leg was put on hold by SDP, or taken back.
     LegHeld {

@@ -11,6 +11,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::alarm::AlarmKind;
 use super::event::{CollectionEnd, EndCause, EventKind, HoldKind, RecordingState};
 use super::payment::PaymentResult;
 use crate::base::ids::{CallId, Leg};
@@ -47,6 +48,7 @@ pub struct Metrics {
     recorder_early: Counter,
     redacted_ms: Counter,
     lost_lines: Counter,
+    alarms: Family<AlarmLabel, Gauge>,
     events: Counter,
     streams: Gauge,
     requests: Family<RequestLabel, Counter>,
@@ -66,6 +68,11 @@ struct Sip {
     targets_known: Family<TrunkLabel, Gauge>,
     shed: Counter,
     registered: Family<TrunkLabel, Gauge>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AlarmLabel {
+    kind: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -255,6 +262,7 @@ impl Metrics {
             "Taken out of recordings before it was sealed: cards recognised late"
         );
         let lost_lines = metric!("log_lost_lines", "Log lines left out because standard error was not read");
+        let alarms = metric!("alarms", "Alarms that stand, by kind");
         let events = metric!("events", "Events published");
         let streams = metric!("event_streams", "Event streams open now");
         let requests = metric!("http_requests", "HTTP requests, by route and status");
@@ -306,6 +314,7 @@ impl Metrics {
             recorder_early,
             redacted_ms,
             lost_lines,
+            alarms,
             events,
             streams,
             requests,
@@ -398,6 +407,8 @@ impl Metrics {
             | EventKind::CallTransferred { .. }
             | EventKind::Unmaskable { .. }
             | EventKind::UnmaskableStopped { .. }
+            | EventKind::AlarmRaised { .. }
+            | EventKind::AlarmCleared { .. }
             | EventKind::LegHeld { .. } => {}
         }
     }
@@ -467,6 +478,18 @@ impl Metrics {
     /// Sets how many log lines were left out since the start.
     pub fn set_lost_lines(&self, total: u64) {
         self.lost_lines.inc_by(total.saturating_sub(self.lost_lines.get()));
+    }
+
+    /// Sets how many alarms of a kind stand.
+    pub fn set_alarms(&self, kind: AlarmKind, count: usize) {
+        let label = AlarmLabel { kind: kind.name() };
+        self.alarms.get_or_create(&label).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Calls, masked calls and event streams, now.
+    pub fn now(&self) -> (u64, u64, u64) {
+        let read = |gauge: &Gauge| u64::try_from(gauge.get()).unwrap_or(0);
+        (read(&self.calls_active), read(&self.masks_active), read(&self.streams))
     }
 
     /// Sets how many targets of a trunk are up, of how many.

@@ -14,6 +14,7 @@
 // The room that may: see .clippy.toml.
 #![allow(clippy::disallowed_methods)]
 
+mod alarms;
 pub mod catalogue;
 pub mod crew;
 pub mod demo;

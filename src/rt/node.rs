@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use axum::Router;
@@ -11,12 +12,13 @@ use rand::{SeedableRng, TryRng};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use super::alarms::{Disk, Watch};
 use super::catalogue::{Catalogue, CatalogueError};
 use super::engine::{Ask, Driver, Inputs, Stop};
 use super::identity;
 use super::media::Workers;
 use super::psp::{Psp, PspError};
-use super::recorder::{Failure, HELD_BYTES, Handle, QUEUE_BLOCKS, Settings, wall};
+use super::recorder::{Failure, HELD_BYTES, Handle, QUEUE_BLOCKS, Settings, WRITERS, wall};
 use super::resolve::Resolve;
 use super::sip::{Certificates, Counters, ListenError, SipSockets};
 use super::taps::{Taps, totals};
@@ -26,9 +28,11 @@ use crate::call::{Engine, Reply, Signal};
 use crate::capture::Recipient;
 use crate::config::{Config, RecordingPolicy, Srtp, SrtpKeying, Trunk};
 use crate::control::access::Access;
+use crate::control::alarms::{Board, SEALED};
+use crate::control::health::{NodeState, RecorderHealth, RecorderKind, RecorderView, SealedView, Standing};
 use crate::control::history::{History, KEPT};
 use crate::control::{self, CallsError, Parts, router};
-use crate::obs::metrics::Metrics;
+use crate::obs::metrics::{Metrics, SipTotals};
 use crate::record::catalogue::Retention;
 use crate::record::keys::KeyRing;
 use crate::web;
@@ -92,9 +96,11 @@ pub struct Options {
 pub struct Node {
     calls: Calls,
     history: Arc<History>,
+    board: Arc<Board>,
     stop: watch::Sender<Stop>,
     engine: JoinHandle<()>,
     postman: JoinHandle<()>,
+    watch: JoinHandle<()>,
     http: Option<Http>,
     listeners: Vec<SocketAddr>,
     certificates: Certificates,
@@ -108,7 +114,22 @@ pub struct Calls {
     signals: mpsc::Sender<Ask>,
     stop: watch::Receiver<Stop>,
     recorder: Option<Handle>,
+    disk: Arc<Disk>,
     sip: Arc<Counters>,
+    started: Instant,
+    max_calls: u32,
+}
+
+impl Calls {
+    /// Room on the disk of the recordings.
+    pub(super) fn disk(&self) -> &Arc<Disk> {
+        &self.disk
+    }
+
+    /// What the SIP sockets counted.
+    pub(super) fn sip_totals(&self) -> SipTotals {
+        self.sip.totals()
+    }
 }
 
 impl control::Calls for Calls {
@@ -131,6 +152,20 @@ impl control::Calls for Calls {
         }
     }
 
+    fn standing(&self) -> Standing {
+        let state = match *self.stop.borrow() {
+            Stop::No => NodeState::Running,
+            Stop::Drain => NodeState::Draining,
+            Stop::Now => NodeState::Stopping,
+        };
+        let up_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Standing { state, up_ms, max_calls: self.max_calls, shed: self.sip.totals().shed }
+    }
+
+    fn recorders(&self) -> Vec<RecorderView> {
+        self.recorder.as_ref().map(|recorder| sealed_view(recorder, &self.disk)).into_iter().collect()
+    }
+
     fn refresh(&self, metrics: &Metrics) {
         if let Some(recorder) = &self.recorder {
             metrics.set_recorder(totals(recorder));
@@ -138,6 +173,29 @@ impl control::Calls for Calls {
         metrics.set_sip(self.sip.totals());
         metrics.set_lost_lines(super::logging::lost_lines());
     }
+}
+
+/// The recorder of sealed files as the API shows it.
+fn sealed_view(recorder: &Handle, disk: &Disk) -> RecorderView {
+    let counters = recorder.counters();
+    let read = |counter: &AtomicU64| counter.load(Relaxed);
+    let disk = disk.room();
+    let sealed = SealedView {
+        waiting_blocks: u64::try_from(counters.waiting()).unwrap_or(u64::MAX),
+        most_waiting_blocks: u64::try_from(QUEUE_BLOCKS).unwrap_or(u64::MAX),
+        lost_blocks: read(&counters.lost_blocks),
+        writers: u32::try_from(WRITERS).unwrap_or(u32::MAX),
+        chunks: read(&counters.chunks),
+        bytes: read(&counters.bytes),
+        slowest_ms: read(&counters.slowest_us) / 1_000,
+        disk_free: disk.map(|(free, _)| free),
+        disk_bytes: disk.map(|(_, all)| all),
+    };
+    let failed = read(&counters.failed);
+    let ailing = failed > 0 || sealed.lost_blocks > 0 || sealed.waiting_blocks > sealed.most_waiting_blocks / 2;
+    let state = if ailing { RecorderHealth::Ailing } else { RecorderHealth::Up };
+    let open = read(&counters.open);
+    RecorderView { name: SEALED.into(), kind: RecorderKind::Sealed, state, open, failed, sealed: Some(sealed) }
 }
 
 /// The running HTTP server.
@@ -190,17 +248,29 @@ impl Node {
         )
         .map_err(StartError::Media)?;
 
-        let calls =
-            Calls { signals, stop: stop_rx.clone(), recorder: taps.counters(), sip: sockets.counters().clone() };
+        let calls = Calls {
+            signals,
+            stop: stop_rx.clone(),
+            recorder: taps.counters(),
+            disk: Arc::default(),
+            sip: sockets.counters().clone(),
+            started: Instant::now(),
+            max_calls: config.node.max_calls,
+        };
+        let board = Board::new(history.clone(), metrics.clone(), wall);
         let hooks = webhooks::load(&config.webhooks, random()?)?;
         let own = own_addresses(&config);
         let postman = webhooks::start(&config.webhooks, hooks.clone(), &history, metrics.clone(), &own)?;
+        let root = calls.recorder.is_some().then(|| config.storage.recordings.clone());
+        let watch = Watch { board: board.clone(), calls: calls.clone(), webhooks: hooks.clone(), root };
+        let watch = watch.start(&history);
         let http = match &config.control {
             None => None,
             Some(control) => {
                 let parts = Parts {
                     calls: Arc::new(calls.clone()),
                     history: history.clone(),
+                    alarms: board.clone(),
                     access: Arc::new(Access::new(control.keys.clone(), random()?)),
                     webhooks: hooks,
                     metrics: metrics.clone(),
@@ -241,7 +311,20 @@ impl Node {
         };
         let inputs = Inputs { signals: signals_rx, media, reports, payments, stop: stop_rx };
         let engine = tokio::spawn(driver.run(inputs));
-        Ok(Self { calls, history, stop, engine, postman, http, listeners, certificates, metrics: kept, catalogue })
+        Ok(Self {
+            calls,
+            history,
+            board,
+            stop,
+            engine,
+            postman,
+            watch,
+            http,
+            listeners,
+            certificates,
+            metrics: kept,
+            catalogue,
+        })
     }
 
     /// A handle to the node's calls.
@@ -252,6 +335,11 @@ impl Node {
     /// The node's events.
     pub fn events(&self) -> &Arc<History> {
         &self.history
+    }
+
+    /// Its alarms, and where whoever notices something tells it.
+    pub fn alarms(&self) -> &Arc<Board> {
+        &self.board
     }
 
     /// Addresses of the SIP listeners as bound, in the order of the configuration.
@@ -304,6 +392,9 @@ impl Node {
         // Within its own patience: what is not delivered goes to the disk.
         if !self.postman.is_finished() {
             let _ = (&mut self.postman).await;
+        }
+        if !self.watch.is_finished() {
+            let _ = (&mut self.watch).await;
         }
         if let Some(http) = self.http.take() {
             http.end().await;

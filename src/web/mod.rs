@@ -1,5 +1,5 @@
-//! The pages people look at: a live call view for supervisors and a payment panel for agents, embedded in the binary, plain modules and styles, nothing to build and
-//! nothing fetched from elsewhere. They hold no data: everything comes through the API with the user's own key, kept in
+//! The pages people look at: a dashboard for supervisors (calls, captures, health, alarms) and a payment panel for
+//! agents, embedded in the binary, plain modules and styles, nothing to build and nothing fetched from elsewhere. They hold no data: everything comes through the API with the user's own key, kept in
 //! the browser tab, or with a panel's token for one call. In a demonstration `GET /demo/state` tells what the simulated customer keyed (as marks) and what the
 //! simulated agent heard (as levels).
 
@@ -14,12 +14,18 @@ use sha2::{Digest, Sha256};
 pub use demo::{Check, DemoState, Heard, KeyForm, Keyed, Phase, Source, Verdict};
 
 /// Path, content type, text.
-const ASSETS: [(&str, &str, &str); 9] = [
+const ASSETS: [(&str, &str, &str); 15] = [
     ("/assets/app.css", "text/css; charset=utf-8", include_str!("assets/app.css")),
     ("/assets/app.js", SCRIPT, include_str!("assets/app.js")),
     ("/assets/api.js", SCRIPT, include_str!("assets/api.js")),
     ("/assets/dom.js", SCRIPT, include_str!("assets/dom.js")),
     ("/assets/view.js", SCRIPT, include_str!("assets/view.js")),
+    ("/assets/list.js", SCRIPT, include_str!("assets/list.js")),
+    ("/assets/model.js", SCRIPT, include_str!("assets/model.js")),
+    ("/assets/calls.js", SCRIPT, include_str!("assets/calls.js")),
+    ("/assets/payments.js", SCRIPT, include_str!("assets/payments.js")),
+    ("/assets/health.js", SCRIPT, include_str!("assets/health.js")),
+    ("/assets/alarms.js", SCRIPT, include_str!("assets/alarms.js")),
     ("/assets/demo.js", SCRIPT, include_str!("assets/demo.js")),
     ("/assets/panel.js", SCRIPT, include_str!("assets/panel.js")),
     ("/assets/panel.css", "text/css; charset=utf-8", include_str!("assets/panel.css")),

@@ -230,6 +230,10 @@ fn events_are_as_the_description_says() {
     };
     let outcome = PaymentOutcome { payment_token: Some("tok".into()), ..PaymentOutcome::default() };
     let node = Node::start(agreeable);
+    node.alarms.raise(tonewall::obs::alarm::AlarmKind::CanaryFailed, "daily", "no key came through");
+    let by = Some("key:boss".to_owned());
+    let (kind, subject) = (tonewall::obs::alarm::AlarmKind::TrunkDown, "pbx".to_owned());
+    let ended = tonewall::obs::alarm::AlarmEnd { alarm: "trunk-down:pbx".into(), kind, subject, lasted_ms: 1, by };
     for kind in [
         EventKind::PaymentStarted {
             payment,
@@ -253,6 +257,8 @@ fn events_are_as_the_description_says() {
             state: RecordingState::Paused,
         },
         EventKind::CallAnswered,
+        EventKind::AlarmRaised { alarm: node.alarms.list().alarms.remove(0) },
+        EventKind::AlarmCleared { end: ended },
         media(),
     ] {
         let event = node.history.publish(WallMs(1), Some(ids().call), kind);

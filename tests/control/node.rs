@@ -28,6 +28,7 @@ pub struct Node {
     pub address: SocketAddr,
     pub calls: Arc<Scripted>,
     pub history: Arc<History>,
+    pub alarms: Arc<Board>,
     pub access: Arc<Access>,
     pub metrics: Arc<Metrics>,
     pub stop: watch::Sender<bool>,
@@ -81,11 +82,13 @@ impl Node {
     pub fn start(script: impl Fn(&Signal) -> Result<Reply, CallsError> + Send + Sync + 'static) -> Self {
         let metrics = Arc::new(Metrics::new());
         let history = History::new(WallMs(77), 64, metrics.clone());
+        let alarms = Board::new(history.clone(), metrics.clone(), || WallMs(1_700_000_000_000));
         let access = Arc::new(Access::new(keys(), Random::seed_from_u64(3)));
         let calls = Arc::new(Scripted { asked: Mutex::default(), script: Box::new(script), ready: Mutex::new(Ok(())) });
         let parts = Parts {
             calls: calls.clone(),
             history: history.clone(),
+            alarms: alarms.clone(),
             access: access.clone(),
             webhooks: Arc::new(Webhooks::new(streams::schedule())),
             metrics: metrics.clone(),
@@ -103,7 +106,7 @@ impl Node {
                 tonewall::rt::http::serve(listener, router(parts, axum::Router::new()), stopped).await;
             });
         });
-        Self { address, calls, history, access, metrics, stop, thread: Some(thread) }
+        Self { address, calls, history, alarms, access, metrics, stop, thread: Some(thread) }
     }
 
     pub fn send(&self, method: &str, path: &str, key: Option<&str>, body: Option<(&str, &[u8])>) -> Answer {
@@ -312,6 +315,7 @@ pub fn concrete(route: &str) -> String {
         .replace("{payment}", &payments::view().id.to_string())
         .replace("{endpoint}", "crm")
         .replace("{letter}", streams::DEAD)
+        .replace("{alarm}", "canary-failed:daily")
 }
 
 pub fn body_for(method: &str, route: &str) -> Option<Value> {

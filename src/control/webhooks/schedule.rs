@@ -233,6 +233,15 @@ impl Schedule {
         dead.map(|entry| DeadLetter::from(&entry.letter)).collect()
     }
 
+    /// Dead letters of each receiver.
+    pub fn dead_counts(&self) -> Vec<(String, usize)> {
+        let mut counts = vec![0; self.lanes.len()];
+        if self.dead > 0 {
+            self.entries.values().filter(|entry| is_dead(entry)).for_each(|entry| counts[entry.endpoint] += 1);
+        }
+        self.lanes.iter().map(|lane| lane.hook.name.clone()).zip(counts).collect()
+    }
+
     /// Names of the receivers, and how many letters wait for each or are on their way.
     pub fn receivers(&self) -> Vec<(String, usize)> {
         self.lanes.iter().map(|lane| (lane.hook.name.clone(), lane.waiting.len() + lane.sending)).collect()

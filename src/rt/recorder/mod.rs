@@ -52,7 +52,7 @@ pub const HELD_BYTES: usize = 256 << 20;
 
 /// Writer threads. With a sync per second and recording, four keep up with four times as many as one on disks whose
 /// syncs take long.
-const WRITERS: usize = 4;
+pub const WRITERS: usize = 4;
 
 /// The most blocks of silence put in for one run of lost ones (10 minutes); a longer run ends the recording.
 const LONGEST_LOSS: u64 = 6_000;

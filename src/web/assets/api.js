@@ -33,14 +33,20 @@ export function setKey(value) {
   } catch { /* Storage is blocked: the key lives in memory only. */ }
 }
 
+/** The answer's body. */
 export async function call(method, path, body) {
+  return (await asked(method, path, body)).body;
+}
+
+/** The answer's body, and the number of the newest event it is sure to know of. */
+export async function asked(method, path, body) {
   const headers = { Authorization: `Bearer ${key}` };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   const answer = await fetch(path, {
     method, headers, body: body === undefined ? undefined : JSON.stringify(body), cache: "no-store",
   });
   if (!answer.ok) throw new Problem(answer.status, await answer.json().catch(() => null));
-  return answer.status === 204 ? null : answer.json();
+  return { body: answer.status === 204 ? null : await answer.json(), seq: Number(answer.headers.get("tonewall-seq") ?? 0) };
 }
 
 /**

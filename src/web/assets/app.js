@@ -1,16 +1,25 @@
-// The live call view: signs in, keeps the calls as the node tells them, and draws them.
+// The supervisor's page: signs in, follows the node, and shows what it tells on a few views. Drawing is coalesced: however
+// much happens, a view is drawn at most ten times a second, and not at all while nobody looks.
 
-import { Problem, call as ask, follow, restoreKey, setKey } from "/assets/api.js";
-import { h, put, icon } from "/assets/dom.js";
-import { callCard, callView, tick, words } from "/assets/view.js";
+import { Problem, asked, call as ask, follow, restoreKey, setKey } from "/assets/api.js";
+import { h, icon, put } from "/assets/dom.js";
+import { MOST_CALLS, Model } from "/assets/model.js";
+import { callsPage } from "/assets/calls.js";
+import { paymentsPage } from "/assets/payments.js";
+import { healthPage } from "/assets/health.js";
+import { alarmsPage } from "/assets/alarms.js";
+import { tick, words } from "/assets/view.js";
 import { startDemo } from "/assets/demo.js";
 
 const $ = (id) => document.getElementById(id);
-const ENDED_STAYS_MS = 120_000;
-const LOG_KEPT = 400;
+const DRAW_MS = 100;
+const REPAIR_MS = 30_000;
+/** More calls than this to be asked for again: all are. */
+const MANY = 25;
 
-/** Everything the page knows. `calls` by id: the node's view, and when it was taken. */
-const state = { me: null, calls: new Map(), selected: null, log: [], busy: new Set(), form: { length: "16" } };
+const model = new Model();
+/** Who looks, what they do, what they look at. */
+const state = { me: null, selected: null, busy: new Set(), page: "calls", node: null };
 let stream = null;
 
 // ---- signing in ----
@@ -25,22 +34,23 @@ async function enter() {
   $("gate").hidden = true;
   $("desk").hidden = false;
   $("leave").hidden = false;
+  $("tabs").hidden = false;
   $("who").textContent = `${state.me.name} · ${state.me.role}`;
   $("node").textContent = state.me.node;
-  document.title = `Tonewall – ${state.me.node}`;
+  for (const tab of $("tabs").children) tab.hidden = !mayOpen(tab.dataset.page);
+  open();
   stream = new AbortController();
   follow({
-    open: () => { link("on", "Live"); settled = false; refresh().then(() => { settled = true; }); },
+    open: () => { link("on", "Live"); model.restart(); refresh(); health(); },
     event: onEvent,
-    missed: (count) => { if (count && state.log.length) log({ type: "missed", at_ms: Date.now() }); refreshSoon(); },
+    missed: (count) => { if (count && model.log.length) model.log.unshift({ type: "missed", at_ms: Date.now() }); refresh(); health(); },
     closed: () => link("wait", "Reconnecting…"),
     refused: () => leave("The key is no longer valid."),
   }, stream.signal);
 }
 
 function gate(message = "") {
-  $("desk").hidden = true;
-  $("leave").hidden = true;
+  for (const part of ["desk", "leave", "tabs", "strip"]) $(part).hidden = true;
   $("gate").hidden = false;
   $("who").textContent = "";
   $("key-error").textContent = message;
@@ -51,9 +61,8 @@ function gate(message = "") {
 function leave(message = "") {
   stream?.abort();
   setKey(null);
-  state.calls.clear();
-  state.log = [];
-  state.selected = null;
+  model.clear();
+  Object.assign(state, { me: null, selected: null, node: null });
   gate(message);
 }
 
@@ -62,112 +71,103 @@ function link(kind, text) {
   $("link").lastElementChild.textContent = text;
 }
 
-// ---- what the node tells ----
+// ---- views ----
 
-/** False while the stream still tells what happened before: that goes into the log, and the calls come by themselves. */
-let settled = false;
-let pending = null;
-let asking = false;
+const PAGES = { calls: callsPage, payments: paymentsPage, health: healthPage, alarms: alarmsPage };
+const NEEDS = { health: "see the node's health", alarms: "see the node's health" };
+const TITLES = { calls: "Calls", payments: "Payments", health: "Health", alarms: "Alarms" };
+const mayOpen = (page) => page in PAGES && (!NEEDS[page] || act.may(NEEDS[page]));
+const pages = {};
 
-/** Asks for the calls again, soon, and once for a burst of events. */
-function refreshSoon() {
-  pending ??= setTimeout(() => { pending = null; refresh(); }, 90);
+/** Shows the view that the address names. */
+function open() {
+  if (!state.me) return;
+  const wanted = location.hash.replace(/^#\//, "").split("/")[0];
+  state.page = mayOpen(wanted) ? wanted : "calls";
+  for (const tab of $("tabs").children) {
+    if (tab.dataset.page === state.page) tab.setAttribute("aria-current", "page"); else tab.removeAttribute("aria-current");
+  }
+  for (const page of Object.keys(PAGES)) $(`page-${page}`).hidden = page !== state.page;
+  pages[state.page] ??= PAGES[state.page]($(`page-${state.page}`), model, state, act);
+  pages[state.page].opened?.();
+  drawNow();
 }
 
+// ---- what the node tells ----
+
+let asking = false;
+let again = null;
+
 async function refresh() {
-  if (asking) return refreshSoon();
+  if (asking) return void (again ??= setTimeout(() => { again = null; refresh(); }, DRAW_MS));
   asking = true;
   try {
-    const { calls } = await ask("GET", "/v1/calls?limit=500");
-    const now = performance.now();
-    const there = new Set();
-    for (const view of calls) {
-      there.add(view.id);
-      const old = state.calls.get(view.id);
-      state.calls.set(view.id, { view, at: now, spans: spansOf(view, old, now), ended: null });
-    }
-    for (const [id, held] of state.calls) {
-      if (there.has(id)) continue;
-      held.ended ??= { at: now, cause: null };
-      if (now - held.ended.at > ENDED_STAYS_MS && state.selected !== id) state.calls.delete(id);
-    }
-    if (!calls.length) recall(now);
-    if (!state.calls.has(state.selected)) state.selected = state.calls.keys().next().value ?? null;
+    const { body, seq } = await asked("GET", `/v1/calls?limit=${MOST_CALLS}`);
+    model.takeCalls(body.calls, seq, performance.now());
+    model.sweep(performance.now(), state.selected);
+    if (!model.calls.has(state.selected)) state.selected = model.calls.keys().next().value ?? null;
   } catch (error) {
     if (error.status === 401) return leave("The key is no longer valid.");
+    // Until it has an answer it knows of no event: it tries again.
+    again ??= setTimeout(() => { again = null; refresh(); }, 2000);
   } finally {
     asking = false;
   }
+  mendSoon();
   draw();
-  drawLog();
 }
 
-/** When no call is there: the last one the log tells of, so that a page opened late has something to show. */
-function recall(now) {
-  const last = state.log.find((event) => event.type === "call-ended");
-  if (!last || state.calls.has(last.call) || Date.now() - last.at_ms > 10 * 60_000) return;
-  const told = state.log.filter((event) => event.call === last.call).reverse();
-  const started = told.find((event) => event.type === "call-started");
-  if (!started) return;
-  const view = {
-    id: last.call, state: "ending", caller: started.caller, called: started.called, agent: started.called,
-    from_trunk: started.from_trunk, to_trunk: started.to_trunk, reference: null, age_ms: last.talk_ms, talk_ms: last.talk_ms,
-    guard: "signal", masked: false, paused: false, keys_masked: 0, holds: [], collection: null, recording: null,
-  };
-  for (const event of told) absorb(view, event);
-  state.calls.set(last.call, { view, at: now, spans: new Map(), ended: { at: now, cause: last.cause } });
-}
+let mending = null;
+const mendSoon = () => { if (model.dirty.size) mending ??= setTimeout(mend, 120); };
 
-/** What an event changes in a call's view. */
-function absorb(view, event) {
-  if (event.type === "key-masked") view.keys_masked = event.count;
-  if (event.type === "collection-progress") {
-    view.collection = { ...(view.collection ?? { min: 0, max: 0 }), id: event.collection, state: "open", received: event.received, mask: event.mask, result: null, luhn: null };
-  }
-  if (event.type === "collection-ended") {
-    view.collection = { ...(view.collection ?? { min: 0, max: 0, mask: "" }), id: event.collection, state: "ended", received: event.count, result: event.result, luhn: event.luhn };
-  }
-  if (event.type === "mask") view.masked = event.on;
-  if (event.type === "recording") {
-    view.recording = { id: event.recording, state: event.state };
-    view.paused = event.state === "paused";
+/** Asks again for the calls whose events said too little. */
+async function mend() {
+  const wanted = [...model.dirty];
+  model.dirty.clear();
+  try {
+    if (wanted.length > MANY) return void refresh();
+    await Promise.all(wanted.map(async (id) => {
+      try {
+        const { body, seq } = await asked("GET", `/v1/calls/${id}`);
+        model.takeCall(body, seq, performance.now());
+      } catch (error) {
+        if (error.status === 404) model.gone(id, performance.now());
+        else if (error.status === 401) leave("The key is no longer valid.");
+      }
+    }));
+  } finally {
+    mending = null;
+    mendSoon();
+    draw();
   }
 }
 
-/** The whole span of each hold, so that its bar shows what is left of it: the longest lease seen. */
-function spansOf(view, old, now) {
-  const spans = new Map();
-  for (const hold of view.holds) {
-    const before = old?.spans.get(hold.id);
-    const until = now + hold.ttl_ms;
-    const renewed = before && until > before.until + 1500;
-    spans.set(hold.id, { until, whole: before && !renewed ? before.whole : hold.ttl_ms });
-  }
-  return spans;
+async function health() {
+  if (!act.may(NEEDS.alarms)) return;
+  try {
+    const [alarms, node] = await Promise.all([asked("GET", "/v1/alarms"), ask("GET", "/v1/node")]);
+    if (!model.takeAlarms(alarms.body, alarms.seq)) setTimeout(health, 500);
+    state.node = node;
+  } catch { /* The stream tells when the node is away. */ }
+  draw();
 }
 
 function onEvent(event) {
-  log(event);
-  const held = state.calls.get(event.call);
-  if (held && settled) {
-    // What must not wait for the next answer: a mark per key, at once.
-    absorb(held.view, event);
+  const now = performance.now();
+  const changed = model.take(event, now);
+  if (changed && event.call === state.selected) {
     if (event.type === "collection-progress") say(`${event.received} keys`);
-    if (event.type === "collection-ended" || event.type === "mask") say(words(event));
-    if (event.type === "call-ended") held.ended = { at: performance.now(), cause: event.cause };
-    if (state.selected === event.call) draw();
+    if (event.type === "collection-ended" || event.type === "mask" || event.type === "payment-ended") say(words(event));
   }
-  if (event.type === "call-started" && (!state.selected || state.calls.get(state.selected)?.ended)) {
-    state.selected = event.call;
+  if (event.type === "alarm-raised" && event.seq > model.alarmSeq) {
+    if (event.severity === "critical") $("alarm").textContent = `Alarm: ${event.title}, ${event.subject}`;
+    else say(`${event.title}, ${event.subject}`);
   }
-  refreshSoon();
-}
-
-let logDue = null;
-function log(event) {
-  state.log.unshift(event);
-  state.log.length = Math.min(state.log.length, LOG_KEPT);
-  logDue ??= requestAnimationFrame(() => { logDue = null; drawLog(); });
+  if (event.type === "alarm-cleared" && event.seq > model.alarmSeq) say(`Over: ${event.alarm.replace(":", ", ")}`);
+  if (changed && event.type === "call-started" && (!state.selected || model.calls.get(state.selected)?.ended)) state.selected = event.call;
+  pages[state.page]?.event?.(event);
+  mendSoon();
+  draw();
 }
 
 // ---- what the user wants ----
@@ -178,13 +178,19 @@ const act = {
   busy: (key) => (state.busy.has(key) ? "true" : null),
   select(id) {
     state.selected = id;
-    draw();
-    drawLog();
+    drawNow();
+  },
+  /** Shows a call on its view. */
+  show(id) {
+    state.selected = id;
+    location.hash = "#/calls";
+    drawNow();
+    $("main").focus();
   },
   async run(key, done, work) {
     if (state.busy.has(key)) return;
     state.busy.add(key);
-    draw();
+    drawNow();
     try {
       await work();
       if (done) toast(done);
@@ -192,49 +198,51 @@ const act = {
       toast(error.message, true);
     } finally {
       state.busy.delete(key);
-      refresh();
+      if (model.calls.has(state.selected)) model.dirty.add(state.selected);
+      mendSoon();
+      draw();
     }
   },
-  hold: (id, kind) => act.run(`hold-${kind}`, null, () =>
-    ask("POST", `/v1/calls/${id}/holds`, { kind, reason: "from the live view" })),
-  renew: (id, hold) => act.run(`renew-${hold}`, "Hold renewed", () => ask("PATCH", `/v1/calls/${id}/holds/${hold}`, {})),
-  release: (id, hold) => act.run(`release-${hold}`, null, () => ask("DELETE", `/v1/calls/${id}/holds/${hold}`)),
-  collect: (id, length) => act.run("collect", null, () =>
-    ask("POST", `/v1/calls/${id}/collections`, { length: Number(length) })),
-  cancel: (id, collection) => act.run("cancel", "Collection cancelled; its digits are wiped", () =>
-    ask("DELETE", `/v1/calls/${id}/collections/${collection}`)),
-  hangUp(id) {
-    if (confirm("End this call for both sides?")) act.run("hang-up", "The call is being ended", () => ask("DELETE", `/v1/calls/${id}`));
-  },
-  form: state.form,
+  toast,
+  draw,
 };
 
 // ---- drawing ----
 
+let due = null;
+let drawn = 0;
 function draw() {
-  const calls = [...state.calls.values()];
-  $("calls-count").textContent = calls.filter((held) => !held.ended).length;
-  put($("calls"), calls.length
-    ? calls.map((held) => callCard(held, held.view.id === state.selected, act))
-    : h("li", { class: "empty" }, icon("phone", 22), h("p", {}, "No calls now."), h("p", { class: "muted" }, "They appear here as they come in.")));
-  const held = state.calls.get(state.selected);
-  put($("main"), held ? callView(held, act) : h("div", { class: "card blank" },
-    icon("shield", 40), h("h1", {}, "Waiting for a call"), h("p", { class: "muted" }, "Calls, holds and masked key presses show here live.")));
-  tick(state, performance.now());
+  due ??= setTimeout(() => requestAnimationFrame(drawNow), Math.max(0, drawn + DRAW_MS - performance.now()));
 }
 
-function drawLog() {
-  const only = $("log-call").checked && state.selected;
-  const shown = state.log.filter((event) => !only || event.call === state.selected || !event.call).filter(headOfRun).slice(0, 150);
-  put($("log"), shown.length ? shown.map((event) => h("li", { "data-type": event.type },
-    h("time", { datetime: new Date(event.at_ms).toISOString() }, new Date(event.at_ms).toLocaleTimeString([], { hour12: false })),
-    h("span", {}, words(event)))) : h("li", { class: "empty" }, h("p", { class: "muted" }, "Nothing yet.")));
+function drawNow() {
+  if (due !== null) clearTimeout(due);
+  due = null;
+  if (!state.me) return;
+  drawn = performance.now();
+  drawBar();
+  pages[state.page]?.draw();
+  tick(model, drawn);
 }
 
-/** Of a run of keys only the newest line is shown: each key makes two events, and the newest tells all. */
-function headOfRun(event, at, all) {
-  const key = (other) => other && (other.type === "key-masked" || other.type === "collection-progress" || (other.type === "payment-updated" && other.partial_result)) && other.call === event.call;
-  return !key(event) || !key(all[at - 1]);
+function drawBar() {
+  const { list } = model.alarms;
+  const critical = list.filter((alarm) => alarm.severity === "critical");
+  const badge = (id, count, kind) => {
+    $(id).textContent = count || "";
+    $(id).dataset.kind = kind;
+    $(id).hidden = !count;
+  };
+  badge("tab-calls", model.live(), "plain");
+  badge("tab-payments", model.captures().length, "plain");
+  badge("tab-alarms", list.length, critical.length ? "bad" : "warn");
+  document.title = `${list.length ? `(${list.length}) ` : ""}Tonewall – ${state.me.node}`;
+  const leaving = state.node && state.node.state !== "running";
+  $("leaving").hidden = !leaving;
+  $("leaving").textContent = state.node?.state === "stopping" ? "Stopping" : "Draining: takes no new calls";
+  $("strip").hidden = !critical.length || state.page === "alarms";
+  put($("strip"), critical.length ? [icon("bell", 18), h("strong", {}, critical[0].title), h("span", {}, critical[0].subject),
+    critical.length > 1 ? h("span", {}, `and ${critical.length - 1} more`) : null, h("a", { href: "#/alarms", "data-key": "strip" }, "What to do")] : []);
 }
 
 let spoken = null;
@@ -259,7 +267,6 @@ $("login").addEventListener("submit", (submitted) => {
   enter();
 });
 $("leave").addEventListener("click", () => leave());
-$("log-call").addEventListener("change", drawLog);
 $("theme").addEventListener("click", () => {
   const chosen = document.documentElement.dataset.theme;
   const dark = chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
@@ -270,6 +277,14 @@ try {
   const theme = localStorage.getItem("tonewall.theme");
   if (theme) document.documentElement.dataset.theme = theme;
 } catch { /* The system's choice holds. */ }
-setInterval(() => tick(state, performance.now()), 200);
+addEventListener("hashchange", open);
+document.addEventListener("visibilitychange", () => { if (!document.hidden && state.me) { refresh(); health(); } });
+document.addEventListener("keydown", (event) => {
+  const typing = event.target.matches?.("input, select, textarea");
+  if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey) pages[state.page]?.find?.(event);
+});
+setInterval(() => tick(model, performance.now()), 200);
+setInterval(() => { if (state.me && !document.hidden) { refresh(); health(); } }, REPAIR_MS);
+const known = restoreKey();
 if (document.documentElement.dataset.demo === "true") startDemo($("demo"));
-if (restoreKey()) enter(); else gate();
+if (known) enter(); else gate();

@@ -1,4 +1,4 @@
-// How a call looks: the card in the list, the panel, and an event in words. Nothing here knows a digit; a mark stands
+// How a call looks: its row in the list, the view of one, and an event in words. Nothing here knows a digit; a mark stands
 // for a key.
 
 import { clock, h, icon } from "/assets/dom.js";
@@ -11,24 +11,47 @@ const CAUSE = {
   "recorder-failed": "recorder failed", operator: "ended by an operator", joined: "joined with another call", failure: "fault",
 };
 const RESULT = { complete: "Complete", "input-timeout": "Timed out", cancelled: "Cancelled", "caller-hung-up": "Caller hung up" };
-const PAID = {
-  success: "taken", declined: "declined", unknown: "not confirmed yet", cancelled: "cancelled", "caller-hung-up": "caller hung up",
-  "too-many-failed-attempts": "too many wrong entries", "payment-connector-error": "provider could not be used", expired: "time is over",
+/** How payments end: kind of chip, words. */
+export const PAID = {
+  success: ["good", "taken"], declined: ["bad", "declined"], unknown: ["warn", "not confirmed yet"], cancelled: ["off", "cancelled"],
+  "caller-hung-up": ["off", "caller hung up"], "too-many-failed-attempts": ["warn", "too many wrong entries"],
+  "payment-connector-error": ["bad", "provider could not be used"], expired: ["warn", "time is over"],
 };
+const paid = (result) => PAID[result]?.[1] ?? result;
+export const FIELD = {
+  "payment-card-number": "Card", "expiration-date": "Expiry", "security-code": "Code", "postal-code": "Postal code",
+  "bank-routing-number": "Routing number", "bank-account-number": "Account",
+};
+export const ERROR = {
+  "input-timeout": "no keys came", "invalid-card-number": "not a card number", "invalid-card-type": "card not taken", "invalid-date": "date not valid",
+  "invalid-security-code": "does not fit the card", "invalid-postal-code": "not valid", "invalid-bank-routing-number": "not valid",
+  "invalid-bank-account-number": "not valid", "input-matching-failed": "the two entries differ",
+};
+export const BRAND = {
+  visa: "Visa", mastercard: "Mastercard", amex: "American Express", "diners-club": "Diners Club", discover: "Discover",
+  jcb: "JCB", unionpay: "UnionPay", maestro: "Maestro", mir: "Mir", rupay: "RuPay", elo: "Elo", verve: "Verve",
+  troy: "Troy", uatp: "UATP",
+};
+/** What stands in a payment's fields, as marks. */
+export const fieldsOf = (p) => [["Card", p.payment_card_number], ["Expiry", p.expiration_date], ["Code", p.security_code], ["Postal code", p.postal_code],
+  ["Routing number", p.bank_routing_number], ["Account", p.bank_account_number], ["Once more", p.matcher]].filter(([, marks]) => marks);
 const STATE = { "setting-up": "Setting up", answered: "In call", ending: "Ending" };
 
-export function callCard(held, selected, act) {
+/** A call in the list. */
+export function callRow(held) {
   const { view, ended } = held;
-  return h("li", {}, h("button", {
-    type: "button", class: "call-card", "data-key": view.id, "aria-current": selected ? "true" : null,
-    "data-ended": ended ? "" : null, onclick: () => act.select(view.id),
-  },
-  h("span", { class: "call-line" }, h("span", { class: "call-who" }, view.caller || "unknown"),
-    h("span", { class: "call-time", "data-age": view.id })),
-  h("span", { class: "call-line" }, h("span", { class: "call-sub" }, ended ? "ended" : `agent ${view.agent || view.called}`),
-    h("span", { class: "chips" },
-      view.masked && !ended ? h("span", { class: "chip good" }, "masked") : null,
-      view.paused && !ended ? h("span", { class: "chip warn" }, "paused") : null))));
+  const failed = view.recording?.state === "failed";
+  const soonest = ended ? null : view.holds.toSorted((a, b) => (held.spans.get(a.id)?.until ?? 0) - (held.spans.get(b.id)?.until ?? 0))[0];
+  return h("div", { class: "call-card", "data-ended": ended ? "" : null },
+    h("span", { class: "call-line" }, h("span", { class: "call-who" }, view.caller || "unknown"), h("span", { class: "call-time", "data-age": view.id })),
+    h("span", { class: "call-line" },
+      h("span", { class: "call-sub" }, ended ? "ended" : view.state === "setting-up" ? `ringing ${view.called}` : `agent ${view.agent || view.called}`),
+      h("span", { class: "chips" },
+        failed ? h("span", { class: "chip bad", "aria-label": "recording failed" }, "rec") : null,
+        !ended && view.codecs?.maskable === false ? h("span", { class: "chip bad" }, "not maskable") : null,
+        !ended && view.payment && view.payment.state !== "ended" ? h("span", { class: "chip calm" }, "payment") : null,
+        !ended && view.masked ? h("span", { class: "chip good" }, "masked", soonest?.kind === "mask" ? h("i", { class: "chip-left", "data-left": soonest.id }) : null) : null,
+        !ended && view.paused ? h("span", { class: "chip warn" }, "paused") : null)));
 }
 
 export function callView(held, act) {
@@ -55,6 +78,10 @@ export function callView(held, act) {
 function digitsTile(view, live) {
   const words = { always: "Always masked on this trunk", auto: "Withheld; sent on when they are no card" };
   const on = live && view.masked;
+  if (live && view.codecs?.maskable === false) {
+    return tile("bad", "no", "Customer’s digits", "Cannot be masked",
+      on ? "Their codec cannot be heard: the agent gets silence while the mask is on" : "Their codec cannot be heard: keys in the sound pass");
+  }
   return tile(on ? "good" : live && view.guard !== "off" ? "calm" : "off", on ? "shield" : "open", "Customer’s digits",
     on ? "Masked" : live ? "Passing" : "–",
     on ? (words[view.guard] ?? "The agent and the recording get none") : live ? "No mask is in force" : "Call ended");
@@ -148,36 +175,45 @@ function payment(view) {
   const p = view.payment;
   if (!p) return null;
   const over = p.state === "ended";
-  const kind = over ? (p.result === "success" ? "good" : p.result === "unknown" ? "warn" : "bad") : "calm";
-  const text = over ? PAID[p.result] ?? p.result : p.state === "submitted" ? "with the provider"
+  const kind = over ? PAID[p.result]?.[0] ?? "off" : "calm";
+  const text = over ? paid(p.result) : p.state === "submitted" ? "with the provider"
     : p.capture && p.partial_result ? `${p.capture.replaceAll("-", " ")} being keyed` : "open";
-  const fields = [["Card", p.payment_card_number], ["Expiry", p.expiration_date], ["Code", p.security_code], ["Postal code", p.postal_code],
-    ["Routing number", p.bank_routing_number], ["Account", p.bank_account_number]].filter(([, marks]) => marks);
+  const fields = fieldsOf(p);
   return h("section", { class: "card", "aria-labelledby": "payment-title" },
     h("div", { class: "head" }, h("h2", { id: "payment-title" }, "Payment"), icon("card")),
     h("div", { class: "row" },
       h("strong", {}, p.charge_amount ? `${p.charge_amount} ${p.currency}` : "No charge, a token"),
-      h("span", { class: "muted" }, `${p.payment_connector ? `${p.payment_connector} · ` : ""}begun by ${p.by}`),
+      h("span", { class: "muted" }, [BRAND[p.payment_card_type], p.payment_connector, p.by && `begun by ${p.by}`].filter(Boolean).join(" · ")),
       h("span", { class: `chip push ${kind}` }, text)),
     fields.length ? h("ul", { class: "row acts" }, fields.map(([label, marks]) => h("li", { class: "chip" }, label, h("code", {}, marks)))) : null,
-    !over && p.required.length ? h("p", { class: "muted" }, `Still missing: ${p.required.map((name) => name.replaceAll("-", " ")).join(", ")}`) : null);
+    !over && p.error_type && !p.partial_result ? h("p", { class: "bad-text" }, `${FIELD[(p.capture ?? "").replace(/-matcher$/, "")] ?? "Field"}: ${ERROR[p.error_type] ?? p.error_type}`) : null,
+    !over && p.required?.length ? h("p", { class: "muted" }, `Still missing: ${p.required.map((name) => name.replaceAll("-", " ")).join(", ")}`) : null);
 }
 
-/** Moves clocks and bars; called five times a second and after each drawing. */
-export function tick(state, now) {
-  for (const [id, held] of state.calls) {
+/** Moves the clocks and bars that are in the document; called five times a second and after each drawing. */
+export function tick(model, now) {
+  const say = (place, text) => { if (place.textContent !== text) place.textContent = text; };
+  for (const place of document.querySelectorAll("[data-age]")) {
+    const held = model.calls.get(place.dataset.age);
+    if (!held) continue;
     const since = (held.ended ? held.ended.at : now) - held.at;
-    const ms = (held.view.talk_ms ?? held.view.age_ms) + Math.max(0, since);
-    for (const place of document.querySelectorAll(`[data-age="${id}"]`)) place.textContent = clock(ms);
-    for (const [hold, span] of held.spans) {
-      const left = Math.max(0, span.until - now);
-      for (const place of document.querySelectorAll(`[data-left="${hold}"]`)) place.textContent = clock(left + 999);
-      for (const bar of document.querySelectorAll(`[data-bar="${hold}"]`)) {
-        const part = span.whole ? left / span.whole : 0;
-        bar.style.transform = `scaleX(${Math.min(1, part)})`;
-        bar.classList.toggle("low", part < 0.2);
-      }
-    }
+    say(place, clock((held.view.talk_ms ?? held.view.age_ms) + Math.max(0, since)));
+  }
+  for (const place of document.querySelectorAll("[data-since]")) say(place, clock(Date.now() - Number(place.dataset.since)));
+  const spans = new Map();
+  const span = (id) => {
+    if (!spans.size) for (const held of model.calls.values()) if (!held.ended) for (const [hold, span] of held.spans) spans.set(hold, span);
+    return spans.get(id);
+  };
+  for (const place of document.querySelectorAll("[data-left]")) {
+    const found = span(place.dataset.left);
+    if (found) say(place, clock(Math.max(0, found.until - now) + 999));
+  }
+  for (const bar of document.querySelectorAll("[data-bar]")) {
+    const found = span(bar.dataset.bar);
+    const part = found?.whole ? Math.max(0, found.until - now) / found.whole : 0;
+    bar.style.transform = `scaleX(${Math.min(1, part)})`;
+    bar.classList.toggle("low", part < 0.2);
   }
 }
 
@@ -203,11 +239,17 @@ export function words(event) {
     case "payment-started": return `Payment begun by ${event.by}`;
     case "payment-updated": return paymentWords(event);
     case "payment-submitted": return "Payment given to the provider";
-    case "payment-ended": return `Payment: ${PAID[event.result] ?? event.result}`;
-    case "payment-reconciled": return `Payment found out: ${PAID[event.result] ?? event.result}`;
+    case "payment-ended": return `Payment: ${paid(event.result)}`;
+    case "payment-reconciled": return `Payment found out: ${paid(event.result)}`;
     case "star-code": return event.action === "begin" ? "Agent’s star code: holds taken" : "Agent’s star code: holds released";
     case "call-transferred": return `${event.leg === "agent" ? "Agent" : "Customer"} side transferred to ${event.to}`;
     case "leg-held": return `${event.leg === "agent" ? "Agent" : "Customer"} ${event.held ? "put the call on hold" : "took the call back"}`;
+    case "trunk-target": return `Trunk ${event.trunk}: ${event.target} ${event.up ? "answers again" : "does not answer"}`;
+    case "registration": return `Trunk ${event.trunk}: ${event.registered ? "registered" : "not registered"}`;
+    case "unmaskable": return `${event.leg === "agent" ? "Agent’s" : "Customer’s"} codec ${event.codec} can be neither heard nor masked`;
+    case "unmaskable-stopped": return event.on ? "What cannot be masked is held back" : "What cannot be masked goes on";
+    case "alarm-raised": return `Alarm: ${event.title}: ${event.subject}${event.detail ? ` – ${event.detail}` : ""}`;
+    case "alarm-cleared": return `Alarm over: ${event.alarm.replace(":", ": ")}`;
     case "missed": return "Some events were missed; the view was brought up to date";
     default: return event.type;
   }

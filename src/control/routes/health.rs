@@ -1,0 +1,61 @@
+//! `/v1/node` and `/v1/recorders`: how the node and its recorders are.
+
+use axum::Json as Answer;
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::control::Api;
+use crate::control::health::{NodeState, RecorderView, Standing};
+
+/// The node.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::control) struct NodeView {
+    /// Its name.
+    name: String,
+    /// Program version.
+    #[schema(example = "0.1.0")]
+    version: &'static str,
+    /// Whether it takes calls.
+    state: NodeState,
+    /// Milliseconds since it started.
+    up_ms: u64,
+    /// Calls now.
+    calls: u64,
+    /// The most calls at once.
+    max_calls: u32,
+    /// Calls whose customer's digits are masked now.
+    masked: u64,
+    /// Event streams open now.
+    event_streams: u64,
+    /// SIP messages dropped since the start because too many came.
+    shed: u64,
+}
+
+/// Recorders.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::control) struct RecorderList {
+    /// Recorders.
+    recorders: Vec<RecorderView>,
+}
+
+/// Show the node
+///
+/// Whether it takes calls, how many there are, and what it had to drop.
+#[utoipa::path(get, path = "/v1/node", tag = "system",
+    responses((status = 200, description = "The node", body = NodeView)))]
+pub(in crate::control) async fn node(State(api): State<Api>) -> Answer<NodeView> {
+    let Standing { state, up_ms, max_calls, shed } = api.calls.standing();
+    let (calls, masked, event_streams) = api.metrics.now();
+    let (name, version) = (api.node.clone(), env!("CARGO_PKG_VERSION"));
+    Answer(NodeView { name, version, state, up_ms, calls, max_calls, masked, event_streams, shed })
+}
+
+/// List recorders
+///
+/// What each recorder holds, how far behind it is, and what it lost.
+#[utoipa::path(get, path = "/v1/recorders", tag = "system",
+    responses((status = 200, description = "The recorders", body = RecorderList)))]
+pub(in crate::control) async fn recorders(State(api): State<Api>) -> Answer<RecorderList> {
+    Answer(RecorderList { recorders: api.calls.recorders() })
+}
