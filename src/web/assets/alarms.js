@@ -13,7 +13,7 @@ export function alarmsPage(root, model, state, act) {
       h("span", { class: "alarm-sign" }, icon("bell", 22)),
       h("div", { class: "alarm-text" },
         h("p", { class: "eyebrow" }, bad ? "Critical" : "Warning", alarm.count > 1 ? ` · ${alarm.count} times` : ""),
-        h("h3", {}, alarm.title, ": ", alarm.subject),
+        h("h3", {}, alarm.title, ": ", subject(alarm.subject)),
         alarm.detail ? h("p", {}, alarm.detail) : null,
         h("p", { class: "alarm-advice" }, h("strong", {}, "What to do: "), alarm.advice)),
       h("div", { class: "alarm-side" },
@@ -34,12 +34,15 @@ export function alarmsPage(root, model, state, act) {
         h("section", { class: "card", "aria-labelledby": "over-title" },
           h("div", { class: "head" }, h("h2", { id: "over-title" }, "Over")),
           cleared.length ? h("ul", { class: "over" }, cleared.slice(0, 40).map((end) => h("li", { "data-key": `${end.alarm} ${end.cleared_ms}` },
-            h("time", { datetime: new Date(end.cleared_ms).toISOString() }, time(end.cleared_ms)), h("span", {}, end.alarm.replace(":", ": ")),
+            h("time", { datetime: new Date(end.cleared_ms).toISOString() }, time(end.cleared_ms)), h("span", {}, `${end.kind.replaceAll("-", " ")}: ${subject(end.subject)}`),
             h("span", { class: "muted" }, `lasted ${span(end.lasted_ms)}${end.by ? `, settled by ${end.by.replace("key:", "")}` : ""}`))))
             : h("p", { class: "muted" }, "None yet."))));
     },
   };
 }
+
+/** With what something is wrong, in words. */
+export const subject = (name) => (name === "sealed" ? "sealed files" : name);
 
 function time(ms) {
   const at = new Date(ms);

@@ -7,7 +7,7 @@ import { MOST_CALLS, Model } from "/assets/model.js";
 import { callsPage } from "/assets/calls.js";
 import { paymentsPage } from "/assets/payments.js";
 import { healthPage } from "/assets/health.js";
-import { alarmsPage } from "/assets/alarms.js";
+import { alarmsPage, subject } from "/assets/alarms.js";
 import { tick, words } from "/assets/view.js";
 import { startDemo } from "/assets/demo.js";
 
@@ -241,7 +241,7 @@ function drawBar() {
   $("leaving").hidden = !leaving;
   $("leaving").textContent = state.node?.state === "stopping" ? "Stopping" : "Draining: takes no new calls";
   $("strip").hidden = !critical.length || state.page === "alarms";
-  put($("strip"), critical.length ? [icon("bell", 18), h("strong", {}, critical[0].title), h("span", {}, critical[0].subject),
+  put($("strip"), critical.length ? [icon("bell", 18), h("strong", {}, critical[0].title), h("span", {}, subject(critical[0].subject)),
     critical.length > 1 ? h("span", {}, `and ${critical.length - 1} more`) : null, h("a", { href: "#/alarms", "data-key": "strip" }, "What to do")] : []);
 }
 

@@ -58,9 +58,8 @@ export class LongList {
     this.due = null;
     const { root, space, items, height } = this;
     const first = Math.max(0, Math.floor(root.scrollTop / height) - MORE);
-    const last = Math.min(items.length, Math.ceil((root.scrollTop + (root.clientHeight || 600)) / height) + MORE);
+    const last = Math.min(items.length, Math.ceil((root.scrollTop + Math.max(root.clientHeight, 600)) / height) + MORE);
     space.style.height = items.length ? `${items.length * height}px` : "";
-    root.classList.toggle("none", !items.length);
     const rows = items.slice(first, last).map((item, n) => {
       const id = this.key(item);
       const option = h("div", { role: "option", class: "long-row", id: `row-${id}`, "data-id": id, "data-key": id, "aria-selected": String(id === this.chosen),
