@@ -1,4 +1,5 @@
 //! Alarms as they come and go.
+#![allow(clippy::disallowed_methods)] // Tests may read the clock.
 
 use rand::SeedableRng;
 
