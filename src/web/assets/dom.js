@@ -81,7 +81,9 @@ function become(old, wanted) {
   const all = told.get(wanted) ?? new Map();
   for (const name of told.get(old)?.keys() ?? []) if (!all.has(name)) told.get(old).set(name, null);
   for (const [name, tell] of all) listen(old, name, tell);
-  match(old, wanted);
+  // Clocks are kept by whoever keeps them.
+  const clock = (node) => node.dataset.age ?? node.dataset.left ?? node.dataset.since;
+  if (clock(old) === undefined || !old.textContent) match(old, wanted);
 }
 
 const PATHS = {

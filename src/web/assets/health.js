@@ -92,7 +92,7 @@ function recorder(one) {
     facts([["Open now", one.open], ["Failed since start", one.failed],
       sealed && ["Waiting to be written", `${sealed.waiting_blocks} of ${sealed.most_waiting_blocks} blocks`],
       sealed && ["Sound lost", seconds(sealed.lost_blocks)], sealed && ["Writers", sealed.writers],
-      sealed && ["Written", `${bytes(sealed.bytes)} in ${sealed.chunks} chunks`], sealed && ["Slowest chunk", `${sealed.slowest_ms} ms`],
+      sealed && ["Written", `${bytes(sealed.bytes)} in ${sealed.chunks} ${sealed.chunks === 1 ? "chunk" : "chunks"}`], sealed && ["Slowest chunk", `${sealed.slowest_ms} ms`],
       sealed?.disk_bytes && ["Disk free", `${bytes(sealed.disk_free)} of ${bytes(sealed.disk_bytes)}`],
       ...Object.entries(one.siprec ?? {}).filter(([, value]) => value !== null && typeof value !== "object").map(([name, value]) => [name.replaceAll("_", " "), value])]),
     sealed?.disk_bytes ? meter(sealed.disk_bytes - sealed.disk_free, sealed.disk_bytes, "of the disk is used") : null);

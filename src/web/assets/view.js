@@ -142,7 +142,7 @@ function collection(view, live, act) {
 function holds(view, act) {
   const may = act.may("take or release holds");
   const rows = view.holds.map((hold) => {
-    const pinned = hold.owner === "capture";
+    const pinned = hold.owner === "capture" || hold.owner === "payment";
     return h("li", { class: `hold ${hold.kind}` },
       h("span", { class: "hold-kind" }, icon(hold.kind === "mask" ? "shield" : "pause", 16), hold.kind === "mask" ? "Mask" : "Pause"),
       h("span", { class: "hold-who" }, h("strong", {}, hold.owner), hold.reason ? h("span", { class: "muted" }, ` · ${hold.reason}`) : null),
@@ -150,7 +150,7 @@ function holds(view, act) {
       may && !pinned ? h("span", { class: "hold-acts" },
         h("button", { type: "button", class: "ghost small", "data-key": `renew-${hold.id}`, "aria-disabled": act.busy(`renew-${hold.id}`), onclick: () => act.renew(view.id, hold.id) }, "Renew"),
         h("button", { type: "button", class: "ghost small", "data-key": `release-${hold.id}`, "aria-disabled": act.busy(`release-${hold.id}`), onclick: () => act.release(view.id, hold.id) }, "Release"),
-      ) : h("span", { class: "hold-acts muted" }, pinned ? "collecting" : ""),
+      ) : h("span", { class: "hold-acts muted" }, pinned ? "until it is over" : ""),
       h("span", { class: "hold-bar", "aria-hidden": "true" }, h("i", { "data-bar": hold.id })));
   });
   const take = (kind, name, text) => h("button", {
