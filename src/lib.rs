@@ -4,11 +4,11 @@
 //!
 //! | rank | rooms | what they are |
 //! |---|---|---|
-//! | 9 | [`cli`] | `run`, `check`, `demo`, `recordings`, `bench` |
+//! | 9 | [`cli`] | `run`, `check`, `demo`, `recordings`, `audit`, `bench` |
 //! | 8 | [`rt`] | the only room with sockets, clocks, tasks and threads |
 //! | 7 | [`control`], [`web`], [`testkit`] | HTTP API types and handlers, embedded pages, simulated peers and attackers |
 //! | 6 | [`call`] | the B2BUA: joins SIP, SDP, media, guard, capture and recording |
-//! | 5 | [`record`], [`capture`], [`psp`] | sealed recordings; digit collection; payment service providers |
+//! | 5 | [`record`], [`audit`], [`capture`], [`psp`] | sealed recordings; the audit log; digit collection; payment service providers |
 //! | 4 | [`media`] | RTP sessions: legs, relay, guarded path, recorder tap |
 //! | 3 | [`guard`] | holds, look-ahead, masking; the only maker of [`guard::Masked`] |
 //! | 2 | [`dtmf`] | in-band tones, RFC 4733 events and SIP INFO merged to one digit per key press |
@@ -17,6 +17,7 @@
 //!
 //! Everything above `base` and below `rt` is sans-IO: events and the time go in, actions come out.
 
+pub mod audit;
 pub mod base;
 pub mod call;
 pub mod capture;

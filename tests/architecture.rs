@@ -16,6 +16,7 @@ const RANKS: &[(&str, u8)] = &[
     ("testkit", 7),
     ("call", 6),
     ("record", 5),
+    ("audit", 5),
     ("capture", 5),
     ("psp", 5),
     ("media", 4),

@@ -3,6 +3,7 @@
 //! Nothing downstream checks again. Reading is pure but for [`Config::load`], which reads the file and the key files
 //! and environment variables it names.
 
+mod audit;
 mod connector;
 mod cross;
 mod fault;
@@ -18,6 +19,7 @@ mod template;
 mod types;
 mod webhook;
 
+pub use audit::{Audit, AuditSync, Ship, ShipTo};
 pub use connector::{Auth, Body, Condition, Connector, Hash, Hmac, Method, Purpose, Rule, Step, Then};
 pub use fault::{Fault, Faults};
 pub use load::{Checked, Places, SecretSource, Surroundings};

@@ -8,7 +8,7 @@ use arrayvec::ArrayString;
 use serde::{Deserialize, Serialize};
 
 use super::srtp::{Srtp, SrtpKeying, SrtpSuite};
-use super::{Bounds, Connector, Link, ListenerOptions, MediaPlace, Methods, Numbers, Webhooks};
+use super::{Audit, Bounds, Connector, Link, ListenerOptions, MediaPlace, Methods, Numbers, Webhooks};
 use crate::base::secret::Digit;
 
 /// The whole configuration of a node.
@@ -41,6 +41,10 @@ pub struct Config {
     pub bounds: Bounds,
     /// `[log]`.
     pub log: Log,
+    /// `[audit]`: the audit log; `None` when the section is absent.
+    pub audit: Option<Audit>,
+    /// SHA-256 of the text it was read from.
+    pub fingerprint: [u8; 32],
 }
 
 impl Config {

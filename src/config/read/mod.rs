@@ -2,6 +2,7 @@
 //! file; each names its keys once, in a constant, which serves unknown-key faults, the hints and the test that the
 //! reference file is complete.
 
+mod audit;
 mod connector;
 mod connector_check;
 mod connector_step;
@@ -19,6 +20,7 @@ pub(super) mod trunk;
 pub(super) mod value;
 mod webhook;
 
+use sha2::{Digest, Sha256};
 use toml::de::DeTable;
 
 use super::cross;
@@ -56,6 +58,8 @@ pub const SCHEMA: &[(&str, &[&str])] = &[
     ("keys.current", keys::KEK_KEYS),
     ("keys.old[]", keys::KEK_KEYS),
     ("log", LOG),
+    ("audit", audit::KEYS),
+    ("audit.ship[]", audit::SHIP_KEYS),
 ];
 
 const ROOT: &[&str] = &[
@@ -72,6 +76,7 @@ const ROOT: &[&str] = &[
     "storage",
     "keys",
     "log",
+    "audit",
 ];
 const NODE: &[&str] = &["name", "max_calls", "max_calls_per_s", "max_messages_per_s", "max_messages_per_source_s"];
 const DNS: &[&str] = &["nameservers"];
@@ -109,7 +114,8 @@ pub(super) fn read(name: &str, text: &str, around: &Surroundings<'_>) -> Result<
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let (tree, errors) = DeTable::parse_recoverable(text);
     let reader = Reader::new(name, text);
-    let config = sections(&Table::root(&reader, tree.get_ref()), around);
+    let config = sections(&Table::root(&reader, tree.get_ref()), around)
+        .map(|config| Config { fingerprint: Sha256::digest(text).into(), ..config });
     let line_of = |error: &toml::de::Error| error.span().map_or(1, |span| reader.line_at(span.start));
     let mut syntax: Vec<(usize, String)> = errors
         .iter()
@@ -177,6 +183,7 @@ fn sections(root: &Table<'_>, around: &Surroundings<'_>) -> Option<Config> {
     });
     let bounds = bounds(root, &drafts.node);
     let log = log(root);
+    let audit = audit::read(root, around);
     let found = cross::check(&drafts);
     let node_calls = node_calls.or_else(|| drafts.media.ports.map(cross::capacity))?;
     Some(Config {
@@ -201,6 +208,8 @@ fn sections(root: &Table<'_>, around: &Surroundings<'_>) -> Option<Config> {
         keys: drafts.keys,
         bounds: bounds?,
         log: log?,
+        audit: audit?,
+        fingerprint: [0; 32],
     })
 }
 

@@ -77,7 +77,7 @@ fn endpoint(table: &Table<'_>, around: &Surroundings<'_>) -> Option<Webhook> {
 }
 
 /// An address: https, or http to a loopback address of an endpoint that may be private.
-fn url(text: &str, private: bool) -> Result<WebhookUrl, String> {
+pub(super) fn url(text: &str, private: bool) -> Result<WebhookUrl, String> {
     let bad = || format!("{text:?} is no address, such as \"https://crm.example/tonewall\"");
     let (scheme, rest) = text.split_once("://").ok_or_else(bad)?;
     let https = match scheme {

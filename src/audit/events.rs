@@ -1,0 +1,80 @@
+//! What the engine tells as events, as the log has it: holds, collections, payments and recordings, one record each.
+//! Calls coming and going, keys masked and progress are not who did what to what, and stay in the event log.
+
+use super::{Action, Origin, Outcome, Record, Text, Who};
+use crate::obs::event::{Event, EventKind, RecordingState};
+use crate::obs::payment::PaymentResult;
+
+/// The word of something that serialises as a word.
+fn word(value: impl serde::Serialize) -> Text {
+    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(Text::new)).unwrap_or_default()
+}
+
+/// The record of an event; `None` when it belongs elsewhere. `paused` says whether the recording of the event's call was
+/// paused before it.
+pub fn record_of(event: &Event, paused: bool) -> Option<Record> {
+    use EventKind as E;
+    let call = event.call?;
+    let by_node = |action| Some(Record::node(action));
+    let by = |who: &str, action| Some(Record::new(Who::owner(who), Origin::Node, action));
+    match &event.kind {
+        E::HoldTaken { hold, kind, owner, reason, ttl_ms } => {
+            let reason = reason.as_str().into();
+            by(owner, Action::HoldTaken { call, hold: *hold, kind: *kind, reason, ttl_ms: *ttl_ms })
+        }
+        E::HoldRenewed { hold, kind, ttl_ms } => {
+            by_node(Action::HoldRenewed { call, hold: *hold, kind: *kind, ttl_ms: *ttl_ms })
+        }
+        E::HoldReleased { hold, kind, by: who } => by(who, Action::HoldReleased { call, hold: *hold, kind: *kind }),
+        E::HoldExpired { hold, kind } => by_node(Action::HoldExpired { call, hold: *hold, kind: *kind }),
+        E::CollectionStarted { collection } => by_node(Action::CollectionBegun { call, collection: *collection }),
+        E::CollectionEnded { collection, result, .. } => {
+            by_node(Action::CollectionEnded { call, collection: *collection, how: word(result) })
+        }
+        E::PaymentStarted { payment, method, connector, by: who } => {
+            let connector = connector.as_str().into();
+            let action = Action::PaymentBegun { call, payment: *payment, method: *method, connector };
+            Some(Record::new(Who::Key { name: who.as_str().into(), role: None }, Origin::Node, action))
+        }
+        E::PaymentSubmitted { payment } => by_node(Action::PaymentSubmitted { call, payment: *payment }),
+        E::PaymentEnded { payment, result, .. } => {
+            let action = Action::PaymentEnded { call, payment: *payment, payment_result: *result };
+            by_node(action).map(|record| record.outcome(outcome(*result)))
+        }
+        E::PaymentReconciled { payment, result, .. } => {
+            let action = Action::PaymentReconciled { call, payment: *payment, payment_result: *result };
+            by_node(action).map(|record| record.outcome(outcome(*result)))
+        }
+        E::Recording { recording, state } => {
+            let recording = *recording;
+            match state {
+                RecordingState::Recording if paused => by_node(Action::RecordingResumed { recording, call }),
+                RecordingState::Recording => by_node(Action::RecordingBegun { recording, call }),
+                RecordingState::Paused => by_node(Action::RecordingPaused { recording, call }),
+                RecordingState::Closed => {
+                    let call = Some(call);
+                    by_node(Action::RecordingSealed { recording, call, chunks: None, bytes: None, header: None })
+                }
+                RecordingState::Failed => {
+                    let (recording, call) = (Some(recording), Some(call));
+                    let action = Action::RecorderFailed { recorder: "sealed".into(), recording, call };
+                    by_node(action).map(|record| record.outcome(Outcome::failed("see the log")))
+                }
+            }
+        }
+        _ => None,
+    }
+}
+
+fn outcome(result: PaymentResult) -> Outcome {
+    match result {
+        PaymentResult::Success => Outcome::DONE,
+        PaymentResult::Declined | PaymentResult::Cancelled | PaymentResult::TooManyFailedAttempts => {
+            Outcome::refused(word(result))
+        }
+        PaymentResult::Unknown
+        | PaymentResult::CallerHungUp
+        | PaymentResult::PaymentConnectorError
+        | PaymentResult::Expired => Outcome::failed(word(result)),
+    }
+}
