@@ -2,6 +2,8 @@
 //! that resume, tickets that work once, and no digit anywhere.
 #![allow(clippy::disallowed_methods)]
 
+#[path = "control/audit.rs"]
+mod audit;
 #[path = "control/client.rs"]
 mod client;
 #[path = "control/contract.rs"]

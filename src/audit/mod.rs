@@ -15,6 +15,7 @@ mod action;
 mod chain;
 mod entry;
 pub mod events;
+pub mod inventory;
 mod log;
 pub mod note;
 mod repeats;

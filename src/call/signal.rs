@@ -316,6 +316,9 @@ pub enum SignalError {
         "charge_amount must be a number of the currency's units, such as 10.50, and currency three capital letters"
     )]
     BadAmount,
+    /// The audit log cannot be written, so nothing may be captured.
+    #[error("the audit log cannot be written, so nothing is captured")]
+    NotAudited,
     /// A text that may not be kept.
     #[error(
         "description and parameters must be one line of at most 250 characters each, at most 16, without anything that \

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use crate::config::{
     Checked, Config, Fault, Faults, GuardMode, KekRef, RecordingPolicy, Side, Srtp, SrtpKeying, Transport,
 };
+use crate::rt::audit;
 use crate::rt::keyfile::load_key;
 use crate::rt::psp::trust;
 use crate::rt::sip::tls;
@@ -59,6 +60,15 @@ pub fn check(path: &Path) -> Result<String, Faults> {
     }
     if let Err(found) = trust::check(&config) {
         faults.extend(found.into_iter().map(|fault| places.fault(&fault.key, fault.reason)));
+    }
+    if let Some(audit) = &config.audit {
+        let key = audit::keys::load(&audit.key).err();
+        faults.extend(key.map(|reason| places.fault("audit.key", reason)));
+        let fault = directory(&audit.directory).err();
+        faults.extend(fault.map(|reason| places.fault("audit.directory", reason)));
+        for (at, reason) in audit::check(&audit.ships).err().unwrap_or_default() {
+            faults.push(places.fault(&format!("audit.ship[{at}].ca"), reason));
+        }
     }
     match Faults::new(faults) {
         Some(faults) => Err(faults),
@@ -120,6 +130,13 @@ fn summary(path: &Path, config: &Config) -> String {
             ));
         }
     }
+    match &config.audit {
+        None => lines.push("warning: no [audit]: nothing will tell who did what".to_owned()),
+        Some(audit) if audit.ships.is_empty() => lines.push(
+            "warning: [audit] has no [[audit.ship]]: who can write the log and has its key can make it anew".to_owned(),
+        ),
+        Some(_) => {}
+    }
     for route in &config.routes {
         let to: Vec<_> = route.to.iter().map(|trunk| config.trunks[trunk.0].name.as_str()).collect();
         let prefix = if route.prefix.is_empty() { String::new() } else { format!(" {}…", route.prefix) };
@@ -165,7 +182,7 @@ mod tests {
         let text = TEXT.replace("guard = \"always\"", "guard = \"always\"\nsrtp = \"required\"");
         let summary = with(&[("a.hex", &"5a1b".repeat(16))], &text).expect("no fault");
         assert!(summary.contains("every digit masked, media encrypted\nwarning: trunk \"carrier\": "), "{summary}");
-        assert!(!with(&[("a.hex", &"5a1b".repeat(16))], TEXT).expect("no fault").contains("warning"));
+        assert!(!with(&[("a.hex", &"5a1b".repeat(16))], TEXT).expect("no fault").contains("warning: trunk"));
     }
 
     #[test]

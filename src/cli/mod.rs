@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use crate::config::Config;
 use crate::rt::keyfile::load_keys;
 
+pub mod audit;
 pub mod bench;
 pub mod check;
 pub mod demo;
@@ -28,6 +29,11 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// The audit log: make its key, verify it, list its entries.
+    Audit {
+        #[command(subcommand)]
+        command: audit::Command,
+    },
     /// Measure: the detector, what leaks, talk-off; spandsp's figures beside ours where it is installed.
     Bench {
         #[command(subcommand)]
@@ -58,6 +64,7 @@ enum Command {
 /// Runs the command that the process arguments name.
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
+        Command::Audit { command } => ExitCode::from(audit::run(&command)),
         Command::Bench { command } => bench::run(&command),
         Command::Check { config } => check::run(&config),
         Command::Demo(arguments) => demo::run(&arguments),

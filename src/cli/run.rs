@@ -6,12 +6,13 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::audit::{Action, Audit, Made, Outcome, Record, Thing};
 use crate::capture::Discard;
 use crate::config::Config;
 use crate::rt::keyfile::load_keys;
 use crate::rt::node::{Node, Options};
 use crate::rt::sip::Certificates;
-use crate::rt::{harden, logging};
+use crate::rt::{audit, harden, logging};
 
 /// Runs a node until it is told to end. Faults of the configuration or of the start go to standard error.
 pub fn run(file: &Path) -> ExitCode {
@@ -35,14 +36,16 @@ pub fn run(file: &Path) -> ExitCode {
         Err(error) => return failed(&format!("the async runtime cannot start: {error}")),
     };
     let ended = runtime.block_on(async {
-        let name = config.node.name.clone();
+        let (name, fingerprint) = (config.node.name.clone(), config.fingerprint);
         let mut node = Node::start(Options { config, keys, recipient: Box::new(Discard), demo: None }).await?;
         tracing::info!(node = %name, sip = ?node.listeners(), control = ?node.control(), "running");
-        let mut terminate = Signals::new(node.certificates().clone())?;
+        audit::started(node.audit(), &fingerprint).await;
+        let mut terminate = Signals::new(node.certificates().clone(), node.audit().clone())?;
         tokio::select! {
             () = terminate.next() => {}
             () = node.ended() => return Err("the engine ended by itself; see the log".into()),
         }
+        node.audit().note(Record::node(Action::NodeStopping));
         tracing::info!("draining: new calls get 503; a second signal ends the calls that are left");
         node.drain();
         tokio::select! {
@@ -73,15 +76,17 @@ struct Signals {
     interrupt: Signal,
     hang_up: Signal,
     certificates: Certificates,
+    audit: Audit,
 }
 
 impl Signals {
-    fn new(certificates: Certificates) -> std::io::Result<Self> {
+    fn new(certificates: Certificates, audit: Audit) -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
             certificates,
+            audit,
         })
     }
 
@@ -98,8 +103,17 @@ impl Signals {
 
     fn reload(&self) {
         match self.certificates.reload() {
-            Ok(()) => tracing::info!("SIGHUP: certificates and keys were read again; all else needs a restart"),
+            Ok(()) => {
+                let (thing, made) = (Thing::Certificate, Made::Changed);
+                let action =
+                    Action::Thing { thing, made, name: "all, by SIGHUP".into(), role: None, fingerprint: None };
+                self.audit.note(Record::node(action));
+                tracing::info!("SIGHUP: certificates and keys were read again; all else needs a restart");
+            }
             Err(faults) => {
+                let faults_found = faults.len() as u64;
+                let action = Action::ConfigurationRefused { configuration: None, faults: faults_found };
+                self.audit.note(Record::node(action).outcome(Outcome::failed("certificates")));
                 for fault in faults {
                     tracing::error!(%fault, "SIGHUP: the former certificates stay");
                 }

@@ -16,6 +16,7 @@ pub mod history;
 pub mod problem;
 pub mod webhooks;
 
+mod audited;
 mod extract;
 mod idempotency;
 mod openapi;
@@ -36,6 +37,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::future::BoxFuture;
 use tokio::sync::Semaphore;
 
+use crate::audit::Audit;
 use crate::call::{Reply, Signal, SignalError};
 use crate::obs::metrics::Metrics;
 use crate::obs::redact::redact;
@@ -47,6 +49,7 @@ use history::History;
 use problem::Problem;
 use webhooks::Webhooks;
 
+pub use audited::Peer;
 pub use openapi::document as openapi_document;
 
 /// The calls, as the API sees them. `rt/` implements it over the engine's queue, tests over a script.
@@ -105,6 +108,8 @@ pub struct Parts {
     pub webhooks: Arc<Webhooks>,
     /// Metrics.
     pub metrics: Arc<Metrics>,
+    /// The audit log.
+    pub audit: Audit,
     /// The clock; `Instant::now` in `rt/`.
     pub clock: Arc<dyn Fn() -> Instant + Send + Sync>,
     /// Node name, shown on the page and in the OpenAPI title.
@@ -152,6 +157,7 @@ async fn guard(State(api): State<Api>, route: MatchedPath, mut request: Request,
     let stream = right == Some(access::Right::SeeEvents) && request.method() == axum::http::Method::GET;
     let ticket = extract::ticket(request.uri()).filter(|_| stream);
     let now = (api.clock)();
+    let peer = request.extensions().get::<Peer>().copied();
     let pass = match ticket {
         Some(ticket) => match api.access.redeem(now, &ticket) {
             Some(actor) => Ok(Pass { actor, panel: None }),
@@ -164,6 +170,7 @@ async fn guard(State(api): State<Api>, route: MatchedPath, mut request: Request,
         Ok(pass) => pass,
         Err(problem) => {
             tracing::warn!(route = route.as_str(), status = problem.status, "request refused: not authenticated");
+            api.audit.note(audited::denied(None, peer, request.method(), route.as_str(), problem.status));
             return problem.into_response();
         }
     };
@@ -172,13 +179,21 @@ async fn guard(State(api): State<Api>, route: MatchedPath, mut request: Request,
             let actor = pass.actor.clone();
             request.extensions_mut().insert(actor);
             request.extensions_mut().insert(pass.clone());
-            if !idempotency::covers(request.method(), route.as_str()) {
-                return next.run(request).await;
+            let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+            let response = if idempotency::covers(&method, route.as_str()) {
+                idempotency::once(&api.kept, (api.clock)(), &pass, request, next).await
+            } else {
+                next.run(request).await
+            };
+            let status = response.status().as_u16();
+            if let Some(record) = audited::served(&pass, peer, &method, route.as_str(), &path, status) {
+                api.audit.note(record);
             }
-            idempotency::once(&api.kept, (api.clock)(), &pass, request, next).await
+            response
         }
         right => {
             tracing::warn!(route = route.as_str(), key = %pass.actor.name, "request refused: role");
+            api.audit.note(audited::denied(Some(&pass), peer, request.method(), route.as_str(), 403));
             let words = right.map_or("use this endpoint", access::Right::words);
             Problem::role_forbids(access::role_name(pass.actor.role), words).into_response()
         }

@@ -176,6 +176,7 @@ impl From<SignalError> for Problem {
             E::CollectionOpen => (409, "collection-open", "Collection already open", Blame::field(Part::Path, "call")),
             E::NotAnswered => (409, "not-answered", "Call not answered", Blame::field(Part::Path, "call")),
             E::BadKinds => (422, "invalid-request", "Invalid request", Blame::field(Part::Body, "kind")),
+            E::NotAudited => (503, "not-audited", "Audit log not writable", Blame::part(Part::Path)),
             E::NoSuchPayment => (404, "no-such-payment", "No such payment", Blame::field(Part::Path, "payment")),
             E::PaymentOpen => (409, "session-in-progress", "Payment already open", Blame::field(Part::Path, "call")),
             E::PaymentOver => (409, "payment-over", "Payment is over", Blame::field(Part::Path, "payment")),

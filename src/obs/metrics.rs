@@ -53,6 +53,22 @@ pub struct Metrics {
     streams: Gauge,
     requests: Family<RequestLabel, Counter>,
     sip: Sip,
+    audit: Audit,
+}
+
+/// Of the audit log.
+struct Audit {
+    writable: Gauge,
+    entries: Gauge,
+    signed: Gauge,
+    signed_at: Gauge,
+    lost: Counter,
+    shipped: Family<PlaceLabel, Gauge>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PlaceLabel {
+    place: String,
 }
 
 /// Of the SIP sockets.
@@ -186,6 +202,23 @@ pub struct RecorderTotals {
     pub early_blocks: u64,
 }
 
+/// The audit log's state and totals.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuditTotals {
+    /// Entries get to the disk.
+    pub writable: bool,
+    /// Entries.
+    pub entries: u64,
+    /// Entries under the newest checkpoint.
+    pub signed: u64,
+    /// When it was signed, in seconds since 1970.
+    pub signed_at_s: u64,
+    /// Records that found no room while the log could not be written.
+    pub lost: u64,
+    /// Entries under the newest checkpoint that got to each second place.
+    pub shipped: Vec<(String, u64)>,
+}
+
 /// The SIP sockets' state and totals.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SipTotals {
@@ -282,6 +315,17 @@ impl Metrics {
                 "When the first of our certificates ends, in seconds since 1970; 0: there is none"
             ),
         };
+        let audit = Audit {
+            writable: metric!(
+                "audit_writable",
+                "Whether entries of the audit log get to the disk; 0: no capture is begun"
+            ),
+            entries: metric!("audit_entries", "Entries of the audit log"),
+            signed: metric!("audit_signed_entries", "Entries under the newest signed checkpoint"),
+            signed_at: metric!("audit_signed_at_seconds", "When it was signed, in seconds since 1970"),
+            lost: metric!("audit_lost_records", "Records lost because the audit log could not be written"),
+            shipped: metric!("audit_shipped_entries", "Entries under the newest checkpoint at each second place"),
+        };
         let recorder_bytes = Counter::default();
         registry.register_with_unit("recorder", "Sealed bytes synced to disk", Unit::Bytes, recorder_bytes.clone());
         Self {
@@ -319,6 +363,7 @@ impl Metrics {
             streams,
             requests,
             sip,
+            audit,
         }
     }
 
@@ -473,6 +518,19 @@ impl Metrics {
         rise(&self.recorder_lost, totals.lost_blocks);
         self.recorder_held.set(gauge(totals.held_bytes));
         rise(&self.recorder_early, totals.early_blocks);
+    }
+
+    /// Sets how the audit log stands.
+    pub fn set_audit(&self, totals: &AuditTotals) {
+        let gauge = |value| i64::try_from(value).unwrap_or(i64::MAX);
+        self.audit.writable.set(i64::from(totals.writable));
+        self.audit.entries.set(gauge(totals.entries));
+        self.audit.signed.set(gauge(totals.signed));
+        self.audit.signed_at.set(gauge(totals.signed_at_s));
+        self.audit.lost.inc_by(totals.lost.saturating_sub(self.audit.lost.get()));
+        for (place, size) in &totals.shipped {
+            self.audit.shipped.get_or_create(&PlaceLabel { place: place.clone() }).set(gauge(*size));
+        }
     }
 
     /// Sets how many log lines were left out since the start.

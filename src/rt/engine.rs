@@ -2,6 +2,7 @@
 //! what it transmits, carries its orders to the media workers and the recorder, publishes its events. It makes no
 //! protocol decision, and the work of one turn is capped so that no input starves another.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,13 +15,15 @@ use super::recorder::{Meta, wall};
 use super::resolve::Resolve;
 use super::sip::{Inbound, SipSockets};
 use super::taps::Taps;
+use crate::audit::Audit;
+use crate::audit::events::record_of;
 use crate::base::ids::{Leg, RecordingId};
 use crate::base::time::soonest;
-use crate::call::{Engine, RecordOrder, RecorderReport, Reply, Signal, SignalError};
+use crate::call::{Engine, PaymentOrder, RecordOrder, RecorderReport, Reply, Signal, SignalError};
 use crate::capture::Recipient;
 use crate::control::history::History;
 use crate::media;
-use crate::obs::event::{Event, EventKind};
+use crate::obs::event::{Event, EventKind, RecordingState};
 use crate::obs::metrics::{LegPackets, Metrics};
 use crate::psp::{Answer as PaymentAnswer, Gateway};
 use crate::sip::dns::{Answer, Question};
@@ -100,6 +103,9 @@ pub(super) struct Driver {
     pub(super) resolve: Resolve,
     /// When the gauges of targets were set last.
     pub(super) noted: Option<Instant>,
+    pub(super) audit: Audit,
+    /// Recordings that are paused.
+    pub(super) paused: HashSet<RecordingId>,
 }
 
 /// What woke the driver.
@@ -260,12 +266,31 @@ impl Driver {
     }
 
     fn answer(&mut self, now: Instant, Ask { signal, reply }: Ask) {
+        if begins_capture(&signal) && !self.audit.writable() {
+            // What cannot be proven afterwards is not begun.
+            let _ = reply.send(Err(SignalError::NotAudited));
+            return;
+        }
         // Whether a card is past is asked by the date of today.
         self.engine.set_wall(now, wall());
         let answer = self.engine.handle_signal(now, signal);
         // Media orders first: by the time the asker hears "masked", the order is with the worker.
         self.carry_out();
         let _ = reply.send(answer);
+    }
+
+    /// Notes in the audit log what belongs there.
+    fn audit(&mut self, event: &Event) {
+        let mut paused = false;
+        if let EventKind::Recording { recording, state } = event.kind {
+            paused = self.paused.remove(&recording);
+            if state == RecordingState::Paused {
+                self.paused.insert(recording);
+            }
+        }
+        if let Some(record) = record_of(event, paused) {
+            self.audit.note(record);
+        }
     }
 
     /// Carries out everything the engine wants done. Media and recording come before what peers get to see.
@@ -287,6 +312,7 @@ impl Driver {
             while let Some((call, kind)) = self.engine.poll_event() {
                 let event = self.history.publish(wall(), call, kind);
                 log_event(&event);
+                self.audit(&event);
             }
             while let Some(question) = self.engine.poll_question() {
                 self.resolve.ask(question);
@@ -385,6 +411,15 @@ impl Driver {
             self.metrics
                 .add_packets(leg, LegPackets { received, sent, foreign, malformed, lost, unauthentic, replayed });
         }
+    }
+}
+
+/// Whether a signal begins to gather digits.
+fn begins_capture(signal: &Signal) -> bool {
+    match signal {
+        Signal::StartCollection { .. } => true,
+        Signal::Payment { order, .. } => matches!(order, PaymentOrder::Start(_)),
+        _ => false,
     }
 }
 

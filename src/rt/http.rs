@@ -1,16 +1,21 @@
 //! The HTTP server under the control API: accepts connections, bounds them in number and patience, ends them at
 //! shutdown. It knows no route; the router comes from [`crate::control`].
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+
+use crate::control::Peer;
 
 /// Connections at once; further ones wait in the kernel's queue.
 const MOST_CONNECTIONS: usize = 512;
@@ -37,7 +42,7 @@ pub async fn serve(listener: TcpListener, router: Router, mut shutdown: watch::R
             Some(_) = connections.join_next(), if !connections.is_empty() => continue,
             accepted = accept(&listener, &permits) => accepted,
         };
-        let (stream, permit) = match accepted {
+        let (stream, peer, permit) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "HTTP connection not accepted");
@@ -47,7 +52,12 @@ pub async fn serve(listener: TcpListener, router: Router, mut shutdown: watch::R
         };
         // Without it small event frames would wait for the peer's acknowledgement.
         let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(router.clone());
+        let router = TowerToHyperService::new(router.clone());
+        let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+            // Who asks, for the audit log: the address of the connection, whatever a header says.
+            request.extensions_mut().insert(Peer(peer.to_canonical()));
+            router.call(request)
+        });
         let mut stop = shutdown.clone();
         connections.spawn(async move {
             let mut connection = std::pin::pin!(
@@ -78,8 +88,8 @@ pub async fn serve(listener: TcpListener, router: Router, mut shutdown: watch::R
 async fn accept(
     listener: &TcpListener,
     permits: &Arc<Semaphore>,
-) -> std::io::Result<(tokio::net::TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> std::io::Result<(tokio::net::TcpStream, IpAddr, tokio::sync::OwnedSemaphorePermit)> {
     let permit = permits.clone().acquire_owned().await.map_err(std::io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    Ok((stream, permit))
+    let (stream, peer) = listener.accept().await?;
+    Ok((stream, peer.ip(), permit))
 }

@@ -15,6 +15,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod alarms;
+pub mod audit;
 pub mod catalogue;
 pub mod crew;
 pub mod demo;

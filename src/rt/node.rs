@@ -1,6 +1,7 @@
 //! A whole node: opens what the configuration names, starts the engine task, the media workers, the recorder thread and
 //! the HTTP server, and ends them in order. `tonewall run`, the demo and the tests all start a node here.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -13,6 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::alarms::{Disk, Watch};
+use super::audit::{self, AuditError, Counts, Log};
 use super::catalogue::{Catalogue, CatalogueError};
 use super::engine::{Ask, Driver, Inputs, Stop};
 use super::identity;
@@ -23,6 +25,7 @@ use super::resolve::Resolve;
 use super::sip::{Certificates, Counters, ListenError, SipSockets};
 use super::taps::{Taps, totals};
 use super::webhooks::{self, WebhookError};
+use crate::audit::Audit;
 use crate::base::Random;
 use crate::call::{Engine, Reply, Signal};
 use crate::capture::Recipient;
@@ -32,6 +35,7 @@ use crate::control::alarms::{Board, SEALED};
 use crate::control::health::{NodeState, RecorderHealth, RecorderKind, RecorderView, SealedView, Standing};
 use crate::control::history::{History, KEPT};
 use crate::control::{self, CallsError, Parts, router};
+use crate::obs::alarm::AlarmKind;
 use crate::obs::metrics::{Metrics, SipTotals};
 use crate::record::catalogue::Retention;
 use crate::record::keys::KeyRing;
@@ -39,6 +43,9 @@ use crate::web;
 
 /// Signals waiting for the engine; more, and API callers are told to come back.
 const SIGNALS: usize = 1024;
+
+/// What the alarm of the audit log is of.
+const LOG: &str = "log";
 
 /// What could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +76,9 @@ pub enum StartError {
     /// The connectors, or the store of payments.
     #[error(transparent)]
     Payments(#[from] PspError),
+    /// The audit log.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// A media worker thread.
     #[error("media workers cannot start: {0}")]
     Media(std::io::Error),
@@ -105,6 +115,9 @@ pub struct Node {
     listeners: Vec<SocketAddr>,
     certificates: Certificates,
     metrics: Arc<Metrics>,
+    audit: Audit,
+    /// Ends last: what ends before it is still noted.
+    log: Option<Log>,
     catalogue: Option<Arc<Catalogue>>,
 }
 
@@ -118,6 +131,7 @@ pub struct Calls {
     sip: Arc<Counters>,
     started: Instant,
     max_calls: u32,
+    audit: Option<Counts>,
 }
 
 impl Calls {
@@ -172,6 +186,9 @@ impl control::Calls for Calls {
         }
         metrics.set_sip(self.sip.totals());
         metrics.set_lost_lines(super::logging::lost_lines());
+        if let Some(audit) = &self.audit {
+            metrics.set_audit(&audit.totals());
+        }
     }
 }
 
@@ -229,6 +246,9 @@ impl Node {
         let sockets = SipSockets::open(&mut config)?;
         let metrics = Arc::new(Metrics::new());
         let history = History::new(wall(), KEPT, metrics.clone());
+        let board = Board::new(history.clone(), metrics.clone(), wall);
+        let log = audit_log(&config, &board)?;
+        let audit = log.as_ref().map_or_else(Audit::off, Log::audit);
         let (signals, signals_rx) = mpsc::channel(SIGNALS);
         let (media_tx, media) = mpsc::unbounded_channel();
         let (reports_tx, reports) = mpsc::unbounded_channel();
@@ -256,8 +276,8 @@ impl Node {
             sip: sockets.counters().clone(),
             started: Instant::now(),
             max_calls: config.node.max_calls,
+            audit: log.as_ref().map(Log::totals),
         };
-        let board = Board::new(history.clone(), metrics.clone(), wall);
         let hooks = webhooks::load(&config.webhooks, random()?)?;
         let own = own_addresses(&config);
         let postman = webhooks::start(&config.webhooks, hooks.clone(), &history, metrics.clone(), &own)?;
@@ -274,6 +294,7 @@ impl Node {
                     access: Arc::new(Access::new(control.keys.clone(), random()?)),
                     webhooks: hooks,
                     metrics: metrics.clone(),
+                    audit: audit.clone(),
                     clock: Arc::new(Instant::now),
                     node: config.node.name.clone(),
                 };
@@ -308,6 +329,8 @@ impl Node {
             media_address,
             resolve,
             noted: None,
+            audit: audit.clone(),
+            paused: HashSet::new(),
         };
         let inputs = Inputs { signals: signals_rx, media, reports, payments, stop: stop_rx };
         let engine = tokio::spawn(driver.run(inputs));
@@ -324,6 +347,8 @@ impl Node {
             certificates,
             metrics: kept,
             catalogue,
+            audit,
+            log,
         })
     }
 
@@ -360,6 +385,11 @@ impl Node {
     /// The catalogue of its recordings, if a trunk records.
     pub fn catalogue(&self) -> Option<&Arc<Catalogue>> {
         self.catalogue.as_ref()
+    }
+
+    /// Its audit log.
+    pub fn audit(&self) -> &Audit {
+        &self.audit
     }
 
     /// The certificates of its SIP sockets.
@@ -399,7 +429,26 @@ impl Node {
         if let Some(http) = self.http.take() {
             http.end().await;
         }
+        if let Some(log) = self.log.take() {
+            // Within its own patience, as all of them.
+            let _ = tokio::task::spawn_blocking(move || log.stop()).await;
+        }
     }
+}
+
+/// The audit log that `config` names, with what came and went since the configuration before.
+fn audit_log(config: &Config, board: &Arc<Board>) -> Result<Option<Log>, StartError> {
+    let Some(settings) = &config.audit else { return Ok(None) };
+    let board = board.clone();
+    let changed = move |writable| match writable {
+        true => board.clear(AlarmKind::AuditUnwritable, LOG),
+        false => {
+            board.raise(AlarmKind::AuditUnwritable, LOG, "no capture is begun and no recording played until it can")
+        }
+    };
+    let log = Log::start(settings, &config.node.name, changed)?;
+    audit::configured(&log.audit(), config);
+    Ok(Some(log))
 }
 
 /// Addresses of this node, to which no webhook may lead.

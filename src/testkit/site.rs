@@ -81,6 +81,8 @@ pub struct Site {
     pub max_calls: u32,
     /// Log level.
     pub log: LogLevel,
+    /// The audit log; none unless a test wants one.
+    pub audit: Option<crate::config::Audit>,
 }
 
 impl Site {
@@ -113,6 +115,7 @@ impl Site {
             kek: None,
             max_calls: 1_000,
             log: LogLevel::Info,
+            audit: None,
         }
     }
 
@@ -213,6 +216,8 @@ impl Site {
             keys: Keys { current: self.kek.clone(), old: Vec::new() },
             bounds: crate::config::Bounds::default(),
             log: Log { level: self.log, json: true },
+            audit: self.audit.clone(),
+            fingerprint: [0; 32],
         }
     }
 }

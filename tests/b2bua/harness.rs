@@ -143,6 +143,8 @@ pub fn config() -> Config {
         keys: Keys::default(),
         bounds: Bounds::default(),
         log: Log { level: LogLevel::Info, json: true },
+        audit: None,
+        fingerprint: [0; 32],
     }
 }
 

@@ -546,6 +546,25 @@ const SLIPS: &[Slip] = &[
         "address = \"localhost:8080\"",
         &["+0: control.address: host names are not looked up"],
     ),
+    // The audit log.
+    reference("key = \"/etc/tonewall/audit.key\"", "key = \"\"", &["+0: audit.key: is empty; a file is wanted"]),
+    reference(
+        "sync = \"always\"",
+        "sync = \"never\"",
+        &["+0: audit.sync: \"never\" is not known here; known: \"always\""],
+    ),
+    reference("checkpoint_s = 10", "checkpoint_s = 0", &["+0: audit.checkpoint_s: 0 is not from 1 to 3600"]),
+    reference("file_mb = 16", "file_md = 16", &["+0: audit.file_md: no such key; did you mean \"file_mb\"?"]),
+    reference(
+        "url = \"https://witness.example",
+        "url = \"http://witness.example",
+        &["+0: audit.ship[0].url: \"http://"],
+    ),
+    reference(
+        "url = \"https://witness.example",
+        "directory = \"/mnt/witness\"\nurl = \"https://witness.example",
+        &["+1: audit.ship[0].url: directory and url are given; only one can hold"],
+    ),
     // What is not TOML: sure faults above it are told too.
     small("guard = \"always\"", "guard = always", &["20: : not TOML: string values must be quoted"]),
     small("name = \"pbx\"", "name = \"pbx", &["23: : not TOML: invalid basic string"]),

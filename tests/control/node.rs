@@ -31,6 +31,7 @@ pub struct Node {
     pub alarms: Arc<Board>,
     pub access: Arc<Access>,
     pub metrics: Arc<Metrics>,
+    pub audited: Arc<tonewall::audit::Memory>,
     pub stop: watch::Sender<bool>,
     pub thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -81,6 +82,7 @@ pub fn keys() -> Vec<ApiKey> {
 impl Node {
     pub fn start(script: impl Fn(&Signal) -> Result<Reply, CallsError> + Send + Sync + 'static) -> Self {
         let metrics = Arc::new(Metrics::new());
+        let (audit, audited) = tonewall::audit::Audit::in_memory();
         let history = History::new(WallMs(77), 64, metrics.clone());
         let alarms = Board::new(history.clone(), metrics.clone(), || WallMs(1_700_000_000_000));
         let access = Arc::new(Access::new(keys(), Random::seed_from_u64(3)));
@@ -92,6 +94,7 @@ impl Node {
             access: access.clone(),
             webhooks: Arc::new(Webhooks::new(streams::schedule())),
             metrics: metrics.clone(),
+            audit: audit.clone(),
             clock: Arc::new(Instant::now),
             node: "node-1".into(),
         };
@@ -106,7 +109,7 @@ impl Node {
                 tonewall::rt::http::serve(listener, router(parts, axum::Router::new()), stopped).await;
             });
         });
-        Self { address, calls, history, alarms, access, metrics, stop, thread: Some(thread) }
+        Self { address, calls, history, alarms, access, metrics, audited, stop, thread: Some(thread) }
     }
 
     pub fn send(&self, method: &str, path: &str, key: Option<&str>, body: Option<(&str, &[u8])>) -> Answer {

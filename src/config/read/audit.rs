@@ -28,8 +28,8 @@ pub(super) fn read(root: &Table<'_>, around: &Surroundings<'_>) -> Option<Option
         Some(v) => v.one_of(&[("always", AuditSync::Always), ("second", AuditSync::Second)]),
         None => Some(AuditSync::Always),
     };
-    let number = |name, usual: u64, range: std::ops::RangeInclusive<i64>| match table.get(name) {
-        Some(v) => v.integer(range).map(|number| number as u64),
+    let number = |name, usual: u64, range: std::ops::RangeInclusive<u64>| match table.get(name) {
+        Some(v) => v.integer(range),
         None => Some(usual),
     };
     let entries = number("checkpoint_entries", 1_000, 1..=1_000_000);

@@ -31,7 +31,7 @@ const LARGEST: usize = 256 * 1024;
 const CONNECT: Duration = Duration::from_secs(5);
 
 /// Sends a request and waits for the whole answer, as long as the request allows.
-pub(super) async fn send(request: Request, tls: Arc<ClientConfig>) -> Reply {
+pub(in crate::rt) async fn send(request: Request, tls: Arc<ClientConfig>) -> Reply {
     let deadline = tokio::time::Instant::now() + request.timeout;
     let port = port_of(&request.host, request.https);
     let name = name_of(&request.host).to_owned();

@@ -2,7 +2,7 @@
 //! before it sends or tells what depends on it, and decides nothing itself ([`crate::psp::Machine`] does). What it logs are
 //! ids, connectors and outcomes; never a body, a header or an address with a query.
 
-mod client;
+pub(in crate::rt) mod client;
 pub mod store;
 pub mod trust;
 

@@ -217,14 +217,22 @@ fn tls(at: usize, hook: &Webhook) -> Result<Option<Arc<ClientConfig>>, FileFault
         return Ok(None);
     }
     let fault = |reason: String| FileFault { key: format!("webhooks.endpoint[{at}].ca"), reason };
+    trust(hook.ca.as_deref()).map(Some).map_err(fault)
+}
+
+/// What connections start from that trust the authorities of the file `ca`, or those of the system.
+///
+/// # Errors
+/// In words, when there is none to trust.
+pub(in crate::rt) fn trust(ca: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
     let mut roots = RootCertStore::empty();
-    match &hook.ca {
+    match ca {
         Some(file) => {
             let certificates = CertificateDer::pem_file_iter(file)
                 .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-                .map_err(|error| fault(format!("{}: {error}", file.display())))?;
+                .map_err(|error| format!("{}: {error}", file.display()))?;
             for certificate in certificates {
-                roots.add(certificate).map_err(|error| fault(format!("{}: {error}", file.display())))?;
+                roots.add(certificate).map_err(|error| format!("{}: {error}", file.display()))?;
             }
         }
         None => {
@@ -232,12 +240,12 @@ fn tls(at: usize, hook: &Webhook) -> Result<Option<Arc<ClientConfig>>, FileFault
         }
     }
     if roots.is_empty() {
-        return Err(fault("names no certificate authority, and without it the system has none".to_owned()));
+        return Err("names no certificate authority, and without it the system has none".to_owned());
     }
     let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
-        .map_err(|error| fault(error.to_string()))?
+        .map_err(|error| error.to_string())?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    Ok(Some(Arc::new(config)))
+    Ok(Arc::new(config))
 }
