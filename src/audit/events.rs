@@ -55,6 +55,10 @@ pub fn record_of(event: &Event, paused: bool) -> Option<Record> {
                     let call = Some(call);
                     by_node(Action::RecordingSealed { recording, call, chunks: None, bytes: None, header: None })
                 }
+                RecordingState::Quarantined => {
+                    let finding = "its self-audit found what may be a digit".into();
+                    by_node(Action::RecordingQuarantined { recording, finding })
+                }
                 RecordingState::Failed => {
                     let (recording, call) = (Some(recording), Some(call));
                     let action = Action::RecorderFailed { recorder: "sealed".into(), recording, call };
