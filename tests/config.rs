@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use tonewall::config::{
-    Checked, Codec, Config, GuardMode, ListenerId, MaskKind, RecordingPolicy, Role, SCHEMA, SecretSource, Surroundings,
-    Transport, TrunkId,
+    Checked, Codec, Config, GuardMode, KekRef, ListenerId, MaskKind, RecordingPolicy, Role, SCHEMA, SecretSource,
+    Surroundings, Transport, TrunkId,
 };
 
 const SMALL: &str = include_str!("../config/small.toml");
@@ -216,7 +216,7 @@ fn files_are_read_with_paths_from_their_directory() {
     let text = format!("{SMALL}\n[keys.current]\nid = \"a\"\nfile = \"a.hex\"\n[storage]\nrecordings = \"rec\"\n");
     std::fs::write(&path, text).expect("written");
     let config = Config::load(&path).unwrap_or_else(|faults| panic!("{faults}"));
-    assert_eq!(config.keys.current.expect("key").file, dir.path().join("a.hex"));
+    assert_eq!(config.keys.current, Some(KekRef::file("a", dir.path().join("a.hex"))));
     assert_eq!(config.storage.recordings, dir.path().join("rec"));
     std::fs::write(&path, b"[node]\nname = \"\xff\"\n").expect("written");
     let faults = Config::load(&path).expect_err("a fault").to_string();

@@ -92,7 +92,7 @@ impl Office {
             .collect();
         site.ports = common::media_ports(ports);
         site.recordings = dir.path().join("recordings");
-        site.kek = Some(KekRef { id: "test".to_owned(), file: dir.path().join("unused") });
+        site.kek = Some(KekRef::file("test", dir.path().join("unused")));
         let kept = Kept::default();
         let options = Options { config: site.config(), keys: ring(), recipient: Box::new(kept.clone()), demo: None };
         let node = Node::start(options).await.expect("the node starts");

@@ -19,7 +19,8 @@ use tonewall::media::{
     AudioFormat, Command as Order, Egress, Event, Guard, LegMedia, MaskedBlock, ReceiveFormats, SendFormats, Tap,
     Worker,
 };
-use tonewall::record::keys::Kek;
+use tonewall::record::keys::{Kek, KeyRing};
+use tonewall::rt::keys::Keys;
 use tonewall::rt::recorder::{Feed, HELD_BYTES, Meta, QUEUE_BLOCKS, Recorder, Settings};
 use tonewall::testkit::speech::Talker;
 
@@ -94,11 +95,12 @@ impl Site {
 
     fn recorder(&self) -> Recorder {
         let kek = Kek::parse("test-2026", KEY).expect("a key");
+        let keys = Keys::fixed(KeyRing::new(Some(kek), Vec::new()).expect("a ring"));
         let random = Random::seed_from_u64(21);
         let settings = Settings {
             root: self.recordings(),
             node: "node-1".into(),
-            kek,
+            keys,
             queue_blocks: QUEUE_BLOCKS,
             held_bytes: HELD_BYTES,
             random,

@@ -34,10 +34,16 @@ pub fn check(path: &Path) -> Result<String, Faults> {
     let Checked { config, places } = Checked::load(path)?;
     let mut faults: Vec<Fault> = Vec::new();
     if let Some(current) = &config.keys.current {
-        faults.extend(key_file(current).err().map(|reason| places.fault("keys.current.file", reason)));
+        faults.extend(
+            key_file(current)
+                .err()
+                .map(|reason| places.fault(&format!("keys.current.{}", current.source.key()), reason)),
+        );
     }
     for (index, old) in config.keys.old.iter().enumerate() {
-        faults.extend(key_file(old).err().map(|reason| places.fault(&format!("keys.old[{index}].file"), reason)));
+        faults.extend(
+            key_file(old).err().map(|reason| places.fault(&format!("keys.old[{index}].{}", old.source.key()), reason)),
+        );
     }
     if config.trunks.iter().any(|trunk| trunk.recording != RecordingPolicy::Off) {
         let fault = directory(&config.storage.recordings).err();

@@ -191,7 +191,11 @@ fn glance(found: &Found, ring: &KeyRing) -> Option<Box<Report>> {
     let seal = fs::read(place::seal_file(&found.file)).ok()?;
     let mut report = peek(File::open(&found.file).ok()?, Some(&seal), ring).ok()?;
     let sealed = report.seal.as_ref()?;
-    if report.verdict != Verdict::Intact || sealed.recording != found.recording || sealed.bytes != found.bytes {
+    if report.verdict != Verdict::Intact || sealed.recording != found.recording {
+        return None;
+    }
+    let header = report.header.as_ref().map_or(0, |header| header.bytes);
+    if sealed.bytes + header != found.bytes {
         return None;
     }
     report.frames = sealed.frames;

@@ -1,8 +1,9 @@
 //! `tonewall run`: one node until it is told to end. SIGTERM or SIGINT drains (new calls get 503, the node ends with its
 //! last call); a second one ends the calls that are left.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -10,6 +11,7 @@ use crate::audit::{Action, Audit, Made, Outcome, Record, Thing};
 use crate::capture::Discard;
 use crate::config::Config;
 use crate::rt::keyfile::load_keys;
+use crate::rt::keys::Keys;
 use crate::rt::node::{Node, Options};
 use crate::rt::sip::Certificates;
 use crate::rt::{audit, harden, logging};
@@ -37,10 +39,14 @@ pub fn run(file: &Path) -> ExitCode {
     };
     let ended = runtime.block_on(async {
         let (name, fingerprint) = (config.node.name.clone(), config.fingerprint);
+        let configured = config.keys.clone();
         let mut node = Node::start(Options { config, keys, recipient: Box::new(Discard), demo: None }).await?;
         tracing::info!(node = %name, sip = ?node.listeners(), control = ?node.control(), "running");
         audit::started(node.audit(), &fingerprint).await;
-        let mut terminate = Signals::new(node.certificates().clone(), node.audit().clone())?;
+        let keys = node.keys().clone();
+        // From here on they are asked for again where a service gives them.
+        keys.reload(&configured)?;
+        let mut terminate = Signals::new(&node, file)?;
         tokio::select! {
             () = terminate.next() => {}
             () = node.ended() => return Err("the engine ended by itself; see the log".into()),
@@ -77,16 +83,20 @@ struct Signals {
     hang_up: Signal,
     certificates: Certificates,
     audit: Audit,
+    keys: Arc<Keys>,
+    file: PathBuf,
 }
 
 impl Signals {
-    fn new(certificates: Certificates, audit: Audit) -> std::io::Result<Self> {
+    fn new(node: &Node, file: &Path) -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
-            certificates,
-            audit,
+            certificates: node.certificates().clone(),
+            audit: node.audit().clone(),
+            keys: node.keys().clone(),
+            file: file.to_owned(),
         })
     }
 
@@ -102,6 +112,7 @@ impl Signals {
     }
 
     fn reload(&self) {
+        self.keys.reload_from(self.file.clone());
         match self.certificates.reload() {
             Ok(()) => {
                 let (thing, made) = (Thing::Certificate, Made::Changed);

@@ -8,6 +8,7 @@ mod connector;
 mod cross;
 mod fault;
 mod hint;
+mod kek;
 mod load;
 mod methods;
 mod net;
@@ -17,11 +18,13 @@ mod rules;
 mod srtp;
 mod template;
 mod types;
+mod vault;
 mod webhook;
 
 pub use audit::{Audit, AuditSync, Ship, ShipTo};
 pub use connector::{Auth, Body, Condition, Connector, Hash, Hmac, Method, Purpose, Rule, Step, Then};
 pub use fault::{Fault, Faults};
+pub use kek::{KekCommand, KekRef, KekSource, KekToken, Keys, SecretPlace};
 pub use load::{Checked, Places, SecretSource, Surroundings};
 pub use methods::{Extension, Methods, Redirect, Refer};
 pub use net::{
@@ -34,4 +37,5 @@ pub use rules::{HeaderAction, HeaderRule, Numbers, Rewrite};
 pub use srtp::{Srtp, SrtpKeying, SrtpSuite};
 pub use template::{Filter, JsonTemplate, Part, Source, Template, Value as TemplateValue};
 pub use types::*;
+pub use vault::{DiskWatch, KeepRule, S3, Storage};
 pub use webhook::{SigningKey, Webhook, WebhookUrl, Webhooks};

@@ -1,14 +1,13 @@
 //! The checked configuration. What stands here is valid: names resolve, ranges are sane, addresses parse.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use arrayvec::ArrayString;
 use serde::{Deserialize, Serialize};
 
 use super::srtp::{Srtp, SrtpKeying, SrtpSuite};
-use super::{Audit, Bounds, Connector, Link, ListenerOptions, MediaPlace, Methods, Numbers, Webhooks};
+use super::{Audit, Bounds, Connector, Keys, Link, ListenerOptions, MediaPlace, Methods, Numbers, Storage, Webhooks};
 use crate::base::secret::Digit;
 
 /// The whole configuration of a node.
@@ -487,38 +486,11 @@ impl std::fmt::Debug for ApiKey {
     }
 }
 
-/// `[storage]`.
-#[derive(Debug, Clone)]
-pub struct Storage {
-    /// Directory of sealed recordings.
-    pub recordings: PathBuf,
-    /// The file that holds how far each payment has come.
-    pub payments: PathBuf,
-}
-
 /// `[payments]`: what all payments have in common.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Payments {
     /// Whether the last digits of accepted card and account numbers are shown.
     pub last_digits: bool,
-}
-
-/// `[keys]`: key-encryption keys (KEK) for recordings.
-#[derive(Debug, Clone, Default)]
-pub struct Keys {
-    /// The KEK new recordings are wrapped under; `None` when nothing records.
-    pub current: Option<KekRef>,
-    /// Older KEKs, to read with.
-    pub old: Vec<KekRef>,
-}
-
-/// Where a key-encryption key is found: a file of 64 hexadecimal digits (32 bytes).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KekRef {
-    /// The KEK's id, written into each file wrapped under it.
-    pub id: String,
-    /// The key file.
-    pub file: PathBuf,
 }
 
 /// `[log]`.

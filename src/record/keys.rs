@@ -2,7 +2,10 @@
 //! current key and unwraps those of older ones comes out. Keys are wiped when dropped and never printed.
 
 use std::fmt;
+use std::sync::Arc;
 
+use aes_gcm::aead::inout::InOutBuf;
+use aes_gcm::{AeadInOut, Aes256Gcm};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
@@ -41,36 +44,81 @@ pub enum KeyError {
     },
 }
 
-/// A key-encryption key: 32 bytes and the id by which headers name it.
+/// A key-encryption key could not be asked: its token or service does not answer. Says why; never shows a key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("key {id:?}: {why}")]
+pub struct KeyDown {
+    /// KEK id.
+    pub id: String,
+    /// Why.
+    pub why: String,
+}
+
+/// Bytes of a data key and its tag.
+pub const WRAPPED: usize = 48;
+
+/// What can wrap and unwrap data keys: the one thing that every source of key-encryption keys comes down to. A key in
+/// memory does it here; a token does it inside itself, and its key never leaves it.
+pub trait Wrapper: Send + Sync {
+    /// Encrypts `dek` under AES-256-GCM with this nonce; the tag comes last.
+    ///
+    /// # Errors
+    /// Why the key cannot be used now.
+    fn wrap(&self, nonce: &[u8; 12], aad: &[u8], dek: &[u8; 32]) -> Result<[u8; WRAPPED], String>;
+
+    /// Decrypts what [`Wrapper::wrap`] made; `None` when it is not authentic.
+    ///
+    /// # Errors
+    /// Why the key cannot be used now.
+    fn unwrap(
+        &self,
+        nonce: &[u8; 12],
+        aad: &[u8],
+        wrapped: &[u8; WRAPPED],
+    ) -> Result<Option<Zeroizing<[u8; 32]>>, String>;
+}
+
+/// A key-encryption key: the id by which headers name it, a fingerprint, and what wraps with it.
 #[derive(Clone)]
 pub struct Kek {
     id: String,
-    key: Zeroizing<[u8; 32]>,
     fingerprint: [u8; 8],
+    wrapper: Arc<dyn Wrapper>,
 }
 
 impl Kek {
-    /// Reads a key from the text of its file: 64 hexadecimal digits, white space around them allowed.
+    /// Reads a key from its text: 64 hexadecimal digits, white space around them allowed.
     pub fn parse(id: &str, text: &str) -> Result<Self, KeyError> {
-        let usable = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-        if id.is_empty() || id.len() > MAX_KEK_ID || !id.bytes().all(usable) {
-            return Err(KeyError::BadId { id: id.chars().take(MAX_KEK_ID).collect() });
-        }
         let hex_text = text.trim();
         let mut key = Zeroizing::new([0u8; 32]);
         if hex::decode_to_slice(hex_text, &mut key[..]).is_err() {
+            check_id(id)?;
             let found = match hex_text.len() {
                 64 => "64 characters, not all of them hexadecimal".to_owned(),
                 n => format!("{n} characters"),
             };
             return Err(KeyError::NotHex { id: id.to_owned(), found });
         }
+        Self::from_bytes(id, key)
+    }
+
+    /// A key of these bytes.
+    pub fn from_bytes(id: &str, key: Zeroizing<[u8; 32]>) -> Result<Self, KeyError> {
+        check_id(id)?;
         if key.iter().all(|b| *b == key[0]) {
             return Err(KeyError::Placeholder { id: id.to_owned() });
         }
         let mut fingerprint = [0; 8];
         fingerprint.copy_from_slice(&derive(&key, b"tonewall kek fingerprint v1")[..8]);
-        Ok(Self { id: id.to_owned(), key, fingerprint })
+        // A key of its own for wrapping, so that the KEK itself never meets two algorithms.
+        let wrapper = Arc::new(InMemory(derive(&key, b"tonewall data key wrap v1")));
+        Ok(Self { id: id.to_owned(), fingerprint, wrapper })
+    }
+
+    /// A key that is elsewhere. `fingerprint` tells it from another of the same id and reveals nothing of it.
+    pub fn elsewhere(id: &str, fingerprint: [u8; 8], wrapper: Arc<dyn Wrapper>) -> Result<Self, KeyError> {
+        check_id(id)?;
+        Ok(Self { id: id.to_owned(), fingerprint, wrapper })
     }
 
     /// The id headers name it by.
@@ -78,20 +126,71 @@ impl Kek {
         &self.id
     }
 
-    /// Eight bytes that tell this key from another of the same id; they reveal nothing of it (HMAC-SHA-256).
+    /// Eight bytes that tell this key from another of the same id; they reveal nothing of it.
     pub fn fingerprint(&self) -> [u8; 8] {
         self.fingerprint
     }
 
-    /// The key itself, for wrapping.
-    pub(super) fn expose(&self) -> &[u8; 32] {
-        &self.key
+    /// Wraps a data key.
+    pub(super) fn wrap(&self, nonce: &[u8; 12], aad: &[u8], dek: &[u8; 32]) -> Result<[u8; WRAPPED], KeyDown> {
+        self.wrapper.wrap(nonce, aad, dek).map_err(|why| self.down(why))
+    }
+
+    /// Unwraps a data key; `None` when it is not authentic.
+    pub(super) fn unwrap(
+        &self,
+        nonce: &[u8; 12],
+        aad: &[u8],
+        wrapped: &[u8; WRAPPED],
+    ) -> Result<Option<Zeroizing<[u8; 32]>>, KeyDown> {
+        self.wrapper.unwrap(nonce, aad, wrapped).map_err(|why| self.down(why))
+    }
+
+    fn down(&self, why: String) -> KeyDown {
+        KeyDown { id: self.id.clone(), why }
     }
 }
 
 impl fmt::Debug for Kek {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Kek({})", self.id)
+    }
+}
+
+fn check_id(id: &str) -> Result<(), KeyError> {
+    let usable = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    if id.is_empty() || id.len() > MAX_KEK_ID || !id.bytes().all(usable) {
+        return Err(KeyError::BadId { id: id.chars().take(MAX_KEK_ID).collect() });
+    }
+    Ok(())
+}
+
+/// A wrapping key in memory.
+struct InMemory(Zeroizing<[u8; 32]>);
+
+impl Wrapper for InMemory {
+    fn wrap(&self, nonce: &[u8; 12], aad: &[u8], dek: &[u8; 32]) -> Result<[u8; WRAPPED], String> {
+        let mut wrapped = [0; WRAPPED];
+        let (text, tag) = wrapped.split_at_mut(32);
+        text.copy_from_slice(dek);
+        let made = Aes256Gcm::new((&*self.0).into()).encrypt_inout_detached(nonce.into(), aad, InOutBuf::from(text));
+        tag.copy_from_slice(&made.map_err(|_| "AES-GCM refused 32 bytes".to_owned())?);
+        Ok(wrapped)
+    }
+
+    fn unwrap(
+        &self,
+        nonce: &[u8; 12],
+        aad: &[u8],
+        wrapped: &[u8; WRAPPED],
+    ) -> Result<Option<Zeroizing<[u8; 32]>>, String> {
+        let mut dek = Zeroizing::new([0; 32]);
+        let (text, tag) = wrapped.split_at(32);
+        dek.copy_from_slice(text);
+        let Ok(tag) = <[u8; 16]>::try_from(tag) else { return Ok(None) };
+        let text = InOutBuf::from(&mut dek[..]);
+        let opened = Aes256Gcm::new((&*self.0).into()).decrypt_inout_detached(nonce.into(), aad, text, &tag.into());
+        Ok(opened.is_ok().then_some(dek))
     }
 }
 
@@ -135,9 +234,9 @@ impl KeyRing {
         if self.has_current { self.keys.first() } else { None }
     }
 
-    /// The key new recordings are wrapped under, out of the ring.
-    pub fn into_current(mut self) -> Option<Kek> {
-        self.has_current.then(|| self.keys.swap_remove(0))
+    /// Every key, the current one first.
+    pub fn keys(&self) -> &[Kek] {
+        &self.keys
     }
 
     /// The key of this id.
@@ -170,7 +269,7 @@ mod tests {
     #[test]
     fn a_key_file_with_a_line_end_reads() {
         let kek = Kek::parse("2026-a", &format!("{TEXT}\n")).expect("a key");
-        assert_eq!(kek.expose()[31], 0x1f);
+        assert_eq!(hex::encode(kek.fingerprint()), hex::encode(Kek::parse("b", TEXT).expect("a key").fingerprint()));
         assert_eq!(format!("{kek:?}"), "Kek(2026-a)");
     }
 

@@ -240,7 +240,7 @@ impl Office {
         site.pbx_codecs = codecs.to_vec();
         site.ports = media_range(calls, &mut random).map_err(|e| Failure::Io("media ports", e))?;
         site.recordings = dir.0.join("recordings");
-        site.kek = Some(KekRef { id: "lab".to_owned(), file: dir.0.join("unused") });
+        site.kek = Some(KekRef::file("lab", dir.0.join("unused")));
         let key = Key { name: "lab".to_owned(), role: Role::Admin, text: metrics_key.clone() };
         site.control = Some((any, vec![key]));
         let till = Till::default();

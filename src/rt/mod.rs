@@ -24,6 +24,7 @@ pub mod harden;
 pub mod http;
 mod identity;
 pub mod keyfile;
+pub mod keys;
 pub mod leaklab;
 pub mod logging;
 pub mod media;

@@ -18,6 +18,7 @@ use super::audit::{self, AuditError, Counts, Log};
 use super::catalogue::{Catalogue, CatalogueError};
 use super::engine::{Ask, Driver, Inputs, Stop};
 use super::identity;
+use super::keys::Keys;
 use super::media::Workers;
 use super::psp::{Psp, PspError};
 use super::recorder::{Failure, HELD_BYTES, Handle, QUEUE_BLOCKS, Settings, WRITERS, wall};
@@ -119,6 +120,7 @@ pub struct Node {
     /// Ends last: what ends before it is still noted.
     log: Option<Log>,
     catalogue: Option<Arc<Catalogue>>,
+    keys: Arc<Keys>,
 }
 
 /// A handle to a node's calls: for the HTTP API, the demo and tests. Cheap to clone.
@@ -258,7 +260,8 @@ impl Node {
         let (stop, stop_rx) = watch::channel(Stop::No);
 
         let catalogue = catalogue(&config, &keys)?;
-        let taps = Taps::start(recorder_settings(&config, keys)?, catalogue.clone(), reports_tx, history.clone())?;
+        let keys = Keys::fixed(keys);
+        let taps = Taps::start(recorder_settings(&config, &keys)?, catalogue.clone(), reports_tx, history.clone())?;
         let intake = taps.intake();
         let workers = Workers::start(
             config.media.workers,
@@ -349,6 +352,7 @@ impl Node {
             catalogue,
             audit,
             log,
+            keys,
         })
     }
 
@@ -390,6 +394,11 @@ impl Node {
     /// Its audit log.
     pub fn audit(&self) -> &Audit {
         &self.audit
+    }
+
+    /// The keys in force; [`Keys::reload`] replaces them while calls are recorded.
+    pub fn keys(&self) -> &Arc<Keys> {
+        &self.keys
     }
 
     /// The certificates of its SIP sockets.
@@ -459,14 +468,15 @@ fn own_addresses(config: &Config) -> Vec<IpAddr> {
 }
 
 /// What the recorder is started with, if a trunk of `config` records.
-fn recorder_settings(config: &Config, keys: KeyRing) -> Result<Option<Settings>, StartError> {
+fn recorder_settings(config: &Config, keys: &Arc<Keys>) -> Result<Option<Settings>, StartError> {
     if config.trunks.iter().all(|trunk| trunk.recording == RecordingPolicy::Off) {
         return Ok(None);
     }
+    keys.current().map_err(|_| StartError::NoKey)?;
     Ok(Some(Settings {
         root: config.storage.recordings.clone(),
         node: config.node.name.clone(),
-        kek: keys.into_current().ok_or(StartError::NoKey)?,
+        keys: keys.clone(),
         queue_blocks: QUEUE_BLOCKS,
         held_bytes: HELD_BYTES,
         random: random()?,

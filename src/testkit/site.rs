@@ -210,7 +210,7 @@ impl Site {
                 panel_origins: Vec::new(),
             }),
             webhooks: self.webhooks.clone(),
-            storage: Storage { recordings: self.recordings.clone(), payments: self.recordings.join("payments.db") },
+            storage: Storage::local(self.recordings.clone(), self.recordings.join("payments.db")),
             connectors: vec![crate::config::sandbox()],
             payments: crate::config::Payments::default(),
             keys: Keys { current: self.kek.clone(), old: Vec::new() },

@@ -425,6 +425,74 @@ const SLIPS: &[Slip] = &[
             "23: keys.curent: no such key; did you mean \"current\"?",
         ],
     ),
+    small(
+        "guard = \"always\"",
+        "[keys.current]\nid = \"a\"",
+        &["+0: keys.current.file: is missing; give one of file, env, command, pkcs11"],
+    ),
+    reference(
+        "# env = \"TONEWALL_KEK\" ",
+        "env = \"X\" ",
+        &["+0: keys.current.env: file and env are given; only one can hold"],
+    ),
+    reference("# timeout_s = 10 ", "timeout_s = 10 ", &["+0: keys.current.timeout_s: is not read with file"]),
+    reference(
+        "# pin_file = \"token.pin\" ",
+        "pin_file = \"p\" ",
+        &["+0: keys.current.pin_file: is not read with file"],
+    ),
+    reference(
+        "# passphrase_file = \"kek.pass\"  # with",
+        "passphrase_file = \"p\"\npassphrase_env = \"P\" # with",
+        &["+1: keys.current.passphrase_env: passphrase_file and passphrase_env are given; only one can hold"],
+    ),
+    reference(
+        "file = \"/etc/tonewall/kek-2026-11.hex\"",
+        "command = []\n#",
+        &["+0: keys.current.command: is empty; the program and its arguments"],
+    ),
+    reference(
+        "file = \"/etc/tonewall/kek-2026-11.hex\"",
+        "command = [\"kek\"]\nrefresh_s = 60\ncache_s = 10\n#",
+        &["+2: keys.current.cache_s: 10 s is shorter than refresh_s, 60 s"],
+    ),
+    reference(
+        "file = \"/etc/tonewall/kek-2026-11.hex\"",
+        "env = \"MY KEK\"\n#",
+        &["+0: keys.current.env: \"MY KEK\" is no name of an environment variable"],
+    ),
+    small(
+        "guard = \"always\"",
+        "[keys.current]\nid = \"a\"\npkcs11 = \"hsm.so\"\ntoken = \"\"",
+        &[
+            "+0: keys.current.label: is missing; for instance label = \"kek-2026-01\"",
+            "+0: keys.current.pin_file: is missing; give one of pin_file, pin_env, pin_command",
+            "+3: keys.current.token: has 0 bytes; 1 to 32 are wanted",
+        ],
+    ),
+    // Where recordings are and how long.
+    reference("stall_s = 10", "stall_s = 0", &["+0: storage.stall_s: 0 is not from 1 to 600"]),
+    reference("least_free_mb = 1074", "least_free_mb = \"1 GB\"", &["+0: storage.least_free_mb: is a string"]),
+    reference(
+        "# [[storage.retention]]",
+        "[[storage.retention]]\ntrunk = \"carier\"\nlabel = \"team\"\n#",
+        &[
+            "+0: storage.retention[0].keep_days: is missing; for instance keep_days = 90",
+            "+1: storage.retention[0].trunk: no trunk is named \"carier\"; did you mean \"carrier\"?",
+            "+2: storage.retention[0].label: \"team\" is no label, such as \"team=north\"",
+        ],
+    ),
+    reference(
+        "# [storage.s3]",
+        "[storage.s3]\nbucket = \"B\"\nendpoint = \"http://s3.example.com\"\nprefix = \"/a\"\nsecret_key_file = \"a\"\nsecret_key_env = \"A\"\n#",
+        &[
+            "+0: storage.s3.access_key_file: is missing; give one of access_key_file, access_key_env",
+            "+1: storage.s3.bucket: \"B\" is no bucket",
+            "+2: storage.s3.endpoint: \"http://s3.example.com\" is not encrypted",
+            "+3: storage.s3.prefix: \"/a\" is no beginning of keys",
+            "+5: storage.s3.secret_key_env: secret_key_file and secret_key_env are given; only one can hold",
+        ],
+    ),
     reference("end = \"*72\"", "end = \"*7\"", &["+0: trunk[1].star_codes.end: begins like the other code"]),
     reference("begin = \"*71\"", "begin = \"71\"", &["+0: trunk[1].star_codes.begin: is no star code"]),
     // Targets.

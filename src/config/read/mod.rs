@@ -15,6 +15,7 @@ pub(super) mod media;
 mod methods;
 pub(super) mod route;
 mod rules;
+mod storage;
 pub(super) mod tree;
 pub(super) mod trunk;
 pub(super) mod value;
@@ -25,7 +26,7 @@ use toml::de::DeTable;
 
 use super::cross;
 use super::load::{Checked, Surroundings};
-use super::{Bounds, Config, Connector, Fault, Faults, Keys, Log, LogLevel, Node, Payments, Storage};
+use super::{Bounds, Config, Connector, Fault, Faults, Keys, Log, LogLevel, Node, Payments};
 use tree::{Reader, Table};
 
 /// Every section and its keys. `[[x]]` sections are written `x[]`.
@@ -53,7 +54,9 @@ pub const SCHEMA: &[(&str, &[&str])] = &[
     ("connector[].step[]", connector_step::STEP_KEYS),
     ("connector[].step[].answer[]", connector_step::ANSWER_KEYS),
     ("payments", PAY),
-    ("storage", STORAGE),
+    ("storage", storage::KEYS),
+    ("storage.retention[]", storage::RETENTION_KEYS),
+    ("storage.s3", storage::S3_KEYS),
     ("keys", keys::KEYS),
     ("keys.current", keys::KEK_KEYS),
     ("keys.old[]", keys::KEK_KEYS),
@@ -81,14 +84,7 @@ const ROOT: &[&str] = &[
 const NODE: &[&str] = &["name", "max_calls", "max_calls_per_s", "max_messages_per_s", "max_messages_per_source_s"];
 const DNS: &[&str] = &["nameservers"];
 const PAY: &[&str] = &["last_digits"];
-const STORAGE: &[&str] = &["recordings", "payments"];
 const LOG: &[&str] = &["level", "format"];
-
-/// Where recordings go when the file does not say.
-const RECORDINGS: &str = "/var/lib/tonewall/recordings";
-
-/// Where the state of payments is kept when the file does not say.
-const PAYMENTS: &str = "/var/lib/tonewall/payments.db";
 
 /// The connector of a configuration that names none: the built-in sandbox.
 pub fn sandbox() -> Connector {
@@ -147,17 +143,6 @@ fn sections(root: &Table<'_>, around: &Surroundings<'_>) -> Option<Config> {
     let name = node.get("name").map_or_else(|| Some("tonewall".to_owned()), |v| v.parsed(value::name));
     let node_calls = node.get("max_calls").and_then(|v| v.integer(1..=1_000_000)).map(|calls| calls as u32);
     let storage = root.child("storage", "storage");
-    let place = |key, usual, what: &str| {
-        storage.get(key).map_or(Some(usual), |v| match v.string() {
-            Some("") => {
-                v.wrong(format!("is empty; a {what} is wanted"));
-                None
-            }
-            text => text,
-        })
-    };
-    let recordings = place("recordings", RECORDINGS, "directory");
-    let payments = place("payments", PAYMENTS, "file");
     let connectors = connector::read(root, around);
     let drafts = Drafts {
         root: root.clone(),
@@ -177,10 +162,8 @@ fn sections(root: &Table<'_>, around: &Surroundings<'_>) -> Option<Config> {
     };
     let webhooks = webhook::read(root, around);
     let last_digits = root.child("payments", "payments").get("last_digits").map_or(Some(false), |v| v.boolean());
-    let storage = recordings.zip(payments).map(|(recordings, payments)| Storage {
-        recordings: around.directory.join(recordings),
-        payments: around.directory.join(payments),
-    });
+    let trunks: Vec<&str> = drafts.trunks.iter().filter_map(|trunk| trunk.name.as_deref()).collect();
+    let storage = storage::read(&drafts.storage, around, (trunks.len() == drafts.trunks.len()).then_some(&trunks));
     let bounds = bounds(root, &drafts.node);
     let log = log(root);
     let audit = audit::read(root, around);

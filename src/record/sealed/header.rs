@@ -1,16 +1,14 @@
 //! The header of a sealed file: the fixed part that every chunk is bound to, and the key slot that holds the
 //! recording's data key wrapped under a KEK. Diagram in the parent module.
 
-use aes_gcm::aead::inout::InOutBuf;
-use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit};
 use rand::Rng;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::{CHUNK_SIZE, Dek, TAG};
+use super::{CHUNK_SIZE, Dek};
 use crate::base::Random;
 use crate::base::ids::RecordingId;
-use crate::record::keys::{Kek, KeyRing, MAX_KEK_ID};
+use crate::record::keys::{Kek, KeyDown, KeyRing, MAX_KEK_ID, WRAPPED};
 
 const MAGIC: [u8; 8] = *b"TWSEALED";
 const VERSION: u8 = 1;
@@ -20,7 +18,6 @@ const ID: usize = 36;
 pub(super) const FIXED: usize = 8 + 1 + 1 + 4 + 7 + ID;
 const FINGERPRINT: usize = 8;
 const NONCE: usize = 12;
-const WRAPPED: usize = 32 + TAG;
 /// The most bytes a header has.
 pub(super) const MAX_HEADER: usize = FIXED + 1 + MAX_KEK_ID + FINGERPRINT + NONCE + WRAPPED;
 
@@ -72,6 +69,9 @@ pub enum WrapError {
     /// The key is the right one and the header does not authenticate under it.
     #[error("the header was altered: it does not authenticate under its key")]
     Altered,
+    /// The key is known and cannot be asked now.
+    #[error(transparent)]
+    Down(#[from] KeyDown),
 }
 
 /// A header, read or about to be written.
@@ -105,24 +105,19 @@ pub struct Opened {
 
 impl Header {
     /// A header for `recording` with a new data key, wrapped under `kek`.
-    pub fn draw(recording: RecordingId, kek: &Kek, random: &mut Random) -> (Self, Dek) {
+    pub fn draw(recording: RecordingId, kek: &Kek, random: &mut Random) -> Result<(Self, Dek), KeyDown> {
         let mut dek: Dek = Zeroizing::new([0; 32]);
         random.fill_bytes(&mut dek[..]);
         let mut prefix = [0; 7];
         random.fill_bytes(&mut prefix);
-        let mut nonce = [0; NONCE];
-        random.fill_bytes(&mut nonce);
-        let mut slot =
-            Slot { kek_id: kek.id().to_owned(), fingerprint: kek.fingerprint(), nonce, wrapped: [0; WRAPPED] };
-        let fixed = fixed_part(&prefix, recording);
-        let (text, tag) = slot.wrapped.split_at_mut(32);
-        text.copy_from_slice(&dek[..]);
-        let aad = slot_aad(&fixed, &slot.kek_id, slot.fingerprint);
-        match wrap_cipher(kek).encrypt_inout_detached(&nonce.into(), &aad, InOutBuf::from(text)) {
-            Ok(made) => tag.copy_from_slice(&made),
-            Err(_) => unreachable!("AES-GCM takes 32 bytes"),
-        }
-        (Self { prefix, recording, slot }, dek)
+        let slot = Slot::wrap(&fixed_part(&prefix, recording), &dek, kek, random)?;
+        Ok((Self { prefix, recording, slot }, dek))
+    }
+
+    /// The same header, its data key wrapped under `kek`.
+    pub fn rewrap(&self, dek: &Dek, kek: &Kek, random: &mut Random) -> Result<Self, KeyDown> {
+        let slot = Slot::wrap(&self.fixed(), dek, kek, random)?;
+        Ok(Self { prefix: self.prefix, recording: self.recording, slot })
     }
 
     /// The part of the header every chunk is bound to.
@@ -194,7 +189,7 @@ impl Header {
     pub fn unwrap(&self, ring: &KeyRing) -> Result<Dek, WrapError> {
         let fingerprint = self.slot.fingerprint;
         if let Some(kek) = ring.by_fingerprint(fingerprint) {
-            return self.try_unwrap(kek, fingerprint).ok_or(WrapError::Altered);
+            return self.try_unwrap(kek, fingerprint)?.ok_or(WrapError::Altered);
         }
         let Some(kek) = ring.by_id(&self.slot.kek_id) else {
             // Perhaps the fingerprint and the id are whole and the key is not here; perhaps one of them was altered.
@@ -206,7 +201,7 @@ impl Header {
         };
         // The id is known and the fingerprint is not. If the slot opens with the fingerprint put right, the key is the
         // one that sealed it and somebody changed the fingerprint.
-        match self.try_unwrap(kek, kek.fingerprint()) {
+        match self.try_unwrap(kek, kek.fingerprint())? {
             Some(_) => Err(WrapError::Altered),
             None => Err(WrapError::WrongKek {
                 id: self.slot.kek_id.clone(),
@@ -216,15 +211,9 @@ impl Header {
         }
     }
 
-    fn try_unwrap(&self, kek: &Kek, fingerprint: [u8; FINGERPRINT]) -> Option<Dek> {
+    fn try_unwrap(&self, kek: &Kek, fingerprint: [u8; FINGERPRINT]) -> Result<Option<Dek>, KeyDown> {
         let aad = slot_aad(&self.fixed(), &self.slot.kek_id, fingerprint);
-        let mut dek: Dek = Zeroizing::new([0; 32]);
-        let (text, tag) = self.slot.wrapped.split_at(32);
-        dek.copy_from_slice(text);
-        let tag: [u8; TAG] = tag.try_into().ok()?;
-        let text = InOutBuf::from(&mut dek[..]);
-        wrap_cipher(kek).decrypt_inout_detached(&self.slot.nonce.into(), &aad, text, &tag.into()).ok()?;
-        Some(dek)
+        kek.unwrap(&self.slot.nonce, &aad, &self.slot.wrapped)
     }
 
     /// What the header says in the clear.
@@ -243,10 +232,13 @@ pub fn header_of(bytes: &[u8]) -> Result<Opened, HeaderError> {
     Header::parse(bytes).map(|(header, _)| header.opened())
 }
 
-fn wrap_cipher(kek: &Kek) -> Aes256Gcm {
-    // A key of its own for wrapping, so that the KEK itself never meets two algorithms.
-    let key = crate::record::keys::derive(kek.expose(), b"tonewall data key wrap v1");
-    Aes256Gcm::new((&*key).into())
+impl Slot {
+    fn wrap(fixed: &[u8; FIXED], dek: &Dek, kek: &Kek, random: &mut Random) -> Result<Self, KeyDown> {
+        let mut nonce = [0; NONCE];
+        random.fill_bytes(&mut nonce);
+        let wrapped = kek.wrap(&nonce, &slot_aad(fixed, kek.id(), kek.fingerprint()), dek)?;
+        Ok(Self { kek_id: kek.id().to_owned(), fingerprint: kek.fingerprint(), nonce, wrapped })
+    }
 }
 
 fn fixed_part(prefix: &[u8; 7], recording: RecordingId) -> [u8; FIXED] {

@@ -232,7 +232,7 @@ fn judge(report: &Report, seal: Option<Result<Seal, SealError>>, header: &Header
         && seal.header == header.hash()
         && seal.chunks == report.chunks
         && seal.frames == report.frames
-        && seal.bytes == bytes;
+        && seal.bytes + header.opened().bytes == bytes;
     if same { alone } else { Verdict::Tampered { at: Place::Seal, why: Why::SealDiffers } }
 }
 
@@ -286,7 +286,7 @@ fn absorb(
     Ok(!(first && report.start.is_none() || last && report.summary.is_none()))
 }
 
-fn read_header(input: &mut Input<impl Read>) -> io::Result<Result<Header, HeaderError>> {
+pub(super) fn read_header(input: &mut Input<impl Read>) -> io::Result<Result<Header, HeaderError>> {
     // The fixed part and the length of the KEK id tell how long the whole is.
     let mut bytes = Vec::with_capacity(MAX_HEADER);
     input.fill(&mut bytes, FIXED + 1)?;
@@ -296,9 +296,9 @@ fn read_header(input: &mut Input<impl Read>) -> io::Result<Result<Header, Header
     Ok(Header::parse(&bytes).map(|(header, _)| header))
 }
 
-struct Input<R> {
-    inner: R,
-    bytes: u64,
+pub(super) struct Input<R> {
+    pub(super) inner: R,
+    pub(super) bytes: u64,
 }
 
 impl<R: Read> Input<R> {
@@ -310,14 +310,14 @@ impl<R: Read> Input<R> {
     }
 }
 
-enum Next<'a> {
+pub(super) enum Next<'a> {
     Chunk { inside: &'a [u8], last: bool },
     End,
     Torn(Tear),
     Bad { at: Place, why: Why },
 }
 
-struct Chunks<R> {
+pub(super) struct Chunks<R> {
     input: Input<R>,
     cipher: Cipher,
     fixed: Vec<u8>,
@@ -327,7 +327,7 @@ struct Chunks<R> {
 }
 
 impl<R: Read> Chunks<R> {
-    fn new(input: Input<R>, header: &Header, dek: &Dek) -> Self {
+    pub(super) fn new(input: Input<R>, header: &Header, dek: &Dek) -> Self {
         Self {
             input,
             cipher: Cipher::new(dek, header.prefix),
@@ -338,7 +338,7 @@ impl<R: Read> Chunks<R> {
         }
     }
 
-    fn next(&mut self) -> io::Result<Next<'_>> {
+    pub(super) fn next(&mut self) -> io::Result<Next<'_>> {
         self.buffer.clear();
         let got = self.input.fill(&mut self.buffer, LENGTH)?;
         if self.ended {

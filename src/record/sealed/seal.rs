@@ -20,7 +20,7 @@ pub struct Seal {
     pub recording: RecordingId,
     /// Chunks of the file.
     pub chunks: u64,
-    /// Bytes of the file.
+    /// Bytes of the chunks: the file without its header, which another key id makes longer or shorter.
     pub bytes: u64,
     /// Stereo frames.
     pub frames: u64,

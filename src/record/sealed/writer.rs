@@ -18,7 +18,7 @@ use super::{BLOCKS_PER_CHUNK, CHUNK_FRAMES, CHUNK_OVERHEAD, CHUNK_SIZE, Cipher, 
 use crate::base::Random;
 use crate::base::time::WallMs;
 use crate::media::{BLOCK_FRAMES, Block, MaskedBlock};
-use crate::record::keys::Kek;
+use crate::record::keys::{Kek, KeyDown};
 
 /// Marks sealed in one chunk; more wait for the next.
 const MARKS_PER_CHUNK: usize = 8;
@@ -45,6 +45,9 @@ pub enum WriteError {
     /// An earlier write failed; a stream is never continued under its key.
     #[error("the recording failed before and cannot go on")]
     Failed,
+    /// The key-encryption key cannot be asked; nothing was written.
+    #[error(transparent)]
+    Key(#[from] KeyDown),
     /// 2³² chunks.
     #[error("the recording has as many chunks as its cipher allows")]
     Full,
@@ -82,7 +85,7 @@ impl<S: Storage> Writer<S> {
     /// Begins a recording under a new data key wrapped under `kek`. Header and a first chunk that holds `start` are
     /// appended and synced, so even a recording killed at once says what it was of.
     pub fn create(storage: S, kek: &Kek, start: Start, random: &mut Random) -> Result<Self, WriteError> {
-        let (header, dek) = Header::draw(start.recording, kek, random);
+        let (header, dek) = Header::draw(start.recording, kek, random)?;
         let mut writer = Self {
             storage,
             state: State::Open { cipher: Box::new(Cipher::new(&dek, header.prefix)), dek },
@@ -227,7 +230,7 @@ impl<S: Storage> Writer<S> {
         let seal = Seal {
             recording: self.opened.recording,
             chunks: self.chunks,
-            bytes: self.bytes,
+            bytes: self.bytes - self.opened.bytes,
             frames: self.frames,
             gaps: self.gaps,
             ended_at,

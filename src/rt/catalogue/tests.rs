@@ -13,6 +13,7 @@ use crate::guard::Masked;
 use crate::media::{BLOCK_FRAMES, Block};
 use crate::record::catalogue::Rule;
 use crate::record::keys::{Kek, KeyRing};
+use crate::rt::keys::Keys;
 use crate::rt::recorder::{HELD_BYTES, Meta, QUEUE_BLOCKS, Recorder, Report, Settings};
 
 fn kek() -> Kek {
@@ -42,7 +43,7 @@ fn record(catalogue: &Arc<Catalogue>, callers: &[&str]) -> Vec<RecordingId> {
     let settings = Settings {
         root: catalogue.root().to_owned(),
         node: "n".into(),
-        kek: kek(),
+        keys: Keys::fixed(ring()),
         queue_blocks: QUEUE_BLOCKS,
         held_bytes: HELD_BYTES,
         random: Random::seed_from_u64(4),

@@ -171,7 +171,7 @@ impl Demo {
             control: Some(control),
             recordings: dir.join("recordings"),
             ports: media_range(&mut random).map_err(|e| Failure::Io("media ports", e))?,
-            kek: Some(KekRef { id: "demo".to_owned(), file: kek_file }),
+            kek: Some(KekRef::file("demo", kek_file)),
             ..site
         };
         let ring = || -> Result<KeyRing, KeyError> { KeyRing::new(Some(Kek::parse("demo", &kek)?), Vec::new()) };

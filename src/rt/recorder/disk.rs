@@ -20,15 +20,16 @@ use crate::base::ids::{CallId, RecordingId};
 use crate::guard::Shelf;
 use crate::media::{MaskedBlock, RECORD_RATE};
 use crate::record::horizon::{Horizon, Piece, Redacted, Redaction};
-use crate::record::keys::Kek;
+use crate::record::keys::KeyDown;
 use crate::record::place;
 use crate::record::sealed::{Start, Storage, WriteError, Writer};
+use crate::rt::keys::Keys;
 
 /// One writer's thread.
 pub(super) struct Disk {
     pub(super) root: PathBuf,
     pub(super) node: String,
-    pub(super) kek: Kek,
+    pub(super) keys: Arc<Keys>,
     pub(super) random: Random,
     pub(super) open: HashMap<RecordingId, Recording>,
     pub(super) report: Arc<dyn Fn(RecordingId, Report) + Send + Sync>,
@@ -77,6 +78,11 @@ impl Disk {
         let started_at_ms = wall();
         let directory = place::directory(&self.root, started_at_ms);
         let file = place::sealed_file(&directory, recording);
+        // Before there is a file: without a key there is nothing to leave behind.
+        let kek = match self.keys.current() {
+            Ok(kek) => kek,
+            Err(error) => return self.fail(recording, no_key(&error)),
+        };
         let made = make_directory(&directory)
             .and_then(|()| OpenOptions::new().append(true).create_new(true).mode(0o600).open(&file))
             // Locked until it is closed: whoever would rewrap or destroy it sees that it is being written.
@@ -101,7 +107,7 @@ impl Disk {
             sip_call_ids: meta.sip_call_ids,
             labels: meta.labels,
         };
-        let writer = match Writer::create(storage, &self.kek, start, &mut self.random) {
+        let writer = match Writer::create(storage, &kek, start, &mut self.random) {
             Ok(writer) => writer,
             Err(error) => return self.fail(recording, failure(&error, &file)),
         };
@@ -239,9 +245,14 @@ impl Disk {
     }
 }
 
+fn no_key(error: &KeyDown) -> Failure {
+    Failure { kind: FailureKind::NoKey, text: format!("cannot seal: {error}") }
+}
+
 fn failure(error: &WriteError, file: &Path) -> Failure {
     match error {
         WriteError::Storage { error: io, .. } => Failure::of(io, "cannot write", file),
+        WriteError::Key(down) => no_key(down),
         WriteError::Failed | WriteError::Full => {
             Failure { kind: FailureKind::Io, text: format!("{}: {error}", file.display()) }
         }

@@ -41,8 +41,8 @@ use crate::base::time::WallMs;
 use crate::guard::Shelf;
 use crate::media::{BLOCK_FRAMES, MaskedBlock};
 use crate::record::horizon::Redaction;
-use crate::record::keys::Kek;
 use crate::record::sealed::Mark;
+use crate::rt::keys::Keys;
 
 /// Blocks of 100 ms that may wait before blocks are dropped: 26 MB, or 20 s of 40 calls.
 pub const QUEUE_BLOCKS: usize = 8_192;
@@ -63,8 +63,8 @@ pub struct Settings {
     pub root: PathBuf,
     /// Node name, sealed into each recording.
     pub node: String,
-    /// Key new recordings are wrapped under.
-    pub kek: Kek,
+    /// The keys in force: each new recording is wrapped under the one that is current then.
+    pub keys: Arc<Keys>,
     /// Blocks that may wait; [`QUEUE_BLOCKS`] unless a test wants fewer.
     pub queue_blocks: usize,
     /// Most bytes of locked memory for what waits to be sealed; [`HELD_BYTES`] unless a test wants less.
@@ -181,6 +181,8 @@ pub enum FailureKind {
     NotWritable,
     /// The disk stood still for minutes.
     TooSlow,
+    /// The key to seal with cannot be had.
+    NoKey,
     /// Anything else the system said.
     Io,
 }
@@ -279,7 +281,7 @@ impl Recorder {
             let disk = Disk {
                 root: settings.root.clone(),
                 node: settings.node.clone(),
-                kek: settings.kek.clone(),
+                keys: settings.keys.clone(),
                 // Each draws its own keys and nonces.
                 random: Random::from_seed(settings.random.random()),
                 open: HashMap::new(),

@@ -12,9 +12,10 @@ use super::disk::SealedFile;
 use super::*;
 use crate::guard::Masked;
 use crate::media::{BLOCK_FRAMES, Block};
-use crate::record::keys::KeyRing;
+use crate::record::keys::{Kek, KeyRing};
 use crate::record::place;
 use crate::record::sealed::{GapKind, Item, Storage, Verdict, verify};
+use crate::rt::keys::Keys;
 
 const CHILD: &str = "TONEWALL_RECORDER_CHILD";
 /// Sixteen samples that stand in every block: found on the disk, they would be plaintext.
@@ -31,7 +32,14 @@ fn ring() -> KeyRing {
 
 fn settings(root: &Path, queue_blocks: usize, seed: u64) -> Settings {
     let random = Random::seed_from_u64(seed);
-    Settings { root: root.to_owned(), node: "n".into(), kek: kek(), queue_blocks, held_bytes: HELD_BYTES, random }
+    Settings {
+        root: root.to_owned(),
+        node: "n".into(),
+        keys: Keys::fixed(ring()),
+        queue_blocks,
+        held_bytes: HELD_BYTES,
+        random,
+    }
 }
 
 fn meta(random: &mut Random) -> Meta {
