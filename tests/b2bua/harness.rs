@@ -137,7 +137,7 @@ pub fn config() -> Config {
         routes: vec![route(0, 1), route(1, 0)],
         control: None,
         webhooks: Webhooks::default(),
-        storage: Storage { recordings: "/nowhere".into(), payments: "/nowhere/payments.db".into() },
+        storage: Storage::local("/nowhere".into(), "/nowhere/payments.db".into()),
         connectors: vec![tonewall::config::sandbox()],
         payments: tonewall::config::Payments::default(),
         keys: Keys::default(),
