@@ -6,4 +6,5 @@ pub mod catalogue;
 pub mod horizon;
 pub mod keys;
 pub mod place;
+pub mod scan;
 pub mod sealed;
