@@ -45,6 +45,9 @@ pub fn record_of(event: &Event, paused: bool) -> Option<Record> {
             let action = Action::PaymentReconciled { call, payment: *payment, payment_result: *result };
             by_node(action).map(|record| record.outcome(outcome(*result)))
         }
+        E::RecordingQuarantined { recording, reason } => {
+            by_node(Action::RecordingQuarantined { recording: *recording, finding: reason.as_str().into() })
+        }
         E::Recording { recording, state } => {
             let recording = *recording;
             match state {
@@ -54,10 +57,6 @@ pub fn record_of(event: &Event, paused: bool) -> Option<Record> {
                 RecordingState::Closed => {
                     let call = Some(call);
                     by_node(Action::RecordingSealed { recording, call, chunks: None, bytes: None, header: None })
-                }
-                RecordingState::Quarantined => {
-                    let finding = "its self-audit found what may be a digit".into();
-                    by_node(Action::RecordingQuarantined { recording, finding })
                 }
                 RecordingState::Failed => {
                     let (recording, call) = (Some(recording), Some(call));

@@ -103,8 +103,6 @@ pub enum RecordingState {
     Closed,
     /// A recorder fault; what was sealed before it stays readable.
     Failed,
-    /// Its self-audit found what may be a digit, or a card was recognised too late: kept, never played or exported.
-    Quarantined,
 }
 
 /// RTP packets of one leg over its call.
@@ -307,6 +305,15 @@ pub enum EventKind {
         recording: RecordingId,
         /// New state.
         state: RecordingState,
+    },
+    /// Alarm: the recording's self-audit found what may be a digit, or a card was recognised after its first keys had been
+    /// sealed. It is kept and never played or exported.
+    RecordingQuarantined {
+        /// Recording.
+        #[schema(value_type = String)]
+        recording: RecordingId,
+        /// What and where; never which digits.
+        reason: String,
     },
     /// A card was recognised late: what had been heard since its first key was taken out of the recording before it was
     /// sealed.

@@ -47,6 +47,10 @@ pub struct Metrics {
     recorder_held: Gauge,
     recorder_early: Counter,
     redacted_ms: Counter,
+    rescan_waiting: Gauge,
+    rescans: Family<ResultLabel, Counter>,
+    rescan_heard: Counter,
+    rescan_work: Counter,
     lost_lines: Counter,
     alarms: Family<AlarmLabel, Gauge>,
     events: Counter,
@@ -219,6 +223,23 @@ pub struct AuditTotals {
     pub shipped: Vec<(String, u64)>,
 }
 
+/// The self-audit's state and totals.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RescanTotals {
+    /// Recordings that wait.
+    pub waiting: u64,
+    /// Found clean since start.
+    pub clean: u64,
+    /// Quarantined since start.
+    pub hits: u64,
+    /// That could not be heard since start.
+    pub failed: u64,
+    /// Milliseconds of sound heard.
+    pub heard_ms: u64,
+    /// Milliseconds of work.
+    pub work_ms: u64,
+}
+
 /// The SIP sockets' state and totals.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SipTotals {
@@ -294,6 +315,10 @@ impl Metrics {
             "recordings_redacted_milliseconds",
             "Taken out of recordings before it was sealed: cards recognised late"
         );
+        let rescan_waiting = metric!("rescan_waiting", "Closed recordings that wait for their self-audit");
+        let rescans = metric!("rescans", "Self-audits of recordings, by result: clean, hit, failed");
+        let rescan_heard = metric!("rescan_heard_milliseconds", "Sound heard again by the self-audit");
+        let rescan_work = metric!("rescan_work_milliseconds", "Time the self-audit worked for it");
         let lost_lines = metric!("log_lost_lines", "Log lines left out because standard error was not read");
         let alarms = metric!("alarms", "Alarms that stand, by kind");
         let events = metric!("events", "Events published");
@@ -357,6 +382,10 @@ impl Metrics {
             recorder_held,
             recorder_early,
             redacted_ms,
+            rescan_waiting,
+            rescans,
+            rescan_heard,
+            rescan_work,
             lost_lines,
             alarms,
             events,
@@ -423,7 +452,6 @@ impl Metrics {
                     RecordingState::Paused => "paused",
                     RecordingState::Closed => "closed",
                     RecordingState::Failed => "failed",
-                    RecordingState::Quarantined => "quarantined",
                 };
                 self.recordings.get_or_create(&StateLabel { state }).inc();
             }
@@ -437,6 +465,9 @@ impl Metrics {
             EventKind::TrunkTarget { trunk, up, .. } => {
                 let state = if *up { "up" } else { "down" };
                 self.sip.targets.get_or_create(&TargetLabel { trunk: trunk.clone(), state }).inc();
+            }
+            EventKind::RecordingQuarantined { .. } => {
+                self.recordings.get_or_create(&StateLabel { state: "quarantined" }).inc();
             }
             EventKind::RecordingRedacted { ms, .. } => {
                 self.redacted_ms.inc_by(*ms);
@@ -531,6 +562,17 @@ impl Metrics {
         for (place, size) in &totals.shipped {
             self.audit.shipped.get_or_create(&PlaceLabel { place: place.clone() }).set(gauge(*size));
         }
+    }
+
+    /// Sets what the self-audit counted since the start.
+    pub fn set_rescan(&self, totals: RescanTotals) {
+        self.rescan_waiting.set(i64::try_from(totals.waiting).unwrap_or(i64::MAX));
+        let rise = |counter: &Counter, to: u64| counter.inc_by(to.saturating_sub(counter.get()));
+        for (result, to) in [("clean", totals.clean), ("hit", totals.hits), ("failed", totals.failed)] {
+            rise(&self.rescans.get_or_create(&ResultLabel { result }), to);
+        }
+        rise(&self.rescan_heard, totals.heard_ms);
+        rise(&self.rescan_work, totals.work_ms);
     }
 
     /// Sets how many log lines were left out since the start.

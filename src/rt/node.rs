@@ -18,10 +18,12 @@ use super::audit::{self, AuditError, Counts, Log};
 use super::catalogue::{Catalogue, CatalogueError};
 use super::engine::{Ask, Driver, Inputs, Stop};
 use super::identity;
+use super::kept;
 use super::keys::Keys;
 use super::media::Workers;
 use super::psp::{Psp, PspError};
 use super::recorder::{Failure, HELD_BYTES, Handle, QUEUE_BLOCKS, Settings, WRITERS, wall};
+use super::rescan;
 use super::resolve::Resolve;
 use super::sip::{Certificates, Counters, ListenError, SipSockets};
 use super::taps::{Taps, totals};
@@ -38,7 +40,6 @@ use crate::control::history::{History, KEPT};
 use crate::control::{self, CallsError, Parts, router};
 use crate::obs::alarm::AlarmKind;
 use crate::obs::metrics::{Metrics, SipTotals};
-use crate::record::catalogue::Retention;
 use crate::record::keys::KeyRing;
 use crate::web;
 
@@ -130,6 +131,7 @@ pub struct Calls {
     stop: watch::Receiver<Stop>,
     recorder: Option<Handle>,
     disk: Arc<Disk>,
+    rescan: Option<rescan::Desk>,
     sip: Arc<Counters>,
     started: Instant,
     max_calls: u32,
@@ -185,6 +187,9 @@ impl control::Calls for Calls {
     fn refresh(&self, metrics: &Metrics) {
         if let Some(recorder) = &self.recorder {
             metrics.set_recorder(totals(recorder));
+        }
+        if let Some(rescan) = &self.rescan {
+            metrics.set_rescan(rescan.totals());
         }
         metrics.set_sip(self.sip.totals());
         metrics.set_lost_lines(super::logging::lost_lines());
@@ -259,9 +264,11 @@ impl Node {
         let gateway = Psp::start(&config, move |answer| drop(payments_tx.send(answer)))?;
         let (stop, stop_rx) = watch::channel(Stop::No);
 
-        let catalogue = catalogue(&config, &keys)?;
         let keys = Keys::fixed(keys);
-        let taps = Taps::start(recorder_settings(&config, &keys)?, catalogue.clone(), reports_tx, history.clone())?;
+        let kept = kept::open(&config, &keys, &history)?;
+        let catalogue = kept.as_ref().map(|(catalogue, _)| catalogue.clone());
+        let rescan = kept.as_ref().map(|(_, rescan)| rescan.desk());
+        let taps = Taps::start(recorder_settings(&config, &keys)?, kept, reports_tx, history.clone())?;
         let intake = taps.intake();
         let workers = Workers::start(
             config.media.workers,
@@ -275,6 +282,7 @@ impl Node {
             signals,
             stop: stop_rx.clone(),
             recorder: taps.counters(),
+            rescan,
             disk: Arc::default(),
             sip: sockets.counters().clone(),
             started: Instant::now(),
@@ -481,26 +489,6 @@ fn recorder_settings(config: &Config, keys: &Arc<Keys>) -> Result<Option<Setting
         held_bytes: HELD_BYTES,
         random: random()?,
     }))
-}
-
-/// The catalogue of recordings, brought up to date with what an earlier run left, if a trunk of `config` records.
-fn catalogue(config: &Config, keys: &KeyRing) -> Result<Option<Arc<Catalogue>>, StartError> {
-    if config.trunks.iter().all(|trunk| trunk.recording == RecordingPolicy::Off) {
-        return Ok(None);
-    }
-    let catalogue = Arc::new(Catalogue::open(&config.storage.recordings, Retention::default())?);
-    let (kept, keys) = (catalogue.clone(), keys.clone());
-    // Beside the calls: a long look through many files must not keep a node from taking them.
-    std::thread::Builder::new()
-        .name("recover".into())
-        .spawn(move || match kept.recover(&keys) {
-            Ok(done) => {
-                tracing::info!(found = done.found, added = done.added, removed = done.removed, "recordings catalogued")
-            }
-            Err(error) => tracing::error!(%error, "the catalogue of recordings cannot be brought up to date"),
-        })
-        .map_err(StartError::Media)?;
-    Ok(Some(catalogue))
 }
 
 /// A generator seeded by the operating system.

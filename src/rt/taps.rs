@@ -11,11 +11,12 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::catalogue::{Catalogue, Clerk};
 use super::recorder::{Failure, Feed, Handle, Meta, Recorder, Report, Settings, wall};
+use super::rescan::Rescan;
 use crate::base::ids::{RecordingId, SessionId};
 use crate::call::RecorderReport;
 use crate::control::history::History;
 use crate::media::MaskedBlock;
-use crate::obs::event::{EventKind, RecordingState};
+use crate::obs::event::EventKind;
 use crate::obs::metrics::RecorderTotals;
 use crate::record::horizon::Redaction;
 use crate::record::sealed::Mark;
@@ -29,6 +30,7 @@ pub(super) type Reports = UnboundedSender<(RecordingId, RecorderReport)>;
 pub(super) struct Taps {
     recorder: Option<(Recorder, Handle)>,
     clerk: Option<Clerk>,
+    rescan: Option<Rescan>,
     feeds: Feeds,
     open: HashMap<RecordingId, SessionId>,
     reports: Reports,
@@ -49,16 +51,18 @@ impl Intake {
 }
 
 impl Taps {
-    /// Starts the recorder if there are `settings` for one, and the clerk that keeps `catalogue` of it.
+    /// Starts the recorder if there are `settings` for one, and the clerk that keeps the catalogue of it and hands what is
+    /// over to the self-audit.
     pub(super) fn start(
         settings: Option<Settings>,
-        catalogue: Option<Arc<Catalogue>>,
+        kept: Option<(Arc<Catalogue>, Rescan)>,
         reports: Reports,
         history: Arc<History>,
     ) -> Result<Self, Failure> {
+        let (catalogue, rescan) = kept.unzip();
         let clerk = match (&settings, catalogue) {
             (Some(settings), Some(catalogue)) => {
-                let clerk = Clerk::start(catalogue, &settings.node);
+                let clerk = Clerk::start(catalogue, &settings.node, rescan.as_ref().map(Rescan::desk));
                 Some(clerk.map_err(|error| Failure::of(&error, "cannot keep the catalogue of", &settings.root))?)
             }
             _ => None,
@@ -78,7 +82,7 @@ impl Taps {
                 Some((recorder, handle))
             }
         };
-        Ok(Self { recorder, clerk, feeds: Feeds::default(), open: HashMap::new(), reports })
+        Ok(Self { recorder, clerk, rescan, feeds: Feeds::default(), open: HashMap::new(), reports })
     }
 
     /// The media workers' way in.
@@ -145,6 +149,9 @@ impl Taps {
         if let Some(clerk) = self.clerk {
             clerk.stop();
         }
+        if let Some(rescan) = self.rescan {
+            rescan.stop();
+        }
     }
 }
 
@@ -162,7 +169,8 @@ fn tell(reports: &Reports, history: &History, recording: RecordingId, report: Re
             return;
         }
         Report::TooLate { call } => {
-            history.publish(wall(), Some(call), EventKind::Recording { recording, state: RecordingState::Quarantined });
+            let reason = "a card was recognised after its first keys had been sealed".to_owned();
+            history.publish(wall(), Some(call), EventKind::RecordingQuarantined { recording, reason });
             tracing::error!(%recording, "a card was recognised after its first keys had been sealed");
             return;
         }

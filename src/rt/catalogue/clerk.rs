@@ -10,6 +10,7 @@ use super::{Catalogue, CatalogueError};
 use crate::base::ids::RecordingId;
 use crate::record::catalogue::{AuditVerdict, Entry, State};
 use crate::rt::recorder::{Meta, Report, wall};
+use crate::rt::rescan;
 
 enum Note {
     Open(RecordingId, Box<Meta>),
@@ -44,15 +45,16 @@ impl Desk {
 }
 
 impl Clerk {
-    /// Starts the clerk's thread.
+    /// Starts the clerk's thread. With `audit`, what is over waits there for its self-audit before it counts as sealed.
     ///
     /// # Errors
     /// When there can be no thread.
-    pub fn start(catalogue: Arc<Catalogue>, node: &str) -> std::io::Result<Self> {
+    pub fn start(catalogue: Arc<Catalogue>, node: &str, audit: Option<rescan::Desk>) -> std::io::Result<Self> {
         let (notes, queue) = mpsc::channel();
         let node = node.to_owned();
-        let thread =
-            std::thread::Builder::new().name("catalogue".into()).spawn(move || run(&catalogue, &node, &queue))?;
+        let thread = std::thread::Builder::new()
+            .name("catalogue".into())
+            .spawn(move || run(&catalogue, &node, audit.as_ref(), &queue))?;
         Ok(Self { notes, thread })
     }
 
@@ -70,7 +72,7 @@ impl Clerk {
     }
 }
 
-fn run(catalogue: &Catalogue, node: &str, queue: &Receiver<Note>) {
+fn run(catalogue: &Catalogue, node: &str, audit: Option<&rescan::Desk>, queue: &Receiver<Note>) {
     let mut begun: HashMap<RecordingId, Box<Meta>> = HashMap::new();
     while let Ok(note) = queue.recv() {
         let (recording, written) = match note {
@@ -95,7 +97,8 @@ fn run(catalogue: &Catalogue, node: &str, queue: &Receiver<Note>) {
                         entry.state = State::Sealed;
                     }
                 };
-                (recording, catalogue.amend(recording, closed))
+                let amended = catalogue.amend(recording, closed);
+                (recording, amended.and_then(|()| hand_over(catalogue, audit, recording)))
             }
             Note::Report(recording, Report::Failed(_)) => {
                 let failed = |entry: &mut Entry| {
@@ -105,7 +108,9 @@ fn run(catalogue: &Catalogue, node: &str, queue: &Receiver<Note>) {
                     }
                 };
                 // One that failed before it had a file has no entry.
-                match (begun.remove(&recording), catalogue.amend(recording, failed)) {
+                let amended = catalogue.amend(recording, failed);
+                let amended = amended.and_then(|()| hand_over(catalogue, audit, recording));
+                match (begun.remove(&recording), amended) {
                     (_, Err(CatalogueError::Unknown(_))) => continue,
                     (_, written) => (recording, written),
                 }
@@ -121,6 +126,21 @@ fn run(catalogue: &Catalogue, node: &str, queue: &Receiver<Note>) {
             tracing::error!(%recording, %error, "the catalogue misses a recording until the next start");
         }
     }
+}
+
+/// A recording that is over is withheld until its self-audit has found it clean.
+fn hand_over(
+    catalogue: &Catalogue,
+    audit: Option<&rescan::Desk>,
+    recording: RecordingId,
+) -> Result<(), CatalogueError> {
+    let Some(audit) = audit else { return Ok(()) };
+    let over = |entry: &Entry| matches!(entry.state, State::Sealed | State::Interrupted);
+    if catalogue.get(recording)?.is_some_and(|entry| over(&entry)) {
+        catalogue.finalising(recording)?;
+        audit.closed(recording);
+    }
+    Ok(())
 }
 
 fn described(entry: Entry, meta: Meta, node: &str) -> Entry {

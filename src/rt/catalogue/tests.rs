@@ -37,7 +37,7 @@ fn meta(random: &mut Random, caller: &str) -> Meta {
 /// Records one short call per caller, catalogued as a node does it; leaves the last one open when `leave` says so.
 fn record(catalogue: &Arc<Catalogue>, callers: &[&str]) -> Vec<RecordingId> {
     let mut random = Random::seed_from_u64(callers.len() as u64 + 40);
-    let clerk = Clerk::start(catalogue.clone(), "n").expect("a clerk");
+    let clerk = Clerk::start(catalogue.clone(), "n", None).expect("a clerk");
     let desk = clerk.desk();
     let (closed_tx, closed) = mpsc::channel();
     let settings = Settings {

@@ -1,0 +1,68 @@
+//! What is kept of recordings, at the start of a node: the catalogue, brought up to date beside the calls, and the
+//! self-audit that hears what an earlier run left. Configuration and keys go in; both come out, running.
+
+use std::sync::Arc;
+
+use super::catalogue::Catalogue;
+use super::keys::Keys;
+use super::node::StartError;
+use super::recorder::wall;
+use super::rescan::{Outcome, Rescan};
+use crate::config::{Config, RecordingPolicy};
+use crate::control::history::History;
+use crate::obs::event::EventKind;
+use crate::record::catalogue::{AuditVerdict, Retention};
+use crate::record::keys::KeyRing;
+
+/// The catalogue of recordings, brought up to date with what an earlier run left, and their self-audit, if a trunk of
+/// `config` records.
+pub(super) fn open(
+    config: &Config,
+    keys: &Arc<Keys>,
+    history: &Arc<History>,
+) -> Result<Option<(Arc<Catalogue>, Rescan)>, StartError> {
+    if config.trunks.iter().all(|trunk| trunk.recording == RecordingPolicy::Off) {
+        return Ok(None);
+    }
+    let catalogue = Arc::new(Catalogue::open(&config.storage.recordings, Retention::default())?);
+    let (live, history) = (keys.clone(), history.clone());
+    let told = move |outcome: &Outcome| tell(&history, outcome);
+    let ring = Arc::new(move || KeyRing::clone(&live.ring()));
+    let rescan = Rescan::start(catalogue.clone(), ring, told).map_err(StartError::Media)?;
+    let (kept, keys, desk) = (catalogue.clone(), keys.ring(), rescan.desk());
+    // Beside the calls: a long look through many files must not keep a node from taking them.
+    std::thread::Builder::new()
+        .name("recover".into())
+        .spawn(move || {
+            match kept.recover(&keys) {
+                Ok(done) => {
+                    tracing::info!(
+                        found = done.found,
+                        added = done.added,
+                        removed = done.removed,
+                        "recordings catalogued"
+                    )
+                }
+                Err(error) => tracing::error!(%error, "the catalogue of recordings cannot be brought up to date"),
+            }
+            desk.missed();
+        })
+        .map_err(StartError::Media)?;
+    Ok(Some((catalogue, rescan)))
+}
+
+/// Passes a self-audit's outcome on.
+fn tell(history: &History, outcome: &Outcome) {
+    let Outcome { recording, call, verdict, detail } = outcome;
+    match verdict {
+        AuditVerdict::Clean => tracing::debug!(%recording, detail, "self-audit"),
+        AuditVerdict::Failed => {
+            tracing::error!(%recording, detail, "a recording cannot be heard again; it is withheld")
+        }
+        AuditVerdict::Hit => {
+            tracing::error!(%recording, detail, "a recording is quarantined: its self-audit found what may be a digit");
+            let kind = EventKind::RecordingQuarantined { recording: *recording, reason: detail.clone() };
+            history.publish(wall(), *call, kind);
+        }
+    }
+}
