@@ -236,6 +236,9 @@ impl Alarms {
                 let detail = format!("the provider did not say whether {payment}{call}, was charged");
                 self.raise(at, AlarmKind::PaymentUnknown, &payment.to_string(), &detail);
             }
+            EventKind::RecordingQuarantined { recording, reason } => {
+                self.raise(at, AlarmKind::RecordingQuarantined, &recording.to_string(), reason);
+            }
             EventKind::PaymentReconciled { payment, result, .. } if *result != PaymentResult::Unknown => {
                 self.clear(at, AlarmKind::PaymentUnknown, &payment.to_string());
             }

@@ -345,15 +345,24 @@ impl Demo {
 
     /// Waits until the call's recording is closed.
     async fn sealed(&self, call: CallId) -> Result<(), Failure> {
-        let closed = |kind: &EventKind| matches!(kind, EventKind::Recording { state: RecordingState::Closed, .. });
         let deadline = Instant::now() + PATIENCE;
-        while !self.node.events().of_call(call).iter().any(|event| closed(&event.kind)) {
+        loop {
+            let events = self.node.events().of_call(call);
+            let recording = events.iter().find_map(|event| match &event.kind {
+                EventKind::Recording { recording, state: RecordingState::Closed } => Some(*recording),
+                _ => None,
+            });
+            // Closed, and its self-audit is over: before that nobody gets it.
+            let catalogue = self.node.catalogue();
+            let entry = recording.and_then(|recording| catalogue?.get(recording).ok().flatten());
+            if entry.is_some_and(|entry| entry.state.is_over()) {
+                return Ok(());
+            }
             if Instant::now() >= deadline {
                 return Err(Failure::Missing("sealing the recording"));
             }
             sleep(Duration::from_millis(20)).await;
         }
-        Ok(())
     }
 
     /// The id of the one call there is, by the API.

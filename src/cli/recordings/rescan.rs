@@ -1,0 +1,56 @@
+//! `tonewall recordings rescan`: the self-audit by hand, of recordings that have a verdict already too.
+
+use std::io;
+use std::path::Path;
+
+use super::{EXIT_FAULT, EXIT_INTACT, EXIT_KEY, EXIT_QUARANTINED, Terminal, graver};
+use crate::base::ids::RecordingId;
+use crate::record::catalogue::{AuditVerdict, Query, Retention, State};
+use crate::record::keys::KeyRing;
+use crate::rt::catalogue::Catalogue;
+use crate::rt::rescan::{self, Outcome};
+
+/// Why a recording may not be given out, by the catalogue under `root`; `None` when it may, or nobody has catalogued it.
+pub(super) fn withheld(root: &Path, recording: RecordingId) -> io::Result<Option<&'static str>> {
+    if !root.join(crate::rt::catalogue::FILE).exists() {
+        return Ok(None);
+    }
+    let catalogue = Catalogue::open(root, Retention::default()).map_err(io::Error::other)?;
+    let entry = catalogue.get(recording).map_err(io::Error::other)?;
+    Ok(entry.filter(|entry| entry.state != State::Recording).and_then(|entry| entry.withheld()))
+}
+
+/// Hears recordings again; one line each.
+pub(super) fn run(wanted: &[String], root: &Path, ring: &KeyRing, terminal: &mut Terminal<'_>) -> io::Result<u8> {
+    let catalogue = Catalogue::open(root, Retention::default()).map_err(io::Error::other)?;
+    catalogue.recover(ring).map_err(io::Error::other)?;
+    let ids = if wanted.iter().any(|name| name == "all") {
+        let mut ids = Vec::new();
+        let states = vec![State::Finalising, State::Sealed, State::Interrupted];
+        let found = catalogue.for_each(Query { states, ..Query::default() }, &mut |entry| {
+            ids.push(entry.recording);
+            Ok(())
+        });
+        found.map_err(io::Error::other)?;
+        ids
+    } else {
+        let parse = |name: &String| name.parse().map_err(|_| io::Error::other(format!("{name} is no recording")));
+        wanted.iter().map(parse).collect::<io::Result<Vec<RecordingId>>>()?
+    };
+    let mut status = EXIT_INTACT;
+    for recording in ids {
+        let outcome = rescan::audit(&catalogue, ring, recording, &mut || true).map_err(io::Error::other)?;
+        let (word, detail, own) = match outcome {
+            Some(Outcome { verdict: AuditVerdict::Clean, detail, .. }) => ("clean", detail, EXIT_INTACT),
+            Some(Outcome { verdict: AuditVerdict::Hit, detail, .. }) => ("QUARANTINED", detail, EXIT_QUARANTINED),
+            Some(Outcome { verdict: AuditVerdict::Failed, detail, .. }) => {
+                let own = if detail.contains("cannot be opened") { EXIT_KEY } else { EXIT_FAULT };
+                ("NOT HEARD", detail, own)
+            }
+            None => ("not heard", "it is being written, quarantined already, or destroyed".to_owned(), EXIT_INTACT),
+        };
+        status = graver(status, own);
+        writeln!(terminal.out, "{recording}  {word}: {detail}")?;
+    }
+    Ok(status)
+}
