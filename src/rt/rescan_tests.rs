@@ -14,6 +14,7 @@ use crate::record::catalogue::Retention;
 use crate::record::keys::Kek;
 use crate::record::sealed::Mark;
 use crate::rt::catalogue::Clerk;
+use crate::rt::keys::Keys;
 use crate::rt::recorder::{HELD_BYTES, Meta, QUEUE_BLOCKS, Recorder, Settings};
 
 fn kek() -> Kek {
@@ -48,8 +49,14 @@ fn record(catalogue: &Arc<Catalogue>, calls: &[&str], audit: Option<Desk>) -> Ve
     let desk = clerk.desk();
     let root = catalogue.root().to_owned();
     let (queue_blocks, held_bytes) = (QUEUE_BLOCKS, HELD_BYTES);
-    let settings =
-        Settings { root, node: "n".into(), kek: kek(), queue_blocks, held_bytes, random: Random::seed_from_u64(4) };
+    let settings = Settings {
+        root,
+        node: "n".into(),
+        keys: Keys::fixed(ring()),
+        queue_blocks,
+        held_bytes,
+        random: Random::seed_from_u64(4),
+    };
     let recorder = Recorder::start(settings, move |recording, report| desk.report(recording, &report));
     let recorder = recorder.expect("started");
     let mut ids = Vec::new();
