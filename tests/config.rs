@@ -192,6 +192,10 @@ fn webhooks_are_read_with_their_secrets_and_each_slip_has_its_place() {
         let faults = slip(from, to, secret);
         assert!(faults.contains(place), "{place}: {faults}");
     }
+    let faults = slip("X\"", "X\"\nformer_env = \"Y\"\nformer_file = \"y\"", key);
+    assert!(faults.contains("webhooks.endpoint[0].former_env: former_file and former_env are given"), "{faults}");
+    let both = read(&format!("{fine}\nformer_env = \"Y\""), key).expect("no fault");
+    assert!(both.endpoints[0].former.is_some() && hook.former.is_none());
     let twice = format!("{fine}\n[[webhooks.endpoint]]\n{fine}");
     let faults = read(&twice, key).expect_err("a fault").to_string();
     assert!(faults.contains("webhooks.endpoint[1].name: an endpoint named \"crm\" stands above already"), "{faults}");

@@ -89,7 +89,15 @@ fn key() -> SigningKey {
 
 fn settings(directory: &Path, address: SocketAddr, allow_private: bool) -> Settings {
     let url = WebhookUrl { https: false, host: "127.0.0.1".into(), port: address.port(), path: "/hook?x=1".into() };
-    let hook = Webhook { name: "crm".into(), url, key: key(), events: vec!["call-*".into()], allow_private, ca: None };
+    let hook = Webhook {
+        name: "crm".into(),
+        url,
+        key: key(),
+        former: None,
+        events: vec!["call-*".into()],
+        allow_private,
+        ca: None,
+    };
     Settings { directory: directory.to_owned(), endpoints: vec![hook] }
 }
 
@@ -257,4 +265,45 @@ async fn a_certificate_that_nobody_vouches_for_is_not_trusted() {
     node.end().await;
     let letter = std::fs::read_to_string(letters.join("crm~evt_77.2.json")).expect("a letter");
     assert!(letter.contains("\"untrusted\""), "{letter}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_letter_that_was_never_tried_is_on_disk_before_the_process_can_be_killed_for_long() {
+    let place = tempfile::tempdir().expect("a directory");
+    // Connections wait in its queue and are never answered.
+    let deaf = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let node = Node::start(&settings(place.path(), deaf.local_addr().expect("its address"), true));
+    for _ in 0..20 {
+        node.happen();
+    }
+    let asked = Instant::now();
+    node.until(|_| files(place.path()).iter().filter(|name| name.ends_with(".json")).count() == 20).await;
+    assert!(asked.elapsed() < Duration::from_secs(5), "long before any try has ended: {:?}", asked.elapsed());
+    // As a kill does: nothing is told, nothing is written.
+    node.task.abort();
+    let hook = Hook::open(&["200 OK"]);
+    let again = Node::start(&settings(place.path(), hook.address, true));
+    let mut ids: Vec<String> = (0..20).map(|_| hook.next().headers["webhook-id"].clone()).collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 20, "{ids:?}");
+    again.until(|w| w.schedule().receivers()[0].1 == 0).await;
+    again.end().await;
+    assert!(files(place.path()).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_a_secret_changes_letters_carry_a_signature_by_each() {
+    let place = tempfile::tempdir().expect("a directory");
+    let hook = Hook::open(&["200 OK"]);
+    let mut settings = settings(place.path(), hook.address, true);
+    let former = SigningKey::new((9..41).collect());
+    settings.endpoints[0].former = Some(former.clone());
+    let node = Node::start(&settings);
+    node.happen();
+    let got = hook.next();
+    let stamp: u64 = got.headers["webhook-timestamp"].parse().expect("seconds");
+    let by = |key| sign(key, &got.headers["webhook-id"], stamp, &got.body);
+    assert_eq!(got.headers["webhook-signature"], format!("{} {}", by(&key()), by(&former)));
+    node.end().await;
 }

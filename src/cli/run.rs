@@ -12,7 +12,7 @@ use crate::capture::Discard;
 use crate::config::Config;
 use crate::rt::keyfile::load_keys;
 use crate::rt::keys::Keys;
-use crate::rt::node::{Node, Options};
+use crate::rt::node::{Connectors, Node, Options};
 use crate::rt::sip::Certificates;
 use crate::rt::{audit, harden, logging};
 
@@ -84,6 +84,7 @@ struct Signals {
     certificates: Certificates,
     audit: Audit,
     keys: Arc<Keys>,
+    connectors: Connectors,
     file: PathBuf,
 }
 
@@ -96,6 +97,7 @@ impl Signals {
             certificates: node.certificates().clone(),
             audit: node.audit().clone(),
             keys: node.keys().clone(),
+            connectors: node.connectors().clone(),
             file: file.to_owned(),
         })
     }
@@ -106,7 +108,10 @@ impl Signals {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
-                _ = self.hang_up.recv() => self.reload(),
+                _ = self.hang_up.recv() => {
+                    self.reload();
+                    self.reload_connectors();
+                }
             }
         }
     }
@@ -119,7 +124,7 @@ impl Signals {
                 let action =
                     Action::Thing { thing, made, name: "all, by SIGHUP".into(), role: None, fingerprint: None };
                 self.audit.note(Record::node(action));
-                tracing::info!("SIGHUP: certificates and keys were read again; all else needs a restart");
+                tracing::info!("SIGHUP: certificates and keys were read again");
             }
             Err(faults) => {
                 let faults_found = faults.len() as u64;
@@ -130,5 +135,38 @@ impl Signals {
                 }
             }
         }
+    }
+
+    /// Reads the connectors of the file again; what cannot be used changes nothing.
+    fn reload_connectors(&self) {
+        let config = match super::check::check(&self.file).and_then(|_| Config::load(&self.file)) {
+            Ok(config) => config,
+            Err(faults) => {
+                self.refused(faults.iter().count());
+                for fault in faults.iter() {
+                    tracing::error!(%fault, "SIGHUP: the former connectors stay");
+                }
+                return;
+            }
+        };
+        match self.connectors.reload(&config) {
+            Ok(()) => {
+                let (thing, made) = (Thing::Connector, Made::Changed);
+                let action =
+                    Action::Thing { thing, made, name: "all, by SIGHUP".into(), role: None, fingerprint: None };
+                self.audit.note(Record::node(action));
+                let connectors = config.connectors.len();
+                tracing::info!(connectors, "SIGHUP: connectors were read again; what else has changed needs a restart");
+            }
+            Err(fault) => {
+                self.refused(1);
+                tracing::error!(%fault, "SIGHUP: the former connectors stay");
+            }
+        }
+    }
+
+    fn refused(&self, faults: usize) {
+        let action = Action::ConfigurationRefused { configuration: None, faults: faults as u64 };
+        self.audit.note(Record::node(action).outcome(Outcome::failed("connectors")));
     }
 }

@@ -75,6 +75,11 @@ impl Connector {
         }
     }
 
+    /// Whether it goes by this name.
+    pub fn is_named(&self, name: &str) -> bool {
+        self.name.eq_ignore_ascii_case(name)
+    }
+
     /// The values of answers that the steps of "query" and "void" write.
     pub fn values_of_questions(&self) -> BTreeSet<String> {
         let steps = self.query.iter().chain(&self.void);

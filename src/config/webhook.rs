@@ -22,6 +22,8 @@ pub struct Webhook {
     pub url: WebhookUrl,
     /// What messages to it are signed with.
     pub key: SigningKey,
+    /// What they are signed with too, while the receiver changes from it to `key`.
+    pub former: Option<SigningKey>,
     /// Which events it gets: whole types, or beginnings that end in `*`.
     pub events: Vec<String>,
     /// Whether it may be on a private, loopback or link-local address.

@@ -1,9 +1,10 @@
 //! `Idempotency-Key`: a request that comes twice under one key is obeyed once, and answered the same twice. The requests
 //! of an API key and the time go in; the first answer, a refusal, or leave to go on comes out. Only fingerprints of
-//! requests are kept, and answers, which have no digits. What was not obeyed (the node was too busy) is not kept.
+//! requests are kept, and answers, which have no digits; a store keeps them over a restart, sealed. What was not obeyed
+//! (the node was too busy) is not kept.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes, to_bytes};
@@ -14,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
 use super::access::Pass;
+use super::answers::{self, AnswerStore, Answers, Hash, KeptAnswer, Plain};
 use super::extract::MOST_BODY;
 use super::problem::{Blame, Part, Problem};
 use crate::obs::redact::redact;
@@ -33,12 +35,11 @@ const LONGEST: usize = 255;
 /// The most bytes of an answer of ours.
 const MOST_ANSWER: usize = 256 * 1024;
 
-type Hash = [u8; 32];
-
 /// Requests that came under a key, and their answers.
 #[derive(Default)]
 pub(super) struct Kept {
     table: Mutex<Table>,
+    store: Option<Arc<dyn AnswerStore>>,
 }
 
 #[derive(Default)]
@@ -50,8 +51,16 @@ struct Table {
 
 struct Known {
     fingerprint: Hash,
-    /// `None`: still being answered.
-    answer: Option<Answer>,
+    answer: Given,
+}
+
+/// How far the answer to a request is.
+enum Given {
+    /// It is being answered.
+    Pending,
+    Answer(Answer),
+    /// By an earlier run; the key of the request opens it.
+    Sealed(Vec<u8>),
 }
 
 #[derive(Clone)]
@@ -81,21 +90,39 @@ impl Drop for Place<'_> {
 }
 
 impl Kept {
+    /// What an earlier run has answered, and where this one keeps its answers.
+    pub(super) fn new(now: Instant, answers: Answers) -> Self {
+        let mut table = Table::default();
+        for kept in answers.kept {
+            let KeptAnswer { name, fingerprint, age, sealed } = kept;
+            // A clock that began later than that counts it from its beginning: it is kept a little longer.
+            table.order.push_back((now.checked_sub(age).unwrap_or(now), name));
+            table.known.insert(name, Known { fingerprint, answer: Given::Sealed(sealed) });
+        }
+        table.forget(now);
+        Self { table: Mutex::new(table), store: answers.store }
+    }
+
     fn table(&self) -> MutexGuard<'_, Table> {
         // A panic leaves the table whole: it is changed in single steps.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The first answer, or leave to give one.
-    fn enter(&self, now: Instant, name: Hash, fingerprint: Hash) -> Result<Place<'_>, Box<Response>> {
+    fn enter(&self, now: Instant, (name, key): (Hash, &Hash), fingerprint: Hash) -> Result<Place<'_>, Box<Response>> {
         let mut table = self.table();
         table.forget(now);
         match table.known.get(&name) {
             Some(known) if known.fingerprint != fingerprint => Err(Box::new(reused().into_response())),
-            Some(Known { answer: Some(answer), .. }) => Err(Box::new(answer.clone().into_response())),
+            Some(Known { answer: Given::Answer(answer), .. }) => Err(Box::new(answer.clone().into_response())),
+            Some(Known { answer: Given::Sealed(sealed), .. }) => {
+                // It was obeyed, whatever has become of the answer: it is not obeyed again.
+                let answer = answers::open(key, &name, sealed).and_then(Answer::of);
+                Err(Box::new(answer.map_or_else(|| reused().into_response(), IntoResponse::into_response)))
+            }
             Some(_) => Err(Box::new(in_progress().into_response())),
             None => {
-                table.known.insert(name, Known { fingerprint, answer: None });
+                table.known.insert(name, Known { fingerprint, answer: Given::Pending });
                 table.order.push_back((now, name));
                 Ok(Place { kept: self, name, done: false })
             }
@@ -116,9 +143,35 @@ impl Table {
 impl Place<'_> {
     fn keep(mut self, answer: Answer) {
         if let Some(known) = self.kept.table().known.get_mut(&self.name) {
-            known.answer = Some(answer);
+            known.answer = Given::Answer(answer);
         }
         self.done = true;
+    }
+}
+
+impl Answer {
+    fn plain(&self) -> Option<Plain> {
+        let header = |(name, value): &(header::HeaderName, HeaderValue)| {
+            Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
+        };
+        Some(Plain {
+            status: self.status.as_u16(),
+            headers: self.headers.iter().map(header).collect::<Option<_>>()?,
+            body: String::from_utf8(self.body.to_vec()).ok()?,
+            problem: self.problem.clone(),
+        })
+    }
+
+    fn of(plain: Plain) -> Option<Self> {
+        let header = |(name, value): (String, String)| {
+            Some((header::HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?))
+        };
+        Some(Self {
+            status: StatusCode::from_u16(plain.status).ok()?,
+            headers: plain.headers.into_iter().map(header).collect::<Option<_>>()?,
+            body: Bytes::from(plain.body),
+            problem: plain.problem,
+        })
     }
 }
 
@@ -149,9 +202,10 @@ pub(super) async fn once(kept: &Kept, now: Instant, pass: &Pass, request: Reques
     };
     // A panel acts in the name of the key that drew it, and sees less.
     let panel = pass.panel.as_ref().map_or(&[][..], |panel| &panel[..]);
-    let name = hash(&[pass.actor.name.as_bytes(), panel, key.as_bytes()]);
+    let who = [pass.actor.name.as_bytes(), panel, key.as_bytes()];
+    let (name, key) = (hash(&who), answers::key(&who));
     let fingerprint = hash(&[parts.method.as_str().as_bytes(), parts.uri.path().as_bytes(), &body]);
-    let place = match kept.enter(now, name, fingerprint) {
+    let place = match kept.enter(now, (name, &key), fingerprint) {
         Ok(place) => place,
         Err(answer) => return *answer,
     };
@@ -166,7 +220,13 @@ pub(super) async fn once(kept: &Kept, now: Instant, pass: &Pass, request: Reques
     let copied = [header::CONTENT_TYPE, header::LOCATION];
     let headers = copied.into_iter().filter_map(|name| Some((name.clone(), parts.headers.get(name)?.clone())));
     let problem = parts.extensions.get::<Problem>().cloned();
-    place.keep(Answer { status: parts.status, headers: headers.collect(), body: body.clone(), problem });
+    let answer = Answer { status: parts.status, headers: headers.collect(), body: body.clone(), problem };
+    if let Some(store) = &kept.store
+        && let Some(sealed) = answer.plain().and_then(|plain| answers::seal(&key, &name, &plain))
+    {
+        store.keep(KeptAnswer { name, fingerprint, age: Duration::ZERO, sealed }).await;
+    }
+    place.keep(answer);
     parts.headers.remove(header::CONTENT_LENGTH);
     Response::from_parts(parts, Body::from(body))
 }
@@ -219,6 +279,8 @@ fn hash(parts: &[&[u8]]) -> Hash {
 mod tests {
     use super::*;
 
+    const KEY: Hash = [3; 32];
+
     fn answer(status: u16) -> Answer {
         let status = StatusCode::from_u16(status).expect("a status");
         Answer { status, headers: vec![], body: Bytes::from_static(b"{}"), problem: None }
@@ -232,33 +294,56 @@ mod tests {
     fn the_same_request_is_answered_the_same_and_another_is_refused() {
         let (kept, t) = (Kept::default(), Instant::now());
         let (name, one, other) = (hash(&[b"crm", b"k"]), hash(&[b"1"]), hash(&[b"2"]));
-        let place = kept.enter(t, name, one).expect("the first");
-        assert_eq!(status(kept.enter(t, name, one)), Some(409));
+        let place = kept.enter(t, (name, &KEY), one).expect("the first");
+        assert_eq!(status(kept.enter(t, (name, &KEY), one)), Some(409));
         place.keep(answer(201));
-        assert_eq!(status(kept.enter(t, name, one)), Some(201));
-        assert_eq!(status(kept.enter(t, name, other)), Some(422));
-        assert!(kept.enter(t, hash(&[b"crmk", b""]), one).is_ok(), "another key");
-        assert!(kept.enter(t + KEPT, name, other).is_ok(), "forgotten after a day");
+        assert_eq!(status(kept.enter(t, (name, &KEY), one)), Some(201));
+        assert_eq!(status(kept.enter(t, (name, &KEY), other)), Some(422));
+        assert!(kept.enter(t, (hash(&[b"crmk", b""]), &KEY), one).is_ok(), "another key");
+        assert!(kept.enter(t + KEPT, (name, &KEY), other).is_ok(), "forgotten after a day");
     }
 
     #[test]
     fn what_was_not_answered_is_not_kept() {
         let (kept, t) = (Kept::default(), Instant::now());
         let (name, one) = (hash(&[b"crm", b"k"]), hash(&[b"1"]));
-        drop(kept.enter(t, name, one).expect("the first"));
-        let place = kept.enter(t + KEPT / 2, name, one).expect("once more");
+        drop(kept.enter(t, (name, &KEY), one).expect("the first"));
+        let place = kept.enter(t + KEPT / 2, (name, &KEY), one).expect("once more");
         place.keep(answer(200));
-        assert_eq!(status(kept.enter(t + KEPT, name, one)), Some(200), "kept from its own time on");
+        assert_eq!(status(kept.enter(t + KEPT, (name, &KEY), one)), Some(200), "kept from its own time on");
     }
 
     #[test]
     fn the_table_is_bounded() {
         let (kept, t) = (Kept::default(), Instant::now());
         for n in 0..MOST + 10 {
-            let place = kept.enter(t, hash(&[&n.to_be_bytes()]), [0; 32]).expect("new");
+            let place = kept.enter(t, (hash(&[&n.to_be_bytes()]), &KEY), [0; 32]).expect("new");
             place.keep(answer(200));
         }
         let table = kept.table();
         assert!(table.known.len() <= MOST && table.order.len() <= MOST);
+    }
+
+    #[test]
+    fn an_earlier_runs_answer_is_given_again_until_its_day_is_over_and_never_obeyed_anew() {
+        let t = Instant::now();
+        let (name, one, other) = (hash(&[b"crm", b"k"]), hash(&[b"1"]), hash(&[b"2"]));
+        let problem = Problem::from(crate::call::SignalError::PaymentIncomplete);
+        let given = Answer { problem: Some(problem), ..answer(409) };
+        let sealed = answers::seal(&KEY, &name, &given.plain().expect("plain")).expect("sealed");
+        let of = |age, sealed: &[u8]| {
+            let kept = vec![KeptAnswer { name, fingerprint: one, age, sealed: sealed.to_vec() }];
+            Kept::new(t, Answers { kept, store: None })
+        };
+        let kept = of(KEPT / 2, &sealed);
+        let again = kept.enter(t, (name, &KEY), one).err().expect("an answer");
+        assert_eq!(again.status(), 409);
+        assert_eq!(again.extensions().get::<Problem>(), given.problem.as_ref());
+        assert_eq!(status(kept.enter(t, (name, &KEY), other)), Some(422));
+        let broken = of(KEPT / 2, &sealed[1..]);
+        assert_eq!(status(broken.enter(t, (name, &KEY), one)), Some(422));
+        if t.checked_sub(KEPT).is_some() {
+            assert!(of(KEPT, &sealed).enter(t, (name, &KEY), one).is_ok());
+        }
     }
 }

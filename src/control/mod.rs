@@ -11,6 +11,7 @@
 
 pub mod access;
 pub mod alarms;
+pub mod answers;
 pub mod health;
 pub mod history;
 pub mod problem;
@@ -112,6 +113,8 @@ pub struct Parts {
     pub audit: Audit,
     /// The clock; `Instant::now` in `rt/`.
     pub clock: Arc<dyn Fn() -> Instant + Send + Sync>,
+    /// Answers that outlive the node.
+    pub answers: answers::Answers,
     /// Node name, shown on the page and in the OpenAPI title.
     pub node: String,
 }
@@ -137,8 +140,9 @@ impl std::ops::Deref for Api {
 }
 
 /// The whole HTTP service: the API, and `pages` beside it (open to all; they hold no data).
-pub fn router(parts: Parts, pages: Router) -> Router {
-    let api = Api { parts: Arc::new(parts), kept: Arc::default(), sockets: Arc::new(Semaphore::new(STREAMS)) };
+pub fn router(mut parts: Parts, pages: Router) -> Router {
+    let kept = idempotency::Kept::new((parts.clock)(), std::mem::take(&mut parts.answers));
+    let api = Api { parts: Arc::new(parts), kept: Arc::new(kept), sockets: Arc::new(Semaphore::new(STREAMS)) };
     let (closed, _) = routes::closed().split_for_parts();
     let (open, _) = routes::open().split_for_parts();
     let closed = closed.route_layer(middleware::from_fn_with_state(api.clone(), guard));

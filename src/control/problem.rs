@@ -3,7 +3,7 @@
 
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::call::SignalError;
@@ -12,7 +12,7 @@ use crate::call::SignalError;
 pub const TYPE: &str = "urn:tonewall:problem:";
 
 /// A problem document (RFC 9457), `application/problem+json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// Which problem, as a URN; told in docs/api.md.
     #[serde(rename = "type")]
@@ -43,7 +43,7 @@ pub struct Problem {
 }
 
 /// Which part of a request is to blame.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Blame {
     /// Part of the request.
     #[serde(rename = "in")]
@@ -60,7 +60,7 @@ pub struct Blame {
 }
 
 /// Part of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Part {
     /// Path.

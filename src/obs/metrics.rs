@@ -40,6 +40,7 @@ pub struct Metrics {
     collections_ended: Family<ResultLabel, Counter>,
     payments_started: Counter,
     payments_ended: Family<PaymentLabel, Counter>,
+    payments_unknown: Gauge,
     webhooks: Family<WebhookLabel, Counter>,
     recordings: Family<StateLabel, Counter>,
     packets: Family<PacketLabel, Counter>,
@@ -203,6 +204,8 @@ impl Metrics {
         let collections_started = metric!("collections_started", "Digit collections begun");
         let collections_ended = metric!("collections_ended", "Digit collections ended, by result");
         let payments_started = metric!("payments_started", "Payments begun");
+        let payments_unknown =
+            metric!("payments_unknown", "Payments whose outcome nobody knows; their providers are asked");
         let payments_ended = metric!("payments_ended", "Payments ended, by result; reconciled: found out later");
         let webhooks = metric!("webhook_tries", "Tries to deliver a webhook, by receiver and result");
         let recordings = metric!("recordings", "Changes of recordings, by new state");
@@ -276,6 +279,7 @@ impl Metrics {
             collections_ended,
             payments_started,
             payments_ended,
+            payments_unknown,
             webhooks,
             recordings,
             packets,
@@ -350,6 +354,9 @@ impl Metrics {
             EventKind::PaymentReconciled { result, .. } => {
                 let label = PaymentLabel { result: payment_name(*result), reconciled: "yes" };
                 self.payments_ended.get_or_create(&label).inc();
+            }
+            EventKind::PaymentAlarm { unknown } => {
+                self.payments_unknown.set(i64::from(*unknown));
             }
             EventKind::Recording { state, .. } => {
                 let state = match state {

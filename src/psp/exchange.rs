@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use super::render::{self, Context, Escape, Missing, Signing};
 use super::{Fields, Token, json};
 use crate::base::locked::Locked;
-use crate::config::{Auth, Condition, Connector, Hash, Method, Part, Rule, Step, Then};
+use crate::config::{Auth, Condition, Hash, Method, Part, Rule, Step, Then};
 
 /// A request to a provider. Its headers and body are secret; it prints neither.
 pub struct Request {
@@ -273,14 +273,6 @@ fn repeats_card(text: &str, fields: Option<&Fields>) -> bool {
         let keyed = digits.expose();
         !keyed.is_empty() && text.as_bytes().windows(keyed.len()).any(|window| window == keyed)
     })
-}
-
-/// That a connector's name means this one; index and connector.
-pub(super) fn named<'a>(connectors: &'a [Connector], name: Option<&str>) -> Option<(usize, &'a Connector)> {
-    match name {
-        None => connectors.first().map(|connector| (0, connector)),
-        Some(name) => connectors.iter().enumerate().find(|(_, connector)| connector.name.eq_ignore_ascii_case(name)),
-    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@ use crate::base::Random;
 use crate::base::ids::PaymentId;
 use crate::base::secret::{Digit, Digits};
 use crate::base::time::WallMs;
+use crate::config::Connector;
 use crate::config::{Checked, SecretSource, Surroundings};
 use crate::psp::Operation;
 use rand::SeedableRng;

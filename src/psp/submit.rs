@@ -40,7 +40,10 @@ type Key = (PaymentId, u32);
 
 /// Every submission under way.
 pub struct Machine {
+    /// Those in force, and those that something under way still needs.
     connectors: Vec<Connector>,
+    /// Places of those in force, in the order of the configuration.
+    current: Vec<usize>,
     /// Which values of answers each connector needs to ask about a charge: no other goes to the disk.
     kept: Vec<BTreeSet<String>>,
     sessions: BTreeMap<Key, Session>,
@@ -89,6 +92,7 @@ impl Machine {
     pub fn new(connectors: Vec<Connector>) -> Self {
         Self {
             kept: connectors.iter().map(Connector::values_of_questions).collect(),
+            current: (0..connectors.len()).collect(),
             connectors,
             sessions: BTreeMap::new(),
             flights: BTreeMap::new(),
@@ -99,13 +103,47 @@ impl Machine {
         }
     }
 
+    /// From now on charges go by `connectors`; gives the place of each. What is under way keeps the connector it began with,
+    /// and one that is gone serves payments that were begun with it, until its place is needed.
+    pub fn set_connectors(&mut self, now: Instant, connectors: Vec<Connector>) -> Vec<usize> {
+        let gone = std::mem::take(&mut self.current);
+        let names: Vec<String> = connectors.iter().map(|connector| connector.name.clone()).collect();
+        for connector in connectors {
+            let busy = |place: &usize| self.sessions.values().any(|session| session.connector == *place);
+            // A former one of the same name is not asked for any more, and one that has been gone for long neither.
+            let free = (0..self.connectors.len()).find(|place| {
+                let replaced = names.contains(&self.connectors[*place].name) || !gone.contains(place);
+                replaced && !self.current.contains(place) && !busy(place)
+            });
+            let kept = connector.values_of_questions();
+            match free {
+                Some(place) => (self.connectors[place], self.kept[place]) = (connector, kept),
+                None => {
+                    self.connectors.push(connector);
+                    self.kept.push(kept);
+                }
+            }
+            self.current.push(free.unwrap_or(self.connectors.len() - 1));
+        }
+        // What an earlier run left without a connector may have one again.
+        for session in self.sessions.values_mut().filter(|session| matches!(session.wait, Wait::Nothing)) {
+            let named = self.current.iter().find(|place| self.connectors[**place].is_named(&session.record.connector));
+            if let Some(place) = named {
+                session.connector = *place;
+                session.purpose = first_question(&self.connectors[*place]);
+                session.wait = Wait::Until(now);
+            }
+        }
+        self.current.clone()
+    }
+
     /// Takes up what the store held open when the process ended: what could not have charged is over, the rest is asked
     /// about.
     pub fn restore(&mut self, now: Instant, records: Vec<Record>) {
         for mut record in records {
             record.stored = true;
             let key = (record.payment, record.attempt);
-            let Some((index, connector)) = exchange::named(&self.connectors, Some(&record.connector)) else {
+            let Some((index, connector)) = named(&self.connectors, &self.current, Some(&record.connector)) else {
                 let session = Session::restored(now, 0, record, now, Purpose::Query, Wait::Nothing);
                 self.sessions.insert(key, session);
                 continue;
@@ -132,7 +170,7 @@ impl Machine {
     pub fn handle_charge(&mut self, now: Instant, wall: WallMs, charge: Charge) {
         let (payment, attempt) = (charge.payment, charge.attempt);
         let refuse = |reason| Answer { payment, attempt, outcome: Outcome::Failed { reason } };
-        let Some((index, connector)) = exchange::named(&self.connectors, charge.connector.as_deref()) else {
+        let Some((index, connector)) = named(&self.connectors, &self.current, charge.connector.as_deref()) else {
             self.events.push_back(refuse(Failure::NoConnector));
             return;
         };
@@ -236,6 +274,11 @@ impl Machine {
     /// How many submissions are under way or unknown.
     pub fn len(&self) -> usize {
         self.sessions.len()
+    }
+
+    /// How many payments nobody knows the outcome of: told so, or left by an earlier run.
+    pub fn unknown(&self) -> usize {
+        self.sessions.values().filter(|session| session.charge.is_none() && session.deadline.is_none()).count()
     }
 
     /// Whether anything is under way that somebody waits for, or whose digits are held.
@@ -567,6 +610,18 @@ impl Session {
         (self.step, self.tries) = (0, 0);
         self.wait = Wait::Until(now + pause);
     }
+}
+
+/// The connector of a name: as it is in force, or as it was; without a name the first one in force.
+fn named<'a>(connectors: &'a [Connector], current: &[usize], name: Option<&str>) -> Option<(usize, &'a Connector)> {
+    let place = match name {
+        None => current.first().copied(),
+        Some(name) => {
+            let is = |place: &usize| connectors[*place].is_named(name);
+            current.iter().copied().find(is).or_else(|| (0..connectors.len()).find(is))
+        }
+    }?;
+    Some((place, &connectors[place]))
 }
 
 /// What an unknown payment is asked first.

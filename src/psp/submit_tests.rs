@@ -459,3 +459,50 @@ fn every_preset_is_good_and_says_what_it_needs() {
         }
     }
 }
+
+#[test]
+fn what_is_under_way_keeps_its_connector_and_what_comes_goes_by_the_new_one() {
+    let at = |name: &str| crate::config::Connector { name: name.into(), ..sandbox() };
+    let mut machine = Machine::new(vec![at("bank"), at("gone")]);
+    let now = Instant::now();
+    let submit = |machine: &mut Machine, seed: u64, name: Option<&str>| {
+        let charge = Charge { connector: name.map(str::to_owned), ..charge(payment(seed), 1, "4242424242424242", "") };
+        machine.handle_charge(now, WALL, charge);
+        machine.poll_transmit().map(|request| (request.connector, request.id))
+    };
+    let (old, id) = submit(&mut machine, 1, Some("bank")).expect("a request");
+    assert_eq!(old, 0);
+    let places = machine.set_connectors(now, vec![at("second"), at("BANK")]);
+    assert!(!places.contains(&old) && !places.contains(&1), "both are needed still: {places:?}");
+    let mut place = |seed, name| submit(&mut machine, seed, name).map(|(place, _)| place);
+    assert_eq!(place(2, Some("bank")), Some(places[1]));
+    assert_eq!(place(3, None), Some(places[0]), "the first one is the usual one");
+    assert_eq!(place(4, Some("gone")), Some(1), "begun before it went");
+    assert_eq!(place(5, Some("never")), None);
+    // The old one's answer is lost: it is asked, and no other.
+    machine.handle_reply(now, WALL, id, Reply::Lost);
+    let again = now + Duration::from_secs(5);
+    machine.handle_timeout(again, WALL);
+    let asked: Vec<usize> = std::iter::from_fn(|| machine.poll_transmit()).map(|request| request.connector).collect();
+    assert!(asked.contains(&old), "{asked:?}");
+    // Places are used again when nothing needs them.
+    for _ in 0..20 {
+        let places = machine.set_connectors(now, vec![at("bank")]);
+        assert!(places[0] < 8, "{places:?}");
+    }
+}
+
+#[test]
+fn a_payment_left_without_its_connector_is_asked_about_when_it_comes_back() {
+    let mut world = World::new(vec![sandbox()]);
+    world.submit(charge(payment(1), 1, "4242424242424242", "lose"));
+    for _ in 0..3 {
+        world.step(&mut no_fault);
+    }
+    assert_eq!(world.machine.unknown(), 0, "somebody waits for it still");
+    world.connectors = vec![crate::config::Connector { name: "other".into(), ..sandbox() }];
+    world.kill();
+    assert_eq!((world.machine.unknown(), world.machine.poll_timeout()), (1, None));
+    world.machine.set_connectors(world.now, vec![sandbox()]);
+    assert!(world.machine.poll_timeout().is_some(), "it is asked about");
+}

@@ -86,6 +86,8 @@ pub(super) struct Inputs {
     pub(super) media: mpsc::UnboundedReceiver<media::Event>,
     pub(super) reports: mpsc::UnboundedReceiver<(RecordingId, RecorderReport)>,
     pub(super) payments: mpsc::UnboundedReceiver<PaymentAnswer>,
+    /// Names of connectors as they are from now on, and whether last digits may be shown.
+    pub(super) connectors: mpsc::UnboundedReceiver<(Vec<String>, bool)>,
     pub(super) stop: watch::Receiver<Stop>,
 }
 
@@ -106,6 +108,8 @@ pub(super) struct Driver {
     pub(super) audit: Audit,
     /// Recordings that are paused.
     pub(super) paused: HashSet<RecordingId>,
+    /// Payments of unknown outcome, as last told.
+    pub(super) unknown: usize,
 }
 
 /// What woke the driver.
@@ -114,6 +118,7 @@ enum Woken {
     Media(media::Event),
     Report((RecordingId, RecorderReport)),
     Payment(PaymentAnswer),
+    Connectors(Vec<String>, bool),
     Ask(Ask),
     Name(Question, Answer),
     Stop,
@@ -127,12 +132,14 @@ impl Driver {
         let mut give_up = None;
         self.engine.start(Instant::now());
         self.carry_out();
+        self.note_unknown();
         loop {
             let deadline = soonest(self.engine.poll_timeout(), give_up);
             let woken = self.wait(&mut inputs, deadline, stop).await;
             self.take(woken, &mut inputs, &mut stop);
             self.take_waiting(&mut inputs);
             self.note_targets();
+            self.note_unknown();
             self.sockets.counters().note_dropped(self.engine.dropped(), self.engine.shed());
             let now = Instant::now();
             if self.engine.poll_timeout().is_some_and(|at| at <= now) {
@@ -180,6 +187,7 @@ impl Driver {
             Some(event) = inputs.media.recv() => Woken::Media(event),
             Some(report) = inputs.reports.recv() => Woken::Report(report),
             Some(answer) = inputs.payments.recv() => Woken::Payment(answer),
+            Some((names, last_digits)) = inputs.connectors.recv() => Woken::Connectors(names, last_digits),
             Some(ask) = inputs.signals.recv() => Woken::Ask(ask),
             Some((question, answer)) = self.resolve.next() => Woken::Name(question, answer),
             () = timer => Woken::Timer,
@@ -194,6 +202,7 @@ impl Driver {
             Woken::Media(event) => self.take_media(now, event),
             Woken::Report((recording, report)) => self.take_report(now, recording, report),
             Woken::Payment(answer) => self.engine.handle_payment(now, answer),
+            Woken::Connectors(names, last_digits) => self.engine.set_payments(names, last_digits),
             Woken::Ask(ask) => self.answer(now, ask),
             Woken::Name(question, answer) => self.engine.handle_answer(now, &question, answer),
             Woken::Stop => {
@@ -399,6 +408,16 @@ impl Driver {
         if self.noted.is_none_or(|at| now.duration_since(at) >= NOTE_EVERY) {
             self.noted = Some(now);
             self.engine.targets().for_each(|(trunk, up, of)| self.metrics.set_targets(trunk, up, of));
+        }
+    }
+
+    /// Tells when the number of payments has changed whose outcome nobody knows.
+    fn note_unknown(&mut self) {
+        let unknown = self.gateway.unknown();
+        if std::mem::replace(&mut self.unknown, unknown) != unknown {
+            let unknown = u32::try_from(unknown).unwrap_or(u32::MAX);
+            let event = self.history.publish(wall(), None, EventKind::PaymentAlarm { unknown });
+            log_event(&event);
         }
     }
 

@@ -15,6 +15,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod alarms;
+mod answers;
 pub mod audit;
 pub mod catalogue;
 pub mod crew;

@@ -17,17 +17,18 @@ use super::alarms::{Disk, Watch};
 use super::audit::{self, AuditError, Counts, Log};
 use super::catalogue::{Catalogue, CatalogueError};
 use super::engine::{Ask, Driver, Inputs, Stop};
-use super::identity;
 use super::kept;
 use super::keys::Keys;
 use super::media::Workers;
-use super::psp::{Psp, PspError};
+use super::psp::{Psp, PspError, Reload, keeps};
 use super::recorder::{Failure, HELD_BYTES, Handle, QUEUE_BLOCKS, Settings, WRITERS, wall};
 use super::rescan;
 use super::resolve::Resolve;
+use super::sip::tls::FileFault;
 use super::sip::{Certificates, Counters, ListenError, SipSockets};
 use super::taps::{Taps, totals};
 use super::webhooks::{self, WebhookError};
+use super::{answers, identity};
 use crate::audit::Audit;
 use crate::base::Random;
 use crate::call::{Engine, Reply, Signal};
@@ -35,6 +36,7 @@ use crate::capture::Recipient;
 use crate::config::{Config, RecordingPolicy, Srtp, SrtpKeying, Trunk};
 use crate::control::access::Access;
 use crate::control::alarms::{Board, SEALED};
+use crate::control::answers::Answers;
 use crate::control::health::{NodeState, RecorderHealth, RecorderKind, RecorderView, SealedView, Standing};
 use crate::control::history::{History, KEPT};
 use crate::control::{self, CallsError, Parts, router};
@@ -122,6 +124,30 @@ pub struct Node {
     log: Option<Log>,
     catalogue: Option<Arc<Catalogue>>,
     keys: Arc<Keys>,
+    connectors: Connectors,
+}
+
+/// Changes the connectors of a running node. Cheap to clone.
+#[derive(Clone)]
+pub struct Connectors {
+    gateway: Option<Reload>,
+    names: mpsc::UnboundedSender<(Vec<String>, bool)>,
+}
+
+impl Connectors {
+    /// Takes the connectors of `config`, and whether last digits may be shown, for what begins from now on. What is under
+    /// way keeps the connector it began with.
+    ///
+    /// # Errors
+    /// What cannot be used; nothing has changed then.
+    pub fn reload(&self, config: &Config) -> Result<(), FileFault> {
+        let Some(gateway) = &self.gateway else { return Ok(()) };
+        // The gateway first: whoever begins a payment by a new name finds it there.
+        if gateway.connectors(config)? {
+            let _ = self.names.send((names(config), config.payments.last_digits));
+        }
+        Ok(())
+    }
 }
 
 /// A handle to a node's calls: for the HTTP API, the demo and tests. Cheap to clone.
@@ -262,6 +288,8 @@ impl Node {
         let (payments_tx, payments) = mpsc::unbounded_channel();
         // The engine is gone only when the node is; then nobody waits for an answer any more.
         let gateway = Psp::start(&config, move |answer| drop(payments_tx.send(answer)))?;
+        let (names_tx, connectors_rx) = mpsc::unbounded_channel();
+        let changing = Connectors { gateway: gateway.reload(), names: names_tx };
         let (stop, stop_rx) = watch::channel(Stop::No);
 
         let keys = Keys::fixed(keys);
@@ -295,6 +323,13 @@ impl Node {
         let root = calls.recorder.is_some().then(|| config.storage.recordings.clone());
         let watch = Watch { board: board.clone(), calls: calls.clone(), webhooks: hooks.clone(), root };
         let watch = watch.start(&history);
+        let answers = if keeps(&config) && config.control.is_some() {
+            let (store, kept) =
+                answers::Store::open(&answers::beside(&config.storage.payments)).map_err(PspError::Store)?;
+            Answers { kept, store: Some(Arc::new(store)) }
+        } else {
+            Answers::default()
+        };
         let http = match &config.control {
             None => None,
             Some(control) => {
@@ -307,6 +342,7 @@ impl Node {
                     metrics: metrics.clone(),
                     audit: audit.clone(),
                     clock: Arc::new(Instant::now),
+                    answers,
                     node: config.node.name.clone(),
                 };
                 Some(Http::start(control.address, router(parts, web::pages(demo, &control.panel_origins))).await?)
@@ -322,7 +358,7 @@ impl Node {
         let kept = metrics.clone();
         let resolve = Resolve::new(&config.bounds.nameservers);
         let last_digits = config.payments.last_digits;
-        let connectors = config.connectors.iter().map(|connector| connector.name.clone()).collect();
+        let connectors = names(&config);
         let mut engine = Engine::new(config, random()?);
         engine.set_payments(connectors, last_digits);
         if shows {
@@ -342,8 +378,9 @@ impl Node {
             noted: None,
             audit: audit.clone(),
             paused: HashSet::new(),
+            unknown: 0,
         };
-        let inputs = Inputs { signals: signals_rx, media, reports, payments, stop: stop_rx };
+        let inputs = Inputs { signals: signals_rx, media, reports, payments, connectors: connectors_rx, stop: stop_rx };
         let engine = tokio::spawn(driver.run(inputs));
         Ok(Self {
             calls,
@@ -361,6 +398,7 @@ impl Node {
             audit,
             log,
             keys,
+            connectors: changing,
         })
     }
 
@@ -412,6 +450,11 @@ impl Node {
     /// The certificates of its SIP sockets.
     pub fn certificates(&self) -> &Certificates {
         &self.certificates
+    }
+
+    /// What changes its connectors.
+    pub fn connectors(&self) -> &Connectors {
+        &self.connectors
     }
 
     /// Refuses new calls with 503; the node ends with its last call.
@@ -466,6 +509,11 @@ fn audit_log(config: &Config, board: &Arc<Board>) -> Result<Option<Log>, StartEr
     let log = Log::start(settings, &config.node.name, changed)?;
     audit::configured(&log.audit(), config);
     Ok(Some(log))
+}
+
+/// Names of the connectors, the usual one first.
+fn names(config: &Config) -> Vec<String> {
+    config.connectors.iter().map(|connector| connector.name.clone()).collect()
 }
 
 /// Addresses of this node, to which no webhook may lead.

@@ -163,6 +163,7 @@ pub struct Running {
     pub carrier_side: SocketAddr,
     pub pbx_side: SocketAddr,
     pub control: Option<SocketAddr>,
+    transport: &'static str,
 }
 
 impl Running {
@@ -185,27 +186,19 @@ impl Running {
             std::fs::write(dir.path().join(name), text).expect("a file");
             restrict(&dir.path().join(name));
         }
-        let log = File::create(dir.path().join("log")).expect("the log");
-        let program = env!("CARGO_BIN_EXE_tonewall");
-        let mut command = match plan.open_files {
-            None => Command::new(program),
-            Some(most) => {
-                let mut shell = Command::new("sh");
-                shell.args(["-c", &format!("ulimit -n {most} && exec \"$0\" \"$@\""), program]);
-                shell
-            }
-        };
-        let child = command
-            .arg("run")
-            .arg(&config)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("the log"))
-            .stderr(errors.unwrap_or_else(|| log.into()))
-            .spawn()
-            .expect("tonewall starts");
-        let mut running = Running { child, dir, config, carrier_side, pbx_side, control };
-        running.wait_until_it_answers(plan.transport);
+        let child = spawn(&config, plan.open_files, errors);
+        let transport = plan.transport;
+        let mut running = Running { child, dir, config, carrier_side, pbx_side, control, transport };
+        running.wait_until_it_answers(transport);
         running
+    }
+
+    /// Ends it at once, as `kill -9` does, and starts it again with the same files.
+    #[allow(dead_code)]
+    pub fn restart(&mut self) {
+        self.kill();
+        self.child = spawn(&self.config, None, None);
+        self.wait_until_it_answers(self.transport);
     }
 
     fn wait_until_it_answers(&mut self, transport: &str) {
@@ -291,6 +284,29 @@ impl Drop for Running {
         }
         self.kill();
     }
+}
+
+/// A `tonewall run` process whose output goes to the file `log` beside its configuration.
+fn spawn(config: &Path, open_files: Option<u32>, errors: Option<Stdio>) -> Child {
+    let log = config.with_file_name("log");
+    let log = File::options().create(true).append(true).open(log).expect("the log");
+    let program = env!("CARGO_BIN_EXE_tonewall");
+    let mut command = match open_files {
+        None => Command::new(program),
+        Some(most) => {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &format!("ulimit -n {most} && exec \"$0\" \"$@\""), program]);
+            shell
+        }
+    };
+    command
+        .arg("run")
+        .arg(config)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("the log"))
+        .stderr(errors.unwrap_or_else(|| log.into()))
+        .spawn()
+        .expect("tonewall starts")
 }
 
 #[cfg(unix)]

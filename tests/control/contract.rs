@@ -243,6 +243,7 @@ fn events_are_as_the_description_says() {
         },
         EventKind::PaymentUpdated { payment, progress },
         EventKind::PaymentSubmitted { payment },
+        EventKind::PaymentAlarm { unknown: 1 },
         EventKind::PaymentEnded { payment, result: PaymentResult::TooManyFailedAttempts, outcome: outcome.clone() },
         EventKind::PaymentReconciled { payment, result: PaymentResult::Success, outcome },
         EventKind::HoldTaken {

@@ -96,6 +96,7 @@ impl Node {
             metrics: metrics.clone(),
             audit: audit.clone(),
             clock: Arc::new(Instant::now),
+            answers: Default::default(),
             node: "node-1".into(),
         };
         let (stop, stopped) = watch::channel(false);

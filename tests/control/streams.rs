@@ -21,6 +21,7 @@ pub fn schedule() -> Schedule {
         name: "crm".into(),
         url: WebhookUrl { https: true, host: "crm.example".into(), port: 443, path: "/".into() },
         key: SigningKey::new(vec![1; 32]),
+        former: None,
         events: vec!["*".into()],
         allow_private: false,
         ca: None,

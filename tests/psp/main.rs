@@ -16,6 +16,7 @@ mod server;
 mod call;
 mod chain;
 mod contracts;
+mod crm;
 mod faults;
 mod kit;
 mod localstripe;

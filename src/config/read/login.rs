@@ -58,11 +58,19 @@ fn plain(text: &str) -> Result<String, String> {
     }
 }
 
+/// Where a secret stands: in a file or in an environment variable.
+pub(super) const SECRET: [&str; 2] = ["secret_file", "secret_env"];
+
 pub(super) fn secret(table: &Table<'_>, around: &Surroundings<'_>) -> Option<Secret> {
-    let given: Vec<_> = ["secret_file", "secret_env"].into_iter().filter(|key| table.has(key)).collect();
+    secret_of(table, around, SECRET)
+}
+
+/// The same under other keys: a file's, a variable's.
+pub(super) fn secret_of(table: &Table<'_>, around: &Surroundings<'_>, keys: [&'static str; 2]) -> Option<Secret> {
+    let given: Vec<_> = keys.into_iter().filter(|key| table.has(key)).collect();
     let key = match given[..] {
         [] => {
-            table.fault("secret_file", "is missing; give one of secret_file, secret_env");
+            table.fault(keys[0], format!("is missing; give one of {}", keys.join(", ")));
             return None;
         }
         [key] => key,
@@ -73,7 +81,7 @@ pub(super) fn secret(table: &Table<'_>, around: &Surroundings<'_>) -> Option<Sec
     };
     table.get(key)?.parsed(|text| {
         let source = match key {
-            "secret_file" => SecretSource::File(around.directory.join(Path::new(text))),
+            key if key == keys[0] => SecretSource::File(around.directory.join(Path::new(text))),
             _ => SecretSource::Variable(text.to_owned()),
         };
         let secret = (around.secret)(&source)?;

@@ -7,21 +7,24 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use super::login::secret;
+use super::login::{SECRET, secret, secret_of};
 use super::tree::Table;
 use super::value;
 use crate::config::load::Surroundings;
-use crate::config::{SigningKey, Webhook, WebhookUrl, Webhooks};
+use crate::config::{Secret, SigningKey, Webhook, WebhookUrl, Webhooks};
 
 pub(super) const KEYS: &[&str] = &["directory", "endpoint"];
 pub(super) const ENDPOINT_KEYS: &[&str] =
-    &["name", "url", "secret_file", "secret_env", "events", "allow_private", "ca"];
+    &["name", "url", "secret_file", "secret_env", "former_file", "former_env", "events", "allow_private", "ca"];
 
 /// Where letters are kept when the file does not say.
 const DIRECTORY: &str = "/var/lib/tonewall/webhooks";
 
 /// Events that are told when the file names none.
 const EVENTS: &[&str] = &["payment-*"];
+
+/// Where the key is that a receiver still knows while it changes to another.
+const FORMER: [&str; 2] = ["former_file", "former_env"];
 
 /// Bytes of a signing key: as Standard Webhooks asks for.
 const KEY: std::ops::RangeInclusive<usize> = 24..=64;
@@ -58,13 +61,18 @@ fn endpoint(table: &Table<'_>, around: &Surroundings<'_>) -> Option<Webhook> {
     let private = table.get("allow_private").map_or(Some(false), |v| v.boolean());
     let address = table.require("url", "\"https://crm.example/tonewall\"");
     let url = address.and_then(|v| v.parsed(|text| url(text, private == Some(true))));
-    let key = secret(table, around).and_then(|text| match signing_key(text.expose()) {
+    let read = |keys: [&'static str; 2], text: Secret| match signing_key(text.expose()) {
         Ok(key) => Some(key),
         Err(reason) => {
-            table.fault(if table.has("secret_env") { "secret_env" } else { "secret_file" }, reason);
+            table.fault(keys[usize::from(table.has(keys[1]))], reason);
             None
         }
-    });
+    };
+    let key = secret(table, around).and_then(|text| read(SECRET, text));
+    let former = match FORMER.iter().any(|key| table.has(key)) {
+        true => secret_of(table, around, FORMER).and_then(|text| read(FORMER, text)).map(Some),
+        false => Some(None),
+    };
     let events = match table.get("events") {
         Some(v) => v.each(|item| item.parsed(filter)),
         None => Some(EVENTS.iter().map(|text| (*text).to_owned()).collect()),
@@ -73,7 +81,15 @@ fn endpoint(table: &Table<'_>, around: &Surroundings<'_>) -> Option<Webhook> {
         Some(v) => v.string().map(|text| Some(around.directory.join(Path::new(text)))),
         None => Some(None),
     };
-    Some(Webhook { name: name?, url: url?, key: key?, events: events?, allow_private: private?, ca: ca? })
+    Some(Webhook {
+        name: name?,
+        url: url?,
+        key: key?,
+        former: former?,
+        events: events?,
+        allow_private: private?,
+        ca: ca?,
+    })
 }
 
 /// An address: https, or http to a loopback address of an endpoint that may be private.
@@ -183,6 +199,7 @@ mod tests {
             name: "x".into(),
             url: url("https://x.example", false).expect("an address"),
             key: SigningKey::new(vec![0; 32]),
+            former: None,
             events: events.iter().map(|text| filter(text).expect("a filter")).collect(),
             allow_private: false,
             ca: None,

@@ -2,9 +2,9 @@
 //! of dead letters come out. It opens nothing and reads no clock.
 //!
 //! ```text
-//!            event                 2xx ─► gone
+//!            event: kept on disk   2xx ─► gone
 //!   (none) ────────► waiting ─► sending
-//!                       ▲          │ anything else, tries left: kept on disk, waits longer each time
+//!                       ▲          │ anything else, tries left: waits longer each time
 //!                       ├──────────┤
 //!                replay │          │ no tries left, or 410 Gone
 //!                       └── dead ◄─┘ ── forgotten by the API, or by newer ones ─► gone
@@ -156,7 +156,8 @@ impl Schedule {
             let hook = &self.lanes[endpoint].hook;
             if hook.wants(&kind) {
                 let letter = Letter::new(&hook.name, id, &kind, event);
-                self.insert(Entry { letter, endpoint, state: State::Waiting(now), kept: false });
+                let ticket = self.insert(Entry { letter, endpoint, state: State::Waiting(now), kept: false });
+                self.write(ticket);
                 self.shed(endpoint);
             }
         }
@@ -176,7 +177,10 @@ impl Schedule {
             lane.sending += 1;
             let (id, body) = (entry.letter.id.clone(), entry.letter.body.clone());
             let timestamp_s = wall.0 / 1_000;
-            let signature = sign(&lane.hook.key, &id, timestamp_s, &body);
+            let mut signature = sign(&lane.hook.key, &id, timestamp_s, &body);
+            if let Some(former) = &lane.hook.former {
+                signature = format!("{signature} {}", sign(former, &id, timestamp_s, &body));
+            }
             return Some(Try { ticket, endpoint, id, timestamp_s, signature, body });
         }
         None
@@ -274,7 +278,7 @@ impl Schedule {
         true
     }
 
-    fn insert(&mut self, entry: Entry) {
+    fn insert(&mut self, entry: Entry) -> u64 {
         let ticket = self.next;
         self.next += 1;
         match entry.state {
@@ -285,6 +289,7 @@ impl Schedule {
             State::Sending => {}
         }
         self.entries.insert(ticket, entry);
+        ticket
     }
 
     fn wait(&mut self, ticket: u64, at: Instant) {

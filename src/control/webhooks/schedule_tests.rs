@@ -13,6 +13,7 @@ fn hook(name: &str, events: &[&str]) -> Webhook {
         name: name.into(),
         url: WebhookUrl { https: true, host: "x.example".into(), port: 443, path: "/".into() },
         key: SigningKey::new(vec![7; 32]),
+        former: None,
         events: events.iter().map(|text| (*text).to_owned()).collect(),
         allow_private: false,
         ca: None,
@@ -53,7 +54,9 @@ fn an_event_goes_to_whoever_wants_it_signed_and_under_its_id() {
     for a in tries {
         s.handle_result(t, a.ticket, Result::Delivered);
     }
-    assert!(s.poll_timeout().is_none() && keeps(&mut s).is_empty());
+    assert!(s.poll_timeout().is_none());
+    let both = ["+crm~evt_77.1 0 false", "+all~evt_77.1 0 false", "-crm~evt_77.1", "-all~evt_77.1"];
+    assert_eq!(keeps(&mut s), both, "on disk before the first try, and gone with the letter");
 }
 
 #[test]
@@ -77,7 +80,7 @@ fn a_receiver_that_fails_is_tried_again_ever_more_seldom_and_then_given_up() {
     let dead = s.dead();
     assert_eq!((dead.len(), dead[0].tries, dead[0].last), (1, 9, Some(Failure::Timeout)));
     let kept = keeps(&mut s);
-    assert_eq!((kept.len(), kept[8].as_str()), (9, "+crm~evt_77.1 9 true"));
+    assert_eq!((kept.len(), kept[9].as_str()), (10, "+crm~evt_77.1 9 true"));
     // Replayed under the same id, and forgotten on disk when it is taken at last.
     assert!(!s.replay(now, "crm~evt_77.2"));
     assert!(s.replay(now, &dead[0].id));

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use super::recorder::wall;
 use super::sip::tls::FileFault;
 use crate::base::locked::Locked;
-use crate::config::Config;
+use crate::config::{Config, Connector};
 use crate::psp::sandbox::Sandbox;
 use crate::psp::{Answer, Charge, Failure, Gateway, Machine, Outcome, Record, Reply, Request};
 use store::{Store, StoreError};
@@ -47,19 +47,71 @@ pub enum PspError {
 /// The way to the providers. Dropped, it takes no further charge and ends what it can within ten seconds; what it cannot
 /// is asked about at the next start. Whoever drops it outside a runtime waits for that.
 pub struct Psp {
-    charges: Option<mpsc::UnboundedSender<Charge>>,
+    orders: Option<mpsc::UnboundedSender<Order>>,
     thread: Option<std::thread::JoinHandle<()>>,
     under_way: Arc<AtomicUsize>,
+    unknown: Arc<AtomicUsize>,
+    lasting: bool,
+}
+
+/// What the thread is asked to do.
+enum Order {
+    Charge(Box<Charge>),
+    Connectors(Vec<Connector>, Vec<Option<Arc<ClientConfig>>>),
+}
+
+/// Changes the connectors of a running [`Psp`]; keeps it from nothing.
+#[derive(Clone)]
+pub struct Reload {
+    orders: mpsc::WeakUnboundedSender<Order>,
+    lasting: bool,
+}
+
+impl Reload {
+    /// From now on charges go by the connectors of `config`. What is under way keeps the connector it began with, and one
+    /// that is gone serves what was begun with it. `Ok(false)`: payments have ended with the node.
+    ///
+    /// # Errors
+    /// A file that cannot be used, or a first connector that keeps its payments on disk: for that the node has to be
+    /// started anew. Nothing has changed then.
+    pub fn connectors(&self, config: &Config) -> Result<bool, FileFault> {
+        if !self.lasting && keeps(config) {
+            let reason = "the node was started without a store of payments; the first connector needs a restart";
+            return Err(FileFault { key: "connector".to_owned(), reason: reason.to_owned() });
+        }
+        let trust = trust_of(config)?;
+        let order = Order::Connectors(config.connectors.clone(), trust);
+        Ok(self.orders.upgrade().is_some_and(|orders| orders.send(order).is_ok()))
+    }
+}
+
+/// Whether payments by these connectors have to be kept on disk. The sandbox moves no money and forgets its charges with
+/// the process: there is nothing to keep.
+pub(super) fn keeps(config: &Config) -> bool {
+    config.connectors.iter().any(|connector| !connector.sandbox)
+}
+
+/// What connections of each connector start from.
+fn trust_of(config: &Config) -> Result<Vec<Option<Arc<ClientConfig>>>, FileFault> {
+    let of = |(at, connector): (usize, &Connector)| match connector.sandbox {
+        true => Ok(None),
+        false => trust::client(at, connector).map(Some),
+    };
+    config.connectors.iter().enumerate().map(of).collect()
 }
 
 impl Gateway for Psp {
     fn submit(&mut self, charge: Charge) {
-        if let Some(charges) = &self.charges
-            && charges.send(charge).is_err()
+        if let Some(orders) = &self.orders
+            && orders.send(Order::Charge(Box::new(charge))).is_err()
         {
             // Only a panic of the thread leads here; the answers end with it.
             tracing::error!("the thread of payments is gone; a charge is not sent");
         }
+    }
+
+    fn unknown(&self) -> usize {
+        self.unknown.load(Ordering::Relaxed)
     }
 }
 
@@ -70,18 +122,9 @@ impl Psp {
     /// # Errors
     /// When the store or a connector's file cannot be used.
     pub fn start(config: &Config, answers: impl FnMut(Answer) + Send + 'static) -> Result<Self, PspError> {
-        // The sandbox moves no money and forgets its charges with the process: there is nothing to keep.
-        let lasting = config.connectors.iter().any(|connector| !connector.sandbox);
+        let lasting = keeps(config);
         let mut store = if lasting { Store::open(&config.storage.payments)? } else { Store::in_memory()? };
-        let trust = config
-            .connectors
-            .iter()
-            .enumerate()
-            .map(|(at, connector)| match connector.sandbox {
-                true => Ok(None),
-                false => trust::client(at, connector).map(Some).map_err(PspError::File),
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+        let trust = trust_of(config).map_err(PspError::File)?;
         let mut machine = Machine::new(config.connectors.clone());
         let left = store.unfinished(wall())?;
         if !left.is_empty() {
@@ -92,7 +135,8 @@ impl Psp {
         }
         machine.restore(Instant::now(), left);
         let under_way = Arc::new(AtomicUsize::new(machine.len()));
-        let (charges, inbox) = mpsc::unbounded_channel();
+        let unknown = Arc::new(AtomicUsize::new(machine.unknown()));
+        let (orders, inbox) = mpsc::unbounded_channel();
         let (replies_tx, replies) = mpsc::unbounded_channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let driver = Driver {
@@ -103,11 +147,18 @@ impl Psp {
             answers: Box::new(answers),
             replies_tx,
             under_way: under_way.clone(),
+            unknown: unknown.clone(),
         };
         let thread = std::thread::Builder::new().name("payments".into()).spawn(move || {
             runtime.block_on(driver.run(inbox, replies));
         })?;
-        Ok(Self { charges: Some(charges), thread: Some(thread), under_way })
+        Ok(Self { orders: Some(orders), thread: Some(thread), under_way, unknown, lasting })
+    }
+
+    /// What changes the connectors; `None` when it has ended.
+    pub fn reload(&self) -> Option<Reload> {
+        let orders = self.orders.as_ref()?.downgrade();
+        Some(Reload { orders, lasting: self.lasting })
     }
 
     /// Payments that are under way or unknown.
@@ -121,7 +172,7 @@ impl Psp {
     }
 
     fn end(&mut self) {
-        self.charges = None;
+        self.orders = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -130,7 +181,7 @@ impl Psp {
 
 impl Drop for Psp {
     fn drop(&mut self) {
-        self.charges = None;
+        self.orders = None;
         // A task must not be held up.
         if tokio::runtime::Handle::try_current().is_err() {
             self.end();
@@ -146,12 +197,13 @@ struct Driver {
     answers: Box<dyn FnMut(Answer) + Send>,
     replies_tx: mpsc::UnboundedSender<(u64, Reply)>,
     under_way: Arc<AtomicUsize>,
+    unknown: Arc<AtomicUsize>,
 }
 
 impl Driver {
     async fn run(
         mut self,
-        mut inbox: mpsc::UnboundedReceiver<Charge>,
+        mut inbox: mpsc::UnboundedReceiver<Order>,
         mut replies: mpsc::UnboundedReceiver<(u64, Reply)>,
     ) {
         let mut stopping: Option<Instant> = None;
@@ -168,8 +220,8 @@ impl Driver {
                 }
             };
             tokio::select! {
-                charge = inbox.recv(), if stopping.is_none() => match charge {
-                    Some(charge) => self.machine.handle_charge(Instant::now(), wall(), charge),
+                order = inbox.recv(), if stopping.is_none() => match order {
+                    Some(order) => self.take(order),
                     None => stopping = Some(Instant::now() + FAREWELL),
                 },
                 Some((id, reply)) = replies.recv() => self.machine.handle_reply(Instant::now(), wall(), id, reply),
@@ -180,14 +232,29 @@ impl Driver {
                 self.machine.handle_reply(Instant::now(), wall(), id, reply);
             }
             for _ in 0..TURN {
-                let Ok(charge) = inbox.try_recv() else { break };
-                self.machine.handle_charge(Instant::now(), wall(), charge);
+                let Ok(order) = inbox.try_recv() else { break };
+                self.take(order);
             }
             let now = Instant::now();
             if self.machine.poll_timeout().is_some_and(|at| at <= now) {
                 self.machine.handle_timeout(now, wall());
             }
             self.carry_out();
+        }
+    }
+
+    fn take(&mut self, order: Order) {
+        match order {
+            Order::Charge(charge) => self.machine.handle_charge(Instant::now(), wall(), *charge),
+            Order::Connectors(connectors, trust) => {
+                let places = self.machine.set_connectors(Instant::now(), connectors);
+                for (place, trust) in places.into_iter().zip(trust) {
+                    if self.trust.len() <= place {
+                        self.trust.resize(place + 1, None);
+                    }
+                    self.trust[place] = trust;
+                }
+            }
         }
     }
 
@@ -213,6 +280,7 @@ impl Driver {
             self.send(request);
         }
         self.under_way.store(self.machine.len(), Ordering::Relaxed);
+        self.unknown.store(self.machine.unknown(), Ordering::Relaxed);
         while let Some(answer) = self.machine.poll_event() {
             log(&answer);
             (self.answers)(answer);

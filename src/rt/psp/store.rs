@@ -67,20 +67,26 @@ const INSERT: &str =
 const UPDATE: &str = "UPDATE payment SET state = ?3, reason = ?4, reference = ?5, vals = ?6
     WHERE payment = ?1 AND attempt = ?2";
 
+/// Opens a database that only we may read, making it and its directory where they are not there.
+pub(in crate::rt) fn connect(path: &Path) -> Result<Connection, StoreError> {
+    let file = |error| StoreError::File { path: path.to_owned(), error };
+    if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+        std::fs::create_dir_all(directory).map_err(file)?;
+    }
+    // SQLite would make it readable by others; what it makes beside it has the same mode.
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path).map_err(file)?;
+    let database = |error| StoreError::Database { path: path.to_owned(), error };
+    Connection::open(path).map_err(database)
+}
+
 impl Store {
     /// Opens the file, making it and its directory where they are not there.
     ///
     /// # Errors
     /// When it cannot be written, or another process has it.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let file = |error| StoreError::File { path: path.to_owned(), error };
-        if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
-            std::fs::create_dir_all(directory).map_err(file)?;
-        }
-        // SQLite would make it readable by others; what it makes beside it has the same mode.
-        OpenOptions::new().create(true).append(true).mode(0o600).open(path).map_err(file)?;
         let database = |error| StoreError::Database { path: path.to_owned(), error };
-        Self::prepare(Connection::open(path).map_err(database)?).map_err(database)
+        Self::prepare(connect(path)?).map_err(database)
     }
 
     /// A store that is gone with the process: for the sandbox, which has nothing to lose.

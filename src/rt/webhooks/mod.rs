@@ -1,5 +1,5 @@
-//! The shell of webhooks: a task that reads the event log, makes the tries that [`Schedule`] wants, and keeps on disk what
-//! was not delivered. It decides nothing itself.
+//! The shell of webhooks: a task that reads the event log, keeps on disk what is not delivered, and makes the tries that
+//! [`Schedule`] wants: each letter is written before its first try. It decides nothing itself.
 
 mod address;
 mod post;
@@ -206,7 +206,11 @@ impl Postman {
         let mut options = tokio::fs::OpenOptions::new();
         let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&beside).await?;
         tokio::io::AsyncWriteExt::write_all(&mut file, &text).await?;
-        file.sync_all().await?;
+        // A process that is killed loses nothing it has written. Power that fails may take what was never tried.
+        if letter.tries > 0 {
+            file.sync_all().await?;
+        }
+        tokio::io::AsyncWriteExt::flush(&mut file).await?;
         tokio::fs::rename(beside, place).await
     }
 }
