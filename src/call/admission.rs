@@ -134,12 +134,16 @@ pub(super) fn admit(
     (facts.user, facts.from) = numbers.ok_or(Refused::new(484))?;
     let Some(first) = targets.first().map(|target| target.trunk) else { return Err(Refused::new(404)) };
     facts.learn(&request.headers, called_trunk(first));
+    if !super::recorders::may_begin(now, s, [trunk, first]) {
+        return Err(Refused::busy("Recorder Away"));
+    }
     let described = bodies::read(&request.headers, &request.body)?;
     let offer = described.map(|offer| read_peer(&offer, &s.policies[trunk.0])).transpose()?;
     let call_id = request.call_id().map(str::to_owned).ok_or(Refused::new(400))?;
     let ports = s.ports.take(now).ok_or_else(|| Refused::busy("No Media Port Free"))?;
 
-    let mut core = Core::begin(now, s, Beginning { facts, from: trunk, to: first, ports, call_id });
+    let carried = super::recorders::begin::carried(&config, request);
+    let mut core = Core::begin(now, s, Beginning { facts, from: trunk, to: first, ports, call_id, carried });
     let caller_leg = core.caller_leg;
     let tag = core.new_tag(s, caller_leg);
     let sdp = core.leg_session(s, caller_leg);

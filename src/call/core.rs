@@ -10,6 +10,7 @@ use super::crossing::{self, Facts};
 use super::policy::Wishes;
 use super::ports::Pair;
 use super::protection::Protection;
+use super::recorders::{self, Seen};
 use super::shared::Shared;
 use crate::base::ids::{CallId, Leg, SessionId};
 use crate::config::{Codec, Foreign, GuardMode, MediaPlace, TrunkId};
@@ -34,6 +35,8 @@ pub(super) struct Core {
     pub(super) protection: Protection,
     /// The codec agreed on per leg.
     pub(super) codecs: [Cell<Option<Codec>>; 2],
+    /// Headers of the caller's INVITE that recorders are told of.
+    pub(super) carried: Vec<(String, String)>,
     /// SIP Call-ID per leg.
     pub(super) call_ids: [Option<String>; 2],
     /// Something that the call is found by has changed.
@@ -60,12 +63,13 @@ pub(super) struct Beginning {
     pub(super) to: TrunkId,
     pub(super) ports: Pair,
     pub(super) call_id: String,
+    pub(super) carried: Vec<(String, String)>,
 }
 
 impl Core {
     /// A call comes in: orders its media session, guarded from the first packet on.
     pub(super) fn begin(now: Instant, s: &mut Shared, beginning: Beginning) -> Core {
-        let Beginning { facts, from, to, ports, call_id } = beginning;
+        let Beginning { facts, from, to, ports, call_id, carried } = beginning;
         let id = CallId::draw(&mut s.random);
         let session = s.next_session();
         let caller_leg = crossing::leg_of(&s.config.trunks[from.0]);
@@ -105,6 +109,7 @@ impl Core {
             places: trunks.map(|trunk| s.config.media_of(trunk)),
             protection,
             codecs: Default::default(),
+            carried,
             call_ids,
             renamed: true,
             counted: None,
@@ -244,6 +249,17 @@ impl Core {
         });
     }
 
+    /// What recorders are told that changes with the call; `held`: whose peer holds, per leg.
+    pub(super) fn seen(&self, held: [bool; 2]) -> Seen {
+        Seen {
+            paused: self.protection.paused(),
+            held,
+            far: [Leg::Customer, Leg::Agent].map(|leg| self.far_end(leg).to_owned()),
+            call_ids: self.call_ids.clone(),
+            codecs: [0, 1].map(|at: usize| self.codecs[at].get().map(|codec| codec.name().to_owned())),
+        }
+    }
+
     /// A fresh tag of ours on `leg`.
     pub(super) fn new_tag(&mut self, s: &mut Shared, leg: Leg) -> String {
         let tag = s.new_tag(self.id, leg);
@@ -283,6 +299,7 @@ impl Core {
     ) {
         let recording = self.protection.end(now, &mut s.out);
         s.out.media(Command::Close { session: self.session });
+        recorders::ended(now, s, self.id);
         s.remains.close_session(now, self.session, self.id, recording);
         s.ports.give_back(now, self.ports);
         for tag in self.tags.drain(..) {

@@ -158,10 +158,19 @@ pub(super) fn invite(random: &mut Random, theirs: &Request, facts: &Facts, way: 
     ours
 }
 
+/// A Request-URI of ours: `user` at `remote`, by the listener's transport.
+pub(super) fn target(listener: &Listener, user: &str, remote: SocketAddr) -> String {
+    format!("{}{}", uri(listener, user, remote), transport_parameter(listener))
+}
+
+/// Our Contact on a listener, with further parameters of it.
+pub(super) fn contact(listener: &Listener, parameters: &str) -> String {
+    format!("<{}{}>{parameters}", uri(listener, "", listener.advertise), transport_parameter(listener))
+}
+
 /// Contact and Allow: on every message that makes or refreshes a dialog.
 pub(super) fn describe_us(headers: &mut Headers, listener: &Listener) {
-    let contact = format!("<{}{}>", uri(listener, "", listener.advertise), transport_parameter(listener));
-    headers.set(HeaderName::Contact, contact);
+    headers.set(HeaderName::Contact, contact(listener, ""));
     headers.set(HeaderName::Allow, ALLOW);
 }
 
@@ -343,6 +352,7 @@ pub(super) fn next_hop(config: &Config, trunk: TrunkId, uri: &str, heard: Dest) 
 pub(super) fn leg_of(trunk: &Trunk) -> Leg {
     match trunk.side {
         crate::config::Side::Carrier => Leg::Customer,
-        crate::config::Side::Pbx => Leg::Agent,
+        // No call comes from a recorder.
+        crate::config::Side::Pbx | crate::config::Side::Recorder => Leg::Agent,
     }
 }

@@ -14,13 +14,15 @@ use super::finding::{Index, Key};
 use super::refused::Refused;
 use super::shared::{Shared, credential};
 use super::trunks::view::TrunkView;
-use super::{CallView, Find, RecordOrder, RecorderReport, crossing, register, routing, trunks};
+use super::call::Phase;
+use super::recorders;
+use super::{CallView, Find, ForkId, ForkReport, RecordOrder, RecorderReport, crossing, register, routing, trunks};
 use crate::base::Random;
 use crate::base::bucket::{Bucket, Buckets};
 use crate::base::ids::{CallId, RecordingId, SessionId};
 use crate::base::time::soonest;
 use crate::capture::Handover;
-use crate::config::{Config, TrunkId};
+use crate::config::{Config, RecorderId, TrunkId};
 use crate::media;
 use crate::obs::event::{EndCause, EventKind, LegTotals, RecordingState};
 use crate::sip::dns::{Answer, Question};
@@ -73,7 +75,7 @@ impl Engine {
         let endpoint = EndpointConfig {
             user_agent: config.node.name.clone(),
             // Ended transactions linger for 32 s, so a busy node holds many more than its calls.
-            supported: admission::KNOWN.map(str::to_owned).to_vec(),
+            supported: admission::KNOWN.into_iter().chain(["siprec"]).map(str::to_owned).collect(),
             max_transactions: per_call.clamp(100_000, 400_000),
             large_by_tcp: config.large_by_tcp(),
             logins: logins(&config),
@@ -244,12 +246,42 @@ impl Engine {
             self.shared.out.event(call, EventKind::Recording { recording, state });
             return;
         }
+        if recorders::handle_recorder(&mut self.shared, recording) {
+            return;
+        }
         // Of a live call: a fault, and so seldom that no index is kept for it.
         let is_of = |call: &Call| call.core.protection.recording().is_some_and(|(id, _)| id == recording);
         let live = self.calls.iter().find(|(_, slot)| is_of(&slot.call)).map(|(id, _)| *id);
         if let Some(id) = live {
             self.with_call(id, |call, s| call.handle_recorder(now, s, recording, report));
             self.pump(now);
+        }
+    }
+
+    /// The sender of sound to recording servers reports.
+    pub fn handle_fork(&mut self, now: Instant, fork: ForkId, report: ForkReport) {
+        recorders::handle_fork(now, &mut self.shared, fork, report);
+        self.pump(now);
+    }
+
+    /// Recorders by name: sessions that are up, and calls that go without.
+    pub fn recorders(&self) -> impl Iterator<Item = (&str, u32, u32)> {
+        let of = |at: usize| self.shared.recorders.counts(RecorderId(at));
+        let recorders = self.shared.config.recorders.iter().enumerate();
+        recorders.map(move |(at, recorder)| (recorder.name.as_str(), of(at).0, of(at).1))
+    }
+
+    /// Tells recorders what has changed on their calls, and ends the calls that may not go on without one.
+    pub(super) fn tell_recorders(&mut self, now: Instant) {
+        while let Some(id) = self.shared.recorders.poll_touched() {
+            let Some(Phase::Established(up)) = self.calls.get(&id).map(|slot| &slot.call.phase) else { continue };
+            let held = [0, 1].map(|at: usize| up.legs[at].held);
+            if let Some(seen) = self.calls.get(&id).map(|slot| slot.call.core.seen(held)) {
+                recorders::see(now, &mut self.shared, id, &seen);
+            }
+        }
+        while let Some(call) = self.shared.recorders.poll_doomed() {
+            self.with_call(call, |call, s| call.end(now, s, EndCause::RecorderFailed, 503));
         }
     }
 
@@ -267,6 +299,7 @@ impl Engine {
         self.shared.payments.handle_timeout(now, &mut self.shared.out);
         trunks::handle_timeout(now, &mut self.shared);
         register::handle_timeout(now, &mut self.shared);
+        recorders::handle_timeout(now, &mut self.shared);
         self.shared.forget_old(now);
         self.pump(now);
     }
@@ -296,6 +329,7 @@ impl Engine {
     pub fn is_idle(&self) -> bool {
         self.calls.is_empty()
             && self.shared.remains.is_quiet()
+            && self.shared.recorders.is_quiet()
             && self.shared.payments.is_quiet()
             && !self.shared.endpoint.is_waiting()
     }
@@ -378,6 +412,7 @@ impl Engine {
             self.shared.forget_at(),
             self.shared.trunks.poll_timeout(),
             register::poll_timeout(&self.shared),
+            self.shared.recorders.poll_timeout(),
         ]
         .into_iter()
         .fold(None, soonest)
@@ -405,6 +440,7 @@ impl Engine {
         let slot = self.calls.get_mut(&id)?;
         let result = act(&mut slot.call, &mut self.shared);
         self.shared.payments.note(&mut self.shared.out);
+        self.shared.recorders.touch(id);
         let due = if slot.call.is_over() { None } else { slot.call.poll_timeout() };
         if due != slot.due {
             if let Some(at) = slot.due {

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::core::Core;
 use super::established::Established;
+use super::recorders::{self, Steer};
 use super::refused::Refused;
 use super::shared::{Asked, Shared};
 use crate::base::ids::Leg;
@@ -145,12 +146,19 @@ fn length(duration_ms: u32) -> u32 {
 /// | `resume` | releases the PBX's holds |
 /// | `mask` | takes mask and pause holds, or renews them |
 /// | `unmask` | releases the PBX's holds |
+/// | `start-siprec`, `stop-siprec` | starts or stops the recorders of the call |
+///
+/// With `;recording-ip-group=NAME`, `pause`, `resume`, `start` and `stop` are for the recorder of that name alone. Where the
+/// call has none of that name, a pause is for all.
 pub(super) fn signal_header(now: Instant, core: &mut Core, s: &mut Shared, leg: Leg, request: &Request) -> bool {
     let Some(header) = s.config.trunks[core.trunk(leg).0].signal_header.clone().filter(|_| leg == Leg::Agent) else {
         return false;
     };
     let Some(value) = request.headers.get_named(&header) else { return false };
     let value = String::from_utf8_lossy(value).trim().to_ascii_lowercase();
+    if let Some(known) = steer_recorders(now, core, s, &value) {
+        return known;
+    }
     let kinds: &[HoldKind] = match () {
         () if value.starts_with("pause") => &[HoldKind::Pause],
         () if value.starts_with("mask") => &[HoldKind::Mask, HoldKind::Pause],
@@ -163,4 +171,38 @@ pub(super) fn signal_header(now: Instant, core: &mut Core, s: &mut Shared, leg: 
         core.protection.take_or_renew(now, &mut s.random, kinds, (&Owner::Pbx, &header), &mut s.out);
     }
     true
+}
+
+/// Obeys a signal that is for recorders: `<action>[-siprec][;recording-ip-group=NAME]`. `None`: it is for the holds.
+fn steer_recorders(now: Instant, core: &Core, s: &mut Shared, value: &str) -> Option<bool> {
+    let (action, parameters) = value.split_once(';').unwrap_or((value, ""));
+    let action = action.trim();
+    let wish = match action.strip_suffix("-siprec").unwrap_or(action) {
+        "pause" => Steer::Pause,
+        "resume" => Steer::Resume,
+        "start" => Steer::Start,
+        "stop" => Steer::Stop,
+        _ => return None,
+    };
+    let group = parameters.split(';').find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        (name.trim() == "recording-ip-group").then(|| value.trim().trim_matches('"'))
+    });
+    match (wish, group) {
+        // For the whole call: leases of the PBX, which reach every recorder and the sealed file.
+        (Steer::Pause | Steer::Resume, None) => None,
+        (Steer::Pause, Some(group)) => {
+            let known = recorders::steer(now, s, core.id, (Some(group), wish), None);
+            // Rather too much than too little.
+            if known { Some(true) } else { None }
+        }
+        (Steer::Resume, Some(group)) => {
+            recorders::steer(now, s, core.id, (Some(group), wish), None);
+            Some(true)
+        }
+        (Steer::Start | Steer::Stop, group) => {
+            recorders::steer(now, s, core.id, (group, wish), None);
+            Some(true)
+        }
+    }
 }

@@ -29,6 +29,7 @@ mod payments;
 mod policy;
 mod ports;
 mod protection;
+mod recorders;
 mod refused;
 mod register;
 mod reinvite;
@@ -49,8 +50,10 @@ mod uui;
 mod views;
 
 pub use engine::Engine;
-pub use orders::{RecordOrder, RecorderReport};
+pub use orders::{ForkId, ForkReport, RecordOrder, RecorderReport};
 pub use payment_signal::{PaymentOrder, PaymentRequest, PaymentView};
+pub use recorders::Steer;
+pub use recorders::view::{LastError, LineView, RecorderHealth, RecorderKind, RecorderView};
 pub use signal::{
     Actor, CallState, CallView, CodecView, CollectionRequest, CollectionState, CollectionView, Find, HoldView,
     RecordingView, Reply, Signal, SignalError, SipCallIds,

@@ -143,6 +143,7 @@ impl Engine {
     /// What the wall clock shows at `now`: cards are past or not by it.
     pub fn set_wall(&mut self, now: Instant, wall: WallMs) {
         self.shared.payments.wall = Some((now, wall));
+        self.shared.recorders.set_wall(now, wall);
     }
 
     /// The payment provider answered.
@@ -156,6 +157,7 @@ impl Engine {
         if taken != Some(true) {
             self.shared.payments.handle_answer(now, answer, &mut self.shared.out);
         }
+        self.tell_recorders(now);
     }
 
     /// The next charge; give it to the payment provider.

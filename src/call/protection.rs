@@ -123,6 +123,8 @@ pub(super) struct Protection {
     pub(super) late: Late,
     /// What the recording was last told: whether the customer's keys pass, and the agent's.
     marked: Option<(bool, bool)>,
+    /// The sound of the call goes to recorders beside the recording.
+    forked: bool,
     pub(super) keys_masked: u32,
     ordered: Ordered,
     /// The guard of the far party's trunk, where a customer has the agent's place (two calls that were joined).
@@ -155,6 +157,7 @@ impl Protection {
             recording: Recording::None,
             late: Late::new(wishes.mode, wishes.auto),
             marked: None,
+            forked: false,
             keys_masked: 0,
             ordered: Ordered { toward_agent, toward_customer, tap: Tap::Off },
             far: None,
@@ -277,12 +280,19 @@ impl Protection {
             self.recording = Recording::Open { id };
             let policy = self.wishes.recording;
             let (call, session, horizon) = (self.call, self.session, self.wishes.horizon);
-            out.record(RecordOrder::Open { recording: id, call, session, policy, horizon });
+            let (spill, hush) = (None, false);
+            out.record(RecordOrder::Open { recording: id, call, session, policy, horizon, spill, hush });
             self.marked = None;
             if !self.paused() {
                 out.event(self.call, EventKind::Recording { recording: id, state: RecordingState::Recording });
             }
         }
+        self.settle(now, out);
+    }
+
+    /// The sound of the call goes to recorders from now on, until its end.
+    pub(super) fn forks(&mut self, now: Instant, out: &mut Outbox) {
+        self.forked = true;
         self.settle(now, out);
     }
 
@@ -455,6 +465,9 @@ impl Protection {
         self.detector = None;
         let order = self.late.handle_end(now);
         self.redact(order, out);
+        if std::mem::take(&mut self.forked) {
+            self.settle(now, out);
+        }
         let Recording::Open { id } = self.recording else { return None };
         self.recording = Recording::Ended { id, state: RecordingState::Closed };
         self.settle(now, out);
@@ -500,7 +513,7 @@ impl Protection {
     pub(super) fn settle(&mut self, now: Instant, out: &mut Outbox) {
         let mask_held = self.holds.in_force(HoldKind::Mask);
         let toward_agent = guard_in_force(self.wishes.mode, mask_held, self.wishes.mask);
-        let recording = matches!(self.recording, Recording::Open { .. });
+        let recording = self.forked || matches!(self.recording, Recording::Open { .. });
         let tap = tap_in_force(recording, self.holds.in_force(HoldKind::Pause));
         let (masked, was_masked) = (is_masked(toward_agent), self.masked());
         if was_masked && !masked {

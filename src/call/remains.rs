@@ -86,6 +86,11 @@ impl Remains {
         self.sessions.insert(session, Closing { call, recording, until: now + MEDIA_GRACE });
     }
 
+    /// A recording beside the call's own is being closed.
+    pub(super) fn expect_recording(&mut self, now: Instant, recording: RecordingId, call: CallId) {
+        self.recordings.insert(recording, (call, now + RECORDER_GRACE));
+    }
+
     /// A media session reports its end: its call, when it was one we closed.
     pub(super) fn session_closed(&mut self, now: Instant, session: SessionId, out: &mut Outbox) -> Option<CallId> {
         let closing = self.sessions.remove(&session)?;

@@ -409,6 +409,10 @@ impl SettingUp {
         fork.sent.settle();
         s.out.event(core.id, EventKind::CallAnswered);
         core.protection.answered(now, &mut s.random, &mut s.out);
+        let held = [0, 1].map(|at: usize| fork.legs[at].peer.as_ref().is_some_and(Peer::holds));
+        if super::recorders::begin::answered(now, s, core, &core.seen(held)) {
+            core.protection.forks(now, &mut s.out);
+        }
         let exchange = Exchange::AwaitingAck { from: caller_leg, server: self.caller.server, late };
         let mut up = Established::new(now, fork.legs, exchange);
         for side in &mut up.legs {

@@ -13,6 +13,7 @@ use super::join::Join;
 use super::outbox::Outbox;
 use super::payments::Payments;
 use super::ports::Ports;
+use super::recorders::Recorders;
 use super::refused::Refused;
 use super::register::Registration;
 use super::remains::Remains;
@@ -85,6 +86,8 @@ pub(super) struct Shared {
     answered: VecDeque<(Instant, ClientId)>,
     pub(super) asked: HashMap<ClientId, Asked>,
     pub(super) remains: Remains,
+    /// Recording sessions of the calls.
+    pub(super) recorders: Recorders,
     /// Payments that no call holds.
     pub(super) payments: Payments,
     /// Calls per trunk.
@@ -135,6 +138,7 @@ impl Shared {
             answered: VecDeque::new(),
             asked: HashMap::new(),
             remains: Remains::default(),
+            recorders: Recorders::new(config.recorders.len()),
             payments: Payments::default(),
             load: vec![0; config.trunks.len()],
             trunks: Trunks::new(&config),

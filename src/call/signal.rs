@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::payment_signal::{PaymentOrder, PaymentView};
+use super::recorders::Steer;
+use super::recorders::view::{LineView, RecorderView};
 use super::trunks::view::TrunkView;
 use crate::base::ids::{CallId, CollectionId, HoldId, RecordingId};
 use crate::base::secret::Digit;
@@ -149,6 +151,26 @@ pub enum Signal {
     },
     /// Every trunk. Answered by [`Reply::Trunks`].
     Trunks,
+    /// Every recorder. Answered by [`Reply::Recorders`].
+    Recorders,
+    /// The recorders of a call. Answered by [`Reply::Lines`].
+    CallRecorders {
+        /// Call.
+        call: CallId,
+    },
+    /// Pauses, resumes, stops or starts one recorder of a call. Answered by [`Reply::Lines`].
+    SteerRecorder {
+        /// Call.
+        call: CallId,
+        /// Its name in the configuration.
+        recorder: String,
+        /// What is to become of it.
+        wish: Steer,
+        /// Lease of a pause; the trunk's default when absent, shortened to its maximum.
+        ttl: Option<Duration>,
+        /// Who asks.
+        actor: Actor,
+    },
     /// One call. Answered by [`Reply::Call`].
     Get {
         /// Call.
@@ -237,6 +259,10 @@ pub enum Reply {
     Calls(Vec<CallView>),
     /// Trunks.
     Trunks(Vec<TrunkView>),
+    /// Recorders.
+    Recorders(Vec<RecorderView>),
+    /// The recorders of a call.
+    Lines(Vec<LineView>),
     /// A call.
     Call(Box<CallView>),
     /// Holds taken or renewed.
@@ -260,6 +286,9 @@ pub enum SignalError {
     /// The call has no such hold.
     #[error("the call has no such hold; it may have expired")]
     NoSuchHold,
+    /// The call goes to no recorder of that name.
+    #[error("the call goes to no recorder of that name")]
+    NoSuchRecorder,
     /// The call has no such collection.
     #[error("the call has no such collection")]
     NoSuchCollection,

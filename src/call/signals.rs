@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::call::{Call, Phase};
 use super::engine::Engine;
 use super::protection::Protection;
+use super::recorders;
 use super::views::{collection_view, hold_view};
 use super::{Actor, Reply, Signal, SignalError};
 use crate::base::ids::CallId;
@@ -15,7 +16,26 @@ use crate::obs::event::{CollectionEnd, EndCause, HoldKind};
 impl Engine {
     /// Grants or refuses a wish of the API.
     pub fn handle_signal(&mut self, now: Instant, signal: Signal) -> Result<Reply, SignalError> {
+        let reply = self.grant(now, signal);
+        self.tell_recorders(now);
+        reply
+    }
+
+    fn grant(&mut self, now: Instant, signal: Signal) -> Result<Reply, SignalError> {
         match signal {
+            Signal::Recorders => Ok(Reply::Recorders(recorders::view::views(now, &self.shared))),
+            Signal::CallRecorders { call } => {
+                self.signal(call, |_, s| Ok(Reply::Lines(recorders::view::lines(now, s, call))))
+            }
+            Signal::SteerRecorder { call, recorder, wish, ttl, actor } => {
+                may_steer(&actor)?;
+                self.signal(call, |_, s| {
+                    if !recorders::steer(now, s, call, (Some(&recorder), wish), ttl) {
+                        return Err(SignalError::NoSuchRecorder);
+                    }
+                    Ok(Reply::Lines(recorders::view::lines(now, s, call)))
+                })
+            }
             Signal::Find { find, limit } => Ok(Reply::Calls(self.find(now, &find, limit))),
             Signal::Trunks => Ok(Reply::Trunks(self.trunks(now))),
             Signal::Get { call } => {

@@ -22,7 +22,7 @@ use super::shared::{Asked, Shared};
 use crate::base::Random;
 use crate::base::bucket::Bucket;
 use crate::base::time::soonest;
-use crate::config::{Config, Place, Trunk, TrunkId};
+use crate::config::{Config, Place, Side, Trunk, TrunkId};
 use crate::obs::event::EventKind;
 use crate::sip::dns::{Answer, Name, Question, Resolver};
 use crate::sip::msg::HeaderName;
@@ -224,7 +224,7 @@ impl Trunks {
         let one = |(trunk, state): (&'a Trunk, &'a State)| {
             (trunk.name.as_str(), state.spots.iter().filter(|spot| spot.up).count(), state.spots.len())
         };
-        config.trunks.iter().zip(&self.states).map(one)
+        config.trunks.iter().zip(&self.states).filter(|(trunk, _)| trunk.side != Side::Recorder).map(one)
     }
 
     pub(super) fn poll_question(&mut self) -> Option<Question> {
@@ -338,7 +338,12 @@ pub(super) fn handle_probe(s: &mut Shared, id: TrunkId, remote: SocketAddr, met:
     let up = if spot.up { spot.lost < wish.lost } else { spot.good >= wish.good };
     if std::mem::replace(&mut spot.up, up) != up {
         let target = remote.to_string();
-        s.out.events.push_back((None, EventKind::TrunkTarget { trunk: trunk.name.clone(), target, up }));
+        let name = trunk.name.clone();
+        let event = match trunk.side {
+            Side::Carrier | Side::Pbx => EventKind::TrunkTarget { trunk: name, target, up },
+            Side::Recorder => EventKind::RecorderTarget { recorder: name, target, up },
+        };
+        s.out.events.push_back((None, event));
     }
 }
 

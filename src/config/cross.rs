@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use super::hint::hint;
 use super::read::value::overlap;
-use super::read::{Drafts, link, listener, route, trunk};
-use super::{GuardMode, ListenerId, RecordingPolicy, Route, Side, T38, Transport, TrunkId, Unmaskable};
+use super::read::{Drafts, link, listener, recorder, route, trunk};
+use super::{GuardMode, ListenerId, RecorderId, RecordingPolicy, Route, Side, Srtp, T38, Transport, TrunkId, Unmaskable};
 
 /// UDP ports a call takes: RTP and RTCP on both legs.
 const PORTS_PER_CALL: u32 = 4;
@@ -15,13 +15,27 @@ const PORTS_PER_CALL: u32 = 4;
 pub(super) struct Found {
     /// The listener of each trunk.
     pub(super) listeners: Vec<Option<ListenerId>>,
+    /// The recorders each trunk names.
+    pub(super) named: Vec<Vec<RecorderId>>,
+    /// The listener of each recorder, and whether it is a TLS one.
+    pub(super) recorders: Vec<(Option<ListenerId>, bool)>,
     /// The routes; `None` when a name does not resolve.
     pub(super) routes: Option<Vec<Route>>,
 }
 
-/// Calls that a port range carries.
-pub(super) fn capacity((first, last): (u16, u16)) -> u32 {
-    (u32::from(last) - u32::from(first) + 1) / PORTS_PER_CALL
+/// Calls that a port range carries when each call goes to so many recorders.
+pub(super) fn capacity((first, last): (u16, u16), recorders: u32) -> u32 {
+    (u32::from(last) - u32::from(first) + 1) / (PORTS_PER_CALL * (1 + recorders))
+}
+
+/// The most recorders that a call goes to: those of its carrier trunk and of its PBX trunk.
+pub(super) fn recorders_of_a_call(drafts: &Drafts<'_>) -> u32 {
+    let most = |side| {
+        let named = drafts.trunks.iter().filter(|trunk| trunk.side == Some(side));
+        named.map(|trunk| trunk.recorders.as_ref().map_or(0, Vec::len)).max().unwrap_or_default()
+    };
+    let most = (most(Side::Carrier) + most(Side::Pbx)).min(drafts.recorders.len());
+    u32::try_from(most).unwrap_or(u32::MAX / 8)
 }
 
 /// Notes every fault between sections.
@@ -31,7 +45,107 @@ pub(super) fn check(drafts: &Drafts<'_>) -> Found {
     recording(drafts);
     let listeners = drafts.trunks.iter().map(|trunk| listener_of(drafts, trunk)).collect::<Vec<_>>();
     trunks(drafts, &listeners);
-    Found { routes: routes(drafts, &listeners), listeners }
+    let named = drafts.trunks.iter().map(|trunk| named(drafts, trunk)).collect();
+    Found { routes: routes(drafts, &listeners), recorders: recorders(drafts, &listeners), named, listeners }
+}
+
+/// The recorders a trunk names.
+fn named(drafts: &Drafts<'_>, trunk: &trunk::Draft<'_>) -> Vec<RecorderId> {
+    let mut found = Vec::new();
+    let unreadable = drafts.recorders.iter().any(|recorder| recorder.name.is_none());
+    for (value, name) in trunk.recorders.iter().flatten() {
+        match drafts.recorders.iter().position(|recorder| recorder.name.as_deref() == Some(name)) {
+            Some(at) if found.contains(&RecorderId(at)) => value.unfit(format!("{name:?} is named twice")),
+            Some(at) => found.push(RecorderId(at)),
+            None if unreadable => {}
+            None => {
+                let known = drafts.recorders.iter().filter_map(|recorder| recorder.name.as_deref());
+                value.unfit(format!("no recorder is named {name:?}{}", hint(name, known)));
+            }
+        }
+    }
+    found
+}
+
+/// The listener of each recorder, and whether it is a TLS one.
+fn recorders(drafts: &Drafts<'_>, trunk_listeners: &[Option<ListenerId>]) -> Vec<(Option<ListenerId>, bool)> {
+    let names = drafts.trunks.iter().map(|trunk| trunk.name.as_ref());
+    let count = drafts.trunks.len();
+    twice(names.chain(drafts.recorders.iter().map(|recorder| recorder.name.as_ref())), |index, name| {
+        if let Some(at) = index.checked_sub(count) {
+            drafts.recorders[at].table.fault("name", format!("a trunk or recorder named {name:?} stands above already"));
+        }
+    });
+    let mut found = Vec::new();
+    for recorder in &drafts.recorders {
+        found.push(recorder_on(drafts, trunk_listeners, recorder, &found));
+    }
+    found
+}
+
+fn recorder_on(
+    drafts: &Drafts<'_>,
+    trunk_listeners: &[Option<ListenerId>],
+    recorder: &recorder::Draft<'_>,
+    before: &[(Option<ListenerId>, bool)],
+) -> (Option<ListenerId>, bool) {
+    let table = &recorder.table;
+    let named = recorder.name.as_deref();
+    let wanted = drafts.trunks.iter().flat_map(|trunk| trunk.recorders.iter().flatten());
+    if let Some(name) = named
+        && !wanted.map(|(_, name)| *name).any(|wanted| wanted == name)
+    {
+        table.fault("name", format!("no trunk has {name:?} among its recorders, so it would record nothing"));
+    }
+    let sealed = drafts.keys.current.is_some() && drafts.storage.has("recordings");
+    if recorder.spill == Some(Some(true)) && !sealed {
+        table.fault("spill", "wants a key and a place for sealed files: [keys.current] and storage.recordings");
+    }
+    if table.has("srtp_suites") && recorder.srtp == Some(Some(Srtp::Off)) {
+        table.fault("srtp_suites", "means nothing with srtp = \"off\"");
+    }
+    let Some(name) = recorder.listener else { return (None, false) };
+    let Some(at) = drafts.listeners.iter().position(|listener| listener.name.as_deref() == Some(name)) else {
+        if drafts.listeners.iter().all(|listener| listener.name.is_some()) {
+            let known = drafts.listeners.iter().filter_map(|listener| listener.name.as_deref());
+            table.fault("listener", format!("no listener is named {name:?}{}", hint(name, known)));
+        }
+        return (None, false);
+    };
+    let listener = &drafts.listeners[at];
+    let secure = listener.transport == Some(Transport::Tls);
+    if !secure {
+        for key in link::TLS_KEYS.into_iter().filter(|key| table.has(key)) {
+            table.fault(key, "is read on a listener with transport = \"tls\" only");
+        }
+    } else if !table.has("tls_ca") {
+        table.fault("tls_ca", "is missing, and needed because the listener is a TLS one; for instance \"recorder-ca.pem\"");
+    }
+    for remote in recorder.remotes.iter().flatten() {
+        if listener.address.is_some_and(|bound| bound.is_ipv4() != remote.is_ipv4()) {
+            table.fault("remotes", format!("{remote} is of the other IP version than its listener"));
+        } else if drafts.listeners.iter().filter_map(|own| own.address).any(|own| own == *remote) {
+            table.fault("remotes", format!("{remote} is a listener of ours"));
+        }
+    }
+    // Who asks must be known by where he asks from; over TLS his certificate tells.
+    let here = |other: &Option<ListenerId>| *other == Some(ListenerId(at));
+    let trunks = drafts.trunks.iter().zip(trunk_listeners).filter(|(_, at)| here(at));
+    let others = trunks.map(|(trunk, _)| (trunk.name.as_deref(), &trunk.sources));
+    let recorders = drafts.recorders.iter().zip(before).filter(|(_, (at, _))| here(at));
+    let others = others.chain(recorders.map(|(other, _)| (other.name.as_deref(), &other.sources)));
+    for (name, sources) in others.filter(|_| !secure) {
+        let theirs = || sources.iter().flatten();
+        if let Some(both) = recorder.sources.iter().flatten().find(|a| theirs().any(|b| overlap(a, b))) {
+            let key = if table.has("sources") { "sources" } else { "remotes" };
+            let name = name.unwrap_or("above");
+            table.fault(
+                key,
+                format!("{}/{} is also a source of {name:?} on the same listener; use a listener for each", both.address, both.prefix),
+            );
+        }
+    }
+    (Some(ListenerId(at)), secure)
 }
 
 fn twice<'a>(names: impl Iterator<Item = Option<&'a String>>, mut report: impl FnMut(usize, &str)) {
@@ -87,14 +201,18 @@ fn listeners(drafts: &Drafts<'_>) {
 
 fn calls(drafts: &Drafts<'_>) {
     if let (Some(calls), Some(ports)) = (drafts.node_calls, drafts.media.ports)
-        && calls > capacity(ports)
+        && calls > capacity(ports, recorders_of_a_call(drafts))
     {
         let (first, last) = ports;
-        let room = capacity(ports);
-        drafts.node.fault(
-            "max_calls",
-            format!("media.ports {first} to {last} carry {room} calls (four ports each), not {calls}"),
-        );
+        let recorders = recorders_of_a_call(drafts);
+        let room = capacity(ports, recorders);
+        let each = match recorders {
+            0 => "four ports each".to_owned(),
+            _ => format!("{} ports each, its recorders' included", 4 * (1 + recorders)),
+        };
+        drafts
+            .node
+            .fault("max_calls", format!("media.ports {first} to {last} carry {room} calls ({each}), not {calls}"));
     }
 }
 

@@ -14,6 +14,7 @@ mod methods;
 mod net;
 mod presets;
 mod read;
+mod recorder;
 mod rules;
 mod srtp;
 mod template;
@@ -33,6 +34,7 @@ pub use net::{
 };
 pub use presets::PRESETS;
 pub use read::{SCHEMA, sandbox};
+pub use recorder::{Dialect, Fact, Piece, Recorder, RecorderId, Told};
 pub use rules::{HeaderAction, HeaderRule, Numbers, Rewrite};
 pub use srtp::{Srtp, SrtpKeying, SrtpSuite};
 pub use template::{Filter, JsonTemplate, Part, Source, Template, Value as TemplateValue};

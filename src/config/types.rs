@@ -7,7 +7,10 @@ use arrayvec::ArrayString;
 use serde::{Deserialize, Serialize};
 
 use super::srtp::{Srtp, SrtpKeying, SrtpSuite};
-use super::{Audit, Bounds, Connector, Keys, Link, ListenerOptions, MediaPlace, Methods, Numbers, Storage, Webhooks};
+use super::{
+    Audit, Bounds, Connector, Keys, Link, ListenerOptions, MediaPlace, Methods, Numbers, Recorder, RecorderId, Storage,
+    Webhooks,
+};
 use crate::base::secret::Digit;
 
 /// The whole configuration of a node.
@@ -19,8 +22,10 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// `[media]`.
     pub media: Media,
-    /// `[[trunk]]`: the configured SIP peers. Indexed by [`TrunkId`].
+    /// `[[trunk]]`: the configured SIP peers. Indexed by [`TrunkId`]. Those of the recorders follow at the end.
     pub trunks: Vec<Trunk>,
+    /// `[[recorder]]`: SIPREC recording servers. Indexed by [`RecorderId`].
+    pub recorders: Vec<Recorder>,
     /// `[[route]]`, first match wins.
     pub routes: Vec<Route>,
     /// `[control]`: the HTTP API; `None` when the section is absent.
@@ -146,6 +151,8 @@ pub enum Side {
     Carrier,
     /// Agents.
     Pbx,
+    /// Recording servers: no call comes from there or goes there.
+    Recorder,
 }
 
 /// Guard policy of a trunk's calls (docs/guard.md).
@@ -396,6 +403,8 @@ pub struct Trunk {
     /// How long what is recorded waits in locked memory before it is sealed, so that a card recognised late can still
     /// be taken out.
     pub redaction_horizon: Duration,
+    /// SIPREC recorders that get the masked sound of its calls.
+    pub recorders: Vec<RecorderId>,
     /// Most calls at once on this trunk.
     pub max_calls: u32,
     /// Star codes keyed on this (PBX) trunk.

@@ -165,6 +165,8 @@ pub const ENDPOINTS: &[(&str, &str, Right)] = &[
     ("GET", "/v1/recorders", Right::SeeHealth),
     ("GET", "/v1/alarms", Right::SeeHealth),
     ("DELETE", "/v1/alarms/{alarm}", Right::SettleAlarms),
+    ("GET", "/v1/calls/{call}/recorders", Right::SeeCalls),
+    ("POST", "/v1/calls/{call}/recorders/{recorder}", Right::Hold),
     ("GET", "/v1/me", Right::SeeCalls),
     ("GET", "/metrics", Right::SeeMetrics),
 ];

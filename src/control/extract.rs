@@ -119,6 +119,17 @@ impl FromRequestParts<Api> for InHold {
     }
 }
 
+/// The call of the path and the name of a recorder.
+pub(super) struct InRecorder(pub CallId, pub String);
+
+impl FromRequestParts<Api> for InRecorder {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        let Path((call, recorder)): Path<(String, String)> = path(parts, api).await?;
+        Ok(Self(call_of(api, &call).await?, recorder))
+    }
+}
+
 impl FromRequestParts<Api> for InCollection {
     type Rejection = Problem;
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {

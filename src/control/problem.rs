@@ -167,6 +167,7 @@ impl From<SignalError> for Problem {
         let (status, kind, title, place) = match &error {
             E::NoSuchCall => (404, "no-such-call", "No such call", Blame::field(Part::Path, "call")),
             E::NoSuchHold => (404, "no-such-hold", "No such hold", Blame::field(Part::Path, "hold")),
+            E::NoSuchRecorder => (404, "no-such-recorder", "No such recorder", Blame::field(Part::Path, "recorder")),
             E::NoSuchCollection => {
                 (404, "no-such-collection", "No such collection", Blame::field(Part::Path, "collection"))
             }

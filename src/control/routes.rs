@@ -8,6 +8,7 @@ pub(super) mod health;
 pub(super) mod holds;
 pub(super) mod panels;
 pub(super) mod payments;
+pub(super) mod recorders;
 pub(super) mod system;
 pub(super) mod trunks;
 pub(super) mod webhooks;
@@ -41,6 +42,8 @@ pub(super) fn closed() -> OpenApiRouter<Api> {
         .routes(routes!(health::recorders))
         .routes(routes!(alarms::list))
         .routes(routes!(alarms::settle))
+        .routes(routes!(recorders::of_call))
+        .routes(routes!(recorders::steer))
         .routes(routes!(system::me))
         .routes(routes!(system::metrics))
 }

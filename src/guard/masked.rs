@@ -1,5 +1,10 @@
 //! The proof that media went through the guard, as a type.
 
+use super::tap::Block;
+use crate::base::ids::Leg;
+use crate::config::Codec;
+use crate::dsp::g711;
+use crate::rtp::header::{HEADER_LEN, Header};
 use crate::srtp;
 
 /// Media that has been through the guard: relayed because policy lets it pass, or masked. Only `guard` can make one;
@@ -27,6 +32,42 @@ impl<T> Masked<T> {
     /// The media, out of its proof.
     pub fn into_inner(self) -> T {
         self.0
+    }
+}
+
+impl Masked<Box<Block>> {
+    /// The same block for another sink.
+    pub fn share(&self) -> Self {
+        Self(self.0.clone())
+    }
+
+    /// Part `part` of `parts` of one side as an RTP packet of G.711 in `room`. `None`: the block is a gap, the codec is no
+    /// G.711, or there is too little room.
+    pub fn packet<'r>(
+        &self,
+        (leg, part, parts): (Leg, usize, usize),
+        header: Header,
+        law: Codec,
+        room: &'r mut [u8],
+    ) -> Option<Masked<&'r [u8]>> {
+        if self.0.paused {
+            return None;
+        }
+        let encode = match law {
+            Codec::Pcmu => g711::ulaw_encode,
+            Codec::Pcma => g711::alaw_encode,
+            Codec::G722 | Codec::Opus | Codec::Foreign(_) => return None,
+        };
+        let frames = self.0.samples.as_chunks::<2>().0;
+        let each = frames.len() / parts.max(1);
+        let frames = frames.get(part * each..(part + 1) * each)?;
+        let room = room.get_mut(..HEADER_LEN + each)?;
+        let (head, payload) = room.split_first_chunk_mut::<HEADER_LEN>()?;
+        header.write(head);
+        for (byte, frame) in payload.iter_mut().zip(frames) {
+            *byte = encode(frame[leg.index()]);
+        }
+        Some(Masked(room))
     }
 }
 

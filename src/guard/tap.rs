@@ -20,6 +20,7 @@ use crate::dsp::g711;
 pub const BLOCK_FRAMES: usize = 800;
 
 /// 100 ms of both legs as recorders get it, customer left, agent right, 8 kHz.
+#[derive(Clone)]
 pub struct Block {
     /// Interleaved left, right samples; silence while paused.
     pub samples: [i16; BLOCK_FRAMES * 2],

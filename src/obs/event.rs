@@ -105,6 +105,26 @@ pub enum RecordingState {
     Failed,
 }
 
+/// How far a SIPREC recorder is on a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RecorderState {
+    /// A session is asked for.
+    Connecting,
+    /// Sound flows.
+    Recording,
+    /// It has taken the session and wants no sound now.
+    Waiting,
+    /// Sound is cut by a pause.
+    Paused,
+    /// The call goes on without it; it is tried again.
+    Away,
+    /// Its session was ended by a wish.
+    Stopped,
+    /// The call is over.
+    Closed,
+}
+
 /// RTP packets of one leg over its call.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct LegTotals {
@@ -385,6 +405,29 @@ pub enum EventKind {
         /// Which, and how long it stood.
         #[serde(flatten)]
         end: AlarmEnd,
+    },
+    /// How far a SIPREC recorder is on a call.
+    Recorder {
+        /// Its name in the configuration.
+        recorder: String,
+        /// New state.
+        state: RecorderState,
+        /// Its target, while a session is up or asked for.
+        target: Option<String>,
+        /// Why it is away.
+        reason: Option<String>,
+        /// The sealed file that takes the sound meanwhile.
+        #[schema(value_type = Option<String>)]
+        spill: Option<RecordingId>,
+    },
+    /// A target of a recorder no longer answers probes, or does again.
+    RecorderTarget {
+        /// Recorder.
+        recorder: String,
+        /// Its address and port.
+        target: String,
+        /// It answers.
+        up: bool,
     },
     /// A leg was put on hold by SDP, or taken back.
     LegHeld {

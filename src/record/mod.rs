@@ -8,3 +8,4 @@ pub mod keys;
 pub mod place;
 pub mod scan;
 pub mod sealed;
+pub mod siprec;

@@ -19,7 +19,8 @@ pub use attr::direction::Direction;
 pub use connection::{Connection, Place};
 pub use media_line::MediaLine;
 pub use negotiate::{
-    Ask, Audio, Event, LegSession, Media, Own, Peer, Policy, Receive, Refusal, SrtpMedia, Transmit, read_peer,
+    Ask, Audio, Event, LegSession, Media, Own, Peer, Policy, Receive, Refusal, SrtpMedia, Transmit, check_address,
+    read_peer,
 };
 pub use origin::Origin;
 pub use session::{Line, MAX_SECTIONS, SdpError, Section, Session};

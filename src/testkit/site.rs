@@ -169,6 +169,7 @@ impl Site {
             hold_max: Duration::from_secs(600),
             recording: RecordingPolicy::Off,
             redaction_horizon: Duration::from_secs(12),
+            recorders: Vec::new(),
             max_calls: self.max_calls,
             star_codes: None,
             pass_headers: vec!["X-Call-Ref".to_owned()],
@@ -203,6 +204,7 @@ impl Site {
                 port_quarantine: Duration::from_secs(2),
             },
             trunks,
+            recorders: Vec::new(),
             routes,
             control: self.control.as_ref().map(|(address, keys)| Control {
                 address: *address,

@@ -9,7 +9,7 @@ use crate::call::admission::{self, Room};
 use crate::call::refused::Refused;
 use crate::call::shared::Asked;
 use crate::call::trunks::{self, Met};
-use crate::call::{register, routing, takeover};
+use crate::call::{recorders, register, routing, takeover};
 use crate::config::TrunkId;
 use crate::sip::digest::{Asked as Asking, Judgement};
 use crate::sip::msg::HeaderName;
@@ -45,6 +45,7 @@ impl Engine {
             }
             self.join_calls(now);
         }
+        self.tell_recorders(now);
     }
 
     /// Calls that a transfer makes one.
@@ -59,6 +60,9 @@ impl Engine {
     }
 
     fn handle_request(&mut self, now: Instant, id: ServerId, flow: &Flow, request: Request) {
+        if recorders::handle_request(now, &mut self.shared, id, flow, &request) {
+            return;
+        }
         if let Some(tag) = request.to_tag() {
             let Some((call, leg)) = self.shared.tags.get(tag).copied() else {
                 return self.handle_gone(now, id, &request);
@@ -159,6 +163,9 @@ impl Engine {
     }
 
     fn handle_ack(&mut self, now: Instant, invite: ServerId, ack: &Request) {
+        if recorders::handle_ack(now, &mut self.shared, invite, Some(ack)) {
+            return;
+        }
         match self.shared.servers.get(&invite).copied() {
             Some(call) => {
                 self.with_call(call, |call, s| call.handle_ack(now, s, invite, ack));
@@ -168,6 +175,9 @@ impl Engine {
     }
 
     fn handle_lost_ack(&mut self, now: Instant, invite: ServerId) {
+        if recorders::handle_ack(now, &mut self.shared, invite, None) {
+            return;
+        }
         match self.shared.servers.get(&invite).copied() {
             Some(call) => {
                 self.with_call(call, |call, s| call.handle_lost_ack(now, s, invite));
@@ -192,13 +202,16 @@ impl Engine {
             if response.is_final() {
                 self.shared.invite_answered(now, id, response.status);
             }
+            if recorders::handle_response(now, &mut self.shared, id, response) {
+                return;
+            }
             let waited = owner.and_then(|call| self.with_call(call, |c, s| c.handle_response(now, s, id, response)));
             if waited != Some(true) && response.class() == 2 {
                 self.shared.stray_answer(now, id, response);
             }
             return;
         }
-        if !response.is_final() {
+        if !response.is_final() || recorders::handle_response(now, &mut self.shared, id, response) {
             return;
         }
         match self.shared.asked.remove(&id) {
@@ -228,6 +241,9 @@ impl Engine {
     }
 
     fn handle_failure(&mut self, now: Instant, id: crate::sip::ClientId, status: u16) {
+        if recorders::handle_failure(now, &mut self.shared, id, status) {
+            return;
+        }
         let owner = match (self.shared.invites.remove(&id), self.shared.asked.remove(&id)) {
             (Some(invite), _) => {
                 if !invite.in_dialog {

@@ -85,9 +85,15 @@ pub struct RegistrationView {
     pub failures: u32,
 }
 
-/// Every trunk, in the order of the configuration.
+/// Every trunk, in the order of the configuration; recorders are shown elsewhere.
 pub(in crate::call) fn views(now: Instant, s: &Shared) -> Vec<TrunkView> {
-    (0..s.config.trunks.len()).map(|at| view(now, s, TrunkId(at))).collect()
+    let carries = |at: &usize| s.config.trunks[*at].side != Side::Recorder;
+    (0..s.config.trunks.len()).filter(carries).map(|at| view(now, s, TrunkId(at))).collect()
+}
+
+/// The targets of a trunk or recorder.
+pub(in crate::call) fn targets(now: Instant, s: &Shared, id: TrunkId) -> Vec<TargetView> {
+    s.trunks.targets_shown(now, id)
 }
 
 fn view(now: Instant, s: &Shared, id: TrunkId) -> TrunkView {

@@ -47,6 +47,25 @@ pub(super) fn read(table: &Table<'_>, around: &Surroundings<'_>, targets: Option
     }
 }
 
+/// The keys a recorder has of these: it neither calls nor registers.
+pub(super) fn of_recorder(table: &Table<'_>, around: &Surroundings<'_>, targets: Option<Vec<Remote>>) -> Draft {
+    let hosts: Vec<String> = targets.iter().flatten().map(|target| host(&target.place)).collect();
+    let failover_ms = match table.get("failover_ms") {
+        Some(v) => v.integer(500..=32_000),
+        None => Some(4_000),
+    };
+    Draft {
+        failover_ms,
+        probe: probe(table),
+        max_calls_per_s: Some(0),
+        tls: tls(table, around.directory, hosts),
+        login: Some(None),
+        challenge: Some(None),
+        register: Some(None),
+        targets,
+    }
+}
+
 fn host(place: &Place) -> String {
     match place {
         Place::At(at) => at.ip().to_string(),

@@ -13,6 +13,7 @@ pub(super) mod listener;
 mod login;
 pub(super) mod media;
 mod methods;
+pub(super) mod recorder;
 pub(super) mod route;
 mod rules;
 mod storage;
@@ -26,7 +27,7 @@ use toml::de::DeTable;
 
 use super::cross;
 use super::load::{Checked, Surroundings};
-use super::{Bounds, Config, Connector, Fault, Faults, Keys, Log, LogLevel, Node, Payments};
+use super::{Bounds, Config, Connector, Fault, Faults, Keys, Log, LogLevel, Node, Payments, TrunkId};
 use tree::{Reader, Table};
 
 /// Every section and its keys. `[[x]]` sections are written `x[]`.
@@ -42,6 +43,9 @@ pub const SCHEMA: &[(&str, &[&str])] = &[
     ("trunk[].login", login::LOGIN_KEYS),
     ("trunk[].challenge", login::CHALLENGE_KEYS),
     ("trunk[].register", login::REGISTER_KEYS),
+    ("recorder[]", recorder::KEYS),
+    ("recorder[].header[]", recorder::TOLD_KEYS),
+    ("recorder[].extension[]", recorder::TOLD_KEYS),
     ("route[]", route::KEYS),
     ("control", control::KEYS),
     ("control.key[]", control::API_KEYS),
@@ -71,6 +75,7 @@ const ROOT: &[&str] = &[
     "listener",
     "media",
     "trunk",
+    "recorder",
     "route",
     "control",
     "webhooks",
@@ -99,6 +104,7 @@ pub(super) struct Drafts<'a> {
     pub(super) listeners: Vec<listener::Draft<'a>>,
     pub(super) media: media::Draft,
     pub(super) trunks: Vec<trunk::Draft<'a>>,
+    pub(super) recorders: Vec<recorder::Draft<'a>>,
     pub(super) routes: Vec<route::Draft<'a>>,
     pub(super) control: Option<control::Draft>,
     pub(super) storage: Table<'a>,
@@ -154,6 +160,7 @@ fn sections(root: &Table<'_>, around: &Surroundings<'_>) -> Option<Config> {
             .collect(),
         media: media::read(root),
         trunks: root.children("trunk", "trunk[]").into_iter().map(|table| trunk::read(table, around)).collect(),
+        recorders: root.children("recorder", "recorder[]").into_iter().map(|t| recorder::read(t, around)).collect(),
         routes: root.children("route", "route[]").into_iter().map(route::read).collect(),
         control: control::read(root, around),
         keys: keys::read(root, around.directory),
@@ -168,17 +175,26 @@ fn sections(root: &Table<'_>, around: &Surroundings<'_>) -> Option<Config> {
     let log = log(root);
     let audit = audit::read(root, around);
     let found = cross::check(&drafts);
-    let node_calls = node_calls.or_else(|| drafts.media.ports.map(cross::capacity))?;
+    let node_calls = node_calls.or_else(|| {
+        let recorders = cross::recorders_of_a_call(&drafts);
+        drafts.media.ports.map(|ports| cross::capacity(ports, recorders))
+    })?;
+    let trunks = drafts.trunks.iter().zip(found.listeners).zip(found.named);
+    let mut trunks: Vec<_> =
+        trunks.map(|((trunk, at), recorders)| trunk.finish(at, recorders, node_calls)).collect::<Option<_>>()?;
+    let mut recorders = Vec::new();
+    for (draft, (listener, secure)) in drafts.recorders.iter().zip(found.recorders) {
+        let keys = drafts.keys.current.is_some() && drafts.storage.has("recordings");
+        let (recorder, peer) = draft.finish(listener, TrunkId(trunks.len()), (secure, keys))?;
+        recorders.push(recorder);
+        trunks.push(peer);
+    }
     Some(Config {
         node: Node { name: name?, max_calls: node_calls },
         listeners: drafts.listeners.iter().map(listener::Draft::finish).collect::<Option<_>>()?,
         media: drafts.media.finish()?,
-        trunks: drafts
-            .trunks
-            .iter()
-            .zip(found.listeners)
-            .map(|(trunk, listener)| trunk.finish(listener, node_calls))
-            .collect::<Option<_>>()?,
+        trunks,
+        recorders,
         routes: found.routes?,
         control: match &drafts.control {
             Some(control) => Some(control.finish()?),

@@ -7,7 +7,7 @@ use super::tree::{Table, Value};
 use super::{link, methods, value};
 use crate::config::load::Surroundings;
 use crate::config::{
-    Auto, Codec, DtmfForms, GuardMode, ListenerId, MaskKind, Methods, Network, Place, RecordingPolicy, Remote, Side,
+    Auto, Codec, DtmfForms, GuardMode, ListenerId, MaskKind, Methods, Network, Place, RecorderId, RecordingPolicy, Remote, Side,
     Srtp, SrtpKeying, SrtpSuite, StarCodes, T38, Trunk, Unmaskable,
 };
 
@@ -39,6 +39,7 @@ pub(super) const KEYS: &[&str] = &[
     "hold_max_s",
     "recording",
     "redaction_horizon_s",
+    "recorders",
     "max_calls",
     "star_codes",
     "login",
@@ -96,6 +97,8 @@ pub(in crate::config) struct Draft<'a> {
     pub(in crate::config) recording: Option<RecordingPolicy>,
     redaction_horizon: Option<Duration>,
     pub(in crate::config) max_calls: Option<u32>,
+    /// Names of SIPREC recorders, each with its place.
+    pub(in crate::config) recorders: Option<Vec<(Value<'a>, &'a str)>>,
     media: Option<Vec<Network>>,
     ptime_ms: Option<u8>,
     srtp: Option<Srtp>,
@@ -215,6 +218,10 @@ pub(super) fn read<'a>(table: Table<'a>, around: &Surroundings<'_>) -> Draft<'a>
             }
             v.integer(0..=60).map(Duration::from_secs)
         }),
+        recorders: or(&table, "recorders", Vec::new(), |v| {
+            let items = v.list()?;
+            items.into_iter().map(|item| item.string().map(|name| (item.clone(), name))).collect()
+        }),
         max_calls: or(&table, "max_calls", u32::MAX, |v| v.integer(1..=1_000_000).map(|calls| calls as u32)),
         star_codes: star_codes(&table),
         pass_headers: or(&table, "pass_headers", Vec::new(), |v| v.each(|item| item.parsed(value::passed_header))),
@@ -265,7 +272,7 @@ fn auto(table: &Table<'_>) -> Option<Auto> {
 }
 
 /// The remotes, each with its place in the list.
-fn targets(v: &Value<'_>) -> Option<Vec<Remote>> {
+pub(super) fn targets(v: &Value<'_>) -> Option<Vec<Remote>> {
     let items = v.list()?;
     let read = |(nth, item): (usize, &Value<'_>)| item.parsed(|text| value::target(text, nth));
     let good: Vec<Remote> = items.iter().enumerate().filter_map(read).collect();
@@ -276,7 +283,7 @@ fn targets(v: &Value<'_>) -> Option<Vec<Remote>> {
 }
 
 /// A list that may not be empty.
-fn some_of<T>(v: &Value<'_>, read: impl Fn(&str) -> Result<T, String>) -> Option<Vec<T>> {
+pub(super) fn some_of<T>(v: &Value<'_>, read: impl Fn(&str) -> Result<T, String>) -> Option<Vec<T>> {
     let items = v.each(|item| item.parsed(&read))?;
     if items.is_empty() {
         v.wrong("is empty; at least one is wanted");
@@ -285,7 +292,7 @@ fn some_of<T>(v: &Value<'_>, read: impl Fn(&str) -> Result<T, String>) -> Option
     Some(items)
 }
 
-fn host(at: SocketAddr) -> Network {
+pub(super) fn host(at: SocketAddr) -> Network {
     Network { address: at.ip(), prefix: if at.is_ipv4() { 32 } else { 128 } }
 }
 
@@ -315,7 +322,7 @@ fn keying(table: &Table<'_>, v: &Value<'_>) -> Option<SrtpKeying> {
     Some(keying)
 }
 
-fn suites(table: &Table<'_>, v: &Value<'_>) -> Option<Vec<SrtpSuite>> {
+pub(super) fn suites(table: &Table<'_>, v: &Value<'_>) -> Option<Vec<SrtpSuite>> {
     let suites = v.each(|item| item.one_of(&SrtpSuite::ALL.map(|suite| (suite.name(), suite))))?;
     if suites.is_empty() {
         v.wrong("is empty; at least \"AES_CM_128_HMAC_SHA1_80\" is wanted");
@@ -367,7 +374,12 @@ impl Draft<'_> {
     }
 
     /// The trunk, on the listener its name was found to be.
-    pub(super) fn finish(&self, listener: Option<ListenerId>, node_calls: u32) -> Option<Trunk> {
+    pub(super) fn finish(
+        &self,
+        listener: Option<ListenerId>,
+        recorders: Vec<RecorderId>,
+        node_calls: u32,
+    ) -> Option<Trunk> {
         Some(Trunk {
             name: self.name.clone()?,
             side: self.side?,
@@ -392,6 +404,7 @@ impl Draft<'_> {
             hold_max: self.hold_max?,
             recording: self.recording?,
             redaction_horizon: self.redaction_horizon?,
+            recorders,
             max_calls: self.max_calls?.min(node_calls),
             star_codes: self.star_codes.clone()?,
             pass_headers: self.pass_headers.clone()?,

@@ -141,7 +141,7 @@ pub(in crate::control) async fn release(
     }
 }
 
-fn checked_ttl(ttl_s: Option<u32>) -> Result<Option<Duration>, Problem> {
+pub(super) fn checked_ttl(ttl_s: Option<u32>) -> Result<Option<Duration>, Problem> {
     match ttl_s {
         Some(ttl) if !(1..=MOST_TTL).contains(&ttl) => {
             let detail = format!("ttl_s must be 1 to {MOST_TTL} seconds");
