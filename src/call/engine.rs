@@ -9,13 +9,13 @@ use std::time::Instant;
 
 use super::admission;
 use super::call::Call;
+use super::call::Phase;
 use super::core::Unmade;
 use super::finding::{Index, Key};
+use super::recorders;
 use super::refused::Refused;
 use super::shared::{Shared, credential};
 use super::trunks::view::TrunkView;
-use super::call::Phase;
-use super::recorders;
 use super::{CallView, Find, ForkId, ForkReport, RecordOrder, RecorderReport, crossing, register, routing, trunks};
 use crate::base::Random;
 use crate::base::bucket::{Bucket, Buckets};
@@ -238,6 +238,7 @@ impl Engine {
 
     /// The recorder reports.
     pub fn handle_recorder(&mut self, now: Instant, recording: RecordingId, report: RecorderReport) {
+        self.shared.recorders.note_sealed_end(now, report);
         if let Some(call) = self.shared.remains.recording_reported(recording) {
             let state = match report {
                 RecorderReport::Closed => RecordingState::Closed,
@@ -388,7 +389,9 @@ impl Engine {
 
     /// The next recorder order.
     pub fn poll_record(&mut self) -> Option<RecordOrder> {
-        self.shared.out.record.pop_front()
+        let order = self.shared.out.record.pop_front();
+        self.shared.recorders.note_sealed(order.as_ref());
+        order
     }
 
     /// The next event; the shell adds number and wall time.

@@ -26,7 +26,7 @@ use super::orders::{ForkId, ForkReport, RecordOrder, RecorderReport};
 use super::shared::{Invite, Shared};
 use super::trunks::Met;
 use crate::base::ids::{CallId, RecordingId};
-use crate::base::time::{WallMs, soonest};
+use crate::base::time::WallMs;
 use crate::config::{RecorderId, RecordingPolicy};
 use crate::obs::event::{EventKind, RecorderState};
 use crate::record::siprec::{End, Output, metadata};
@@ -155,19 +155,21 @@ impl Recorders {
         lines.fold((0, 0), |(up, away), line| (up + u32::from(line.is_up()), away + u32::from(line.is_away())))
     }
 
-    /// A sealed recording began, ended, or failed.
-    pub(super) fn note_sealed(&mut self, now: Instant, order: Option<&RecordOrder>, report: Option<RecorderReport>) {
+    /// A sealed recording begins.
+    pub(super) fn note_sealed(&mut self, order: Option<&RecordOrder>) {
         if let Some(RecordOrder::Open { .. }) = order {
             self.sealed.open += 1;
             self.sealed.started += 1;
         }
-        if let Some(report) = report {
-            self.sealed.open = self.sealed.open.saturating_sub(1);
-            self.sealed.bad = report == RecorderReport::Failed;
-            if self.sealed.bad {
-                self.sealed.failed += 1;
-                self.sealed.last_error = Some((now, "a sealed file cannot be written; the log says why".to_owned()));
-            }
+    }
+
+    /// A sealed recording has ended, or failed.
+    pub(super) fn note_sealed_end(&mut self, now: Instant, report: RecorderReport) {
+        self.sealed.open = self.sealed.open.saturating_sub(1);
+        self.sealed.bad = report == RecorderReport::Failed;
+        if self.sealed.bad {
+            self.sealed.failed += 1;
+            self.sealed.last_error = Some((now, "a sealed file cannot be written; the log says why".to_owned()));
         }
     }
 }
@@ -283,11 +285,7 @@ fn fault(now: Instant, s: &mut Shared, line: &mut Line, why: String) {
 /// Opens or closes the sealed file that takes the sound while a recorder is away.
 fn settle_spill(now: Instant, s: &mut Shared, line: &mut Line) {
     let recorder = &s.config.recorders[line.recorder.0];
-    let wanted = recorder.spill
-        && line.is_away()
-        && line.counts()
-        && line.own_pause.is_none()
-        && !line.spill_broken;
+    let wanted = recorder.spill && line.is_away() && line.counts() && line.own_pause.is_none() && !line.spill_broken;
     match (wanted, line.spill) {
         (true, None) => {
             let recording = RecordingId::draw(&mut s.random);
@@ -298,6 +296,7 @@ fn settle_spill(now: Instant, s: &mut Shared, line: &mut Line) {
                 call: line.call,
                 session: line.media,
                 policy: RecordingPolicy::BestEffort,
+                horizon: line.horizon,
                 spill: Some(recorder.name.clone()),
                 hush: line.last_paused.is_some(),
             });
@@ -629,7 +628,9 @@ pub(super) fn see(now: Instant, s: &mut Shared, call: CallId, seen: &Seen) {
 
 fn is_known(line: &Line, seen: &Seen) -> bool {
     let told = &line.told;
-    let there = |leg: usize| told.participants.iter().any(|p| p.left.is_none() && p.leg.index() == leg && p.user == seen.far[leg]);
+    let there = |leg: usize| {
+        told.participants.iter().any(|p| p.left.is_none() && p.leg.index() == leg && p.user == seen.far[leg])
+    };
     line.held == seen.paused
         && told.held == seen.held
         && told.call_ids == seen.call_ids

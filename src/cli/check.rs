@@ -45,7 +45,7 @@ pub fn check(path: &Path) -> Result<String, Faults> {
             key_file(old).err().map(|reason| places.fault(&format!("keys.old[{index}].{}", old.source.key()), reason)),
         );
     }
-    if config.trunks.iter().any(|trunk| trunk.recording != RecordingPolicy::Off) {
+    if config.seals() {
         let fault = directory(&config.storage.recordings).err();
         faults.extend(fault.map(|reason| places.fault("storage.recordings", reason)));
     }
@@ -103,7 +103,7 @@ fn directory(path: &Path) -> Result<(), String> {
 
 fn summary(path: &Path, config: &Config) -> String {
     let mut lines = vec![format!("{}: no fault; up to {} calls", path.display(), config.node.max_calls)];
-    for trunk in &config.trunks {
+    for trunk in config.trunks.iter().filter(|trunk| trunk.side != Side::Recorder) {
         let side = if trunk.side == Side::Carrier { "carrier" } else { "pbx" };
         let listener = &config.listeners[trunk.listener.0];
         let (at, transport) = (listener.address, listener.transport.name());

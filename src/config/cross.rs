@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use super::hint::hint;
 use super::read::value::overlap;
 use super::read::{Drafts, link, listener, recorder, route, trunk};
-use super::{GuardMode, ListenerId, RecorderId, RecordingPolicy, Route, Side, Srtp, T38, Transport, TrunkId, Unmaskable};
+use super::{
+    GuardMode, ListenerId, RecorderId, RecordingPolicy, Route, Side, Srtp, T38, Transport, TrunkId, Unmaskable,
+};
 
 /// UDP ports a call takes: RTP and RTCP on both legs.
 const PORTS_PER_CALL: u32 = 4;
@@ -73,7 +75,9 @@ fn recorders(drafts: &Drafts<'_>, trunk_listeners: &[Option<ListenerId>]) -> Vec
     let count = drafts.trunks.len();
     twice(names.chain(drafts.recorders.iter().map(|recorder| recorder.name.as_ref())), |index, name| {
         if let Some(at) = index.checked_sub(count) {
-            drafts.recorders[at].table.fault("name", format!("a trunk or recorder named {name:?} stands above already"));
+            drafts.recorders[at]
+                .table
+                .fault("name", format!("a trunk or recorder named {name:?} stands above already"));
         }
     });
     let mut found = Vec::new();
@@ -119,7 +123,10 @@ fn recorder_on(
             table.fault(key, "is read on a listener with transport = \"tls\" only");
         }
     } else if !table.has("tls_ca") {
-        table.fault("tls_ca", "is missing, and needed because the listener is a TLS one; for instance \"recorder-ca.pem\"");
+        table.fault(
+            "tls_ca",
+            "is missing, and needed because the listener is a TLS one; for instance \"recorder-ca.pem\"",
+        );
     }
     for remote in recorder.remotes.iter().flatten() {
         if listener.address.is_some_and(|bound| bound.is_ipv4() != remote.is_ipv4()) {
@@ -141,7 +148,10 @@ fn recorder_on(
             let name = name.unwrap_or("above");
             table.fault(
                 key,
-                format!("{}/{} is also a source of {name:?} on the same listener; use a listener for each", both.address, both.prefix),
+                format!(
+                    "{}/{} is also a source of {name:?} on the same listener; use a listener for each",
+                    both.address, both.prefix
+                ),
             );
         }
     }

@@ -185,12 +185,8 @@ mod tests {
     #[test]
     fn a_text_is_read_in_pieces_and_bad_ones_say_why() {
         let read = Piece::read("a{header:X-Ref}b{call}").expect("good");
-        let wanted = [
-            Piece::Text("a".into()),
-            Piece::Header("X-Ref".into()),
-            Piece::Text("b".into()),
-            Piece::Fact(Fact::Call),
-        ];
+        let wanted =
+            [Piece::Text("a".into()), Piece::Header("X-Ref".into()), Piece::Text("b".into()), Piece::Fact(Fact::Call)];
         assert_eq!(read, wanted);
         for (bad, says) in [
             ("{call", "without"),

@@ -58,6 +58,12 @@ impl Config {
         (0..self.listeners.len()).filter(|at| by_tcp(&self.listeners[*at])).map(ListenerId).collect()
     }
 
+    /// Whether sealed files are written: a trunk records, or a recorder's sound is kept while it is away.
+    pub fn seals(&self) -> bool {
+        let records = |trunk: &Trunk| trunk.recording != RecordingPolicy::Off;
+        self.trunks.iter().any(records) || self.recorders.iter().any(|recorder| recorder.spill)
+    }
+
     /// Where the media of a trunk is taken.
     pub fn media_of(&self, trunk: TrunkId) -> MediaPlace {
         let usual = MediaPlace { address: self.media.address, advertise: self.media.advertise };

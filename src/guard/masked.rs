@@ -4,7 +4,7 @@ use super::tap::Block;
 use crate::base::ids::Leg;
 use crate::config::Codec;
 use crate::dsp::g711;
-use crate::rtp::header::{HEADER_LEN, Header};
+use crate::rtp::{HEADER_LEN, Header};
 use crate::srtp;
 
 /// Media that has been through the guard: relayed because policy lets it pass, or masked. Only `guard` can make one;

@@ -19,7 +19,9 @@ use crate::audit::Audit;
 use crate::audit::events::record_of;
 use crate::base::ids::{Leg, RecordingId};
 use crate::base::time::soonest;
-use crate::call::{Engine, PaymentOrder, RecordOrder, RecorderReport, Reply, Signal, SignalError};
+use crate::call::{
+    Engine, ForkId, ForkReport, PaymentOrder, RecordOrder, RecorderReport, Reply, Signal, SignalError,
+};
 use crate::capture::Recipient;
 use crate::control::history::History;
 use crate::media;
@@ -85,6 +87,7 @@ pub(super) struct Inputs {
     pub(super) signals: mpsc::Receiver<Ask>,
     pub(super) media: mpsc::UnboundedReceiver<media::Event>,
     pub(super) reports: mpsc::UnboundedReceiver<(RecordingId, RecorderReport)>,
+    pub(super) forks: mpsc::UnboundedReceiver<(ForkId, ForkReport)>,
     pub(super) payments: mpsc::UnboundedReceiver<PaymentAnswer>,
     /// Names of connectors as they are from now on, and whether last digits may be shown.
     pub(super) connectors: mpsc::UnboundedReceiver<(Vec<String>, bool)>,
@@ -117,6 +120,7 @@ enum Woken {
     Network(Option<Inbound>),
     Media(media::Event),
     Report((RecordingId, RecorderReport)),
+    Fork(ForkId, ForkReport),
     Payment(PaymentAnswer),
     Connectors(Vec<String>, bool),
     Ask(Ask),
@@ -136,6 +140,8 @@ impl Driver {
         loop {
             let deadline = soonest(self.engine.poll_timeout(), give_up);
             let woken = self.wait(&mut inputs, deadline, stop).await;
+            // Whether a card is past, and when somebody joined a call, is told by the clock on the wall.
+            self.engine.set_wall(Instant::now(), wall());
             self.take(woken, &mut inputs, &mut stop);
             self.take_waiting(&mut inputs);
             self.note_targets();
@@ -186,6 +192,7 @@ impl Driver {
             inbound = self.sockets.ready() => Woken::Network(inbound),
             Some(event) = inputs.media.recv() => Woken::Media(event),
             Some(report) = inputs.reports.recv() => Woken::Report(report),
+            Some((fork, report)) = inputs.forks.recv() => Woken::Fork(fork, report),
             Some(answer) = inputs.payments.recv() => Woken::Payment(answer),
             Some((names, last_digits)) = inputs.connectors.recv() => Woken::Connectors(names, last_digits),
             Some(ask) = inputs.signals.recv() => Woken::Ask(ask),
@@ -201,6 +208,7 @@ impl Driver {
             Woken::Network(None) | Woken::Timer => {}
             Woken::Media(event) => self.take_media(now, event),
             Woken::Report((recording, report)) => self.take_report(now, recording, report),
+            Woken::Fork(fork, report) => self.engine.handle_fork(now, fork, report),
             Woken::Payment(answer) => self.engine.handle_payment(now, answer),
             Woken::Connectors(names, last_digits) => self.engine.set_payments(names, last_digits),
             Woken::Ask(ask) => self.answer(now, ask),
@@ -280,8 +288,6 @@ impl Driver {
             let _ = reply.send(Err(SignalError::NotAudited));
             return;
         }
-        // Whether a card is past is asked by the date of today.
-        self.engine.set_wall(now, wall());
         let answer = self.engine.handle_signal(now, signal);
         // Media orders first: by the time the asker hears "masked", the order is with the worker.
         self.carry_out();
@@ -381,7 +387,7 @@ impl Driver {
 
     fn record(&mut self, order: RecordOrder) {
         match order {
-            RecordOrder::Open { recording, call, session, policy: _, horizon } => {
+            RecordOrder::Open { recording, call, session, policy: _, horizon, spill, hush } => {
                 let view = match self.engine.handle_signal(Instant::now(), Signal::Get { call }) {
                     Ok(Reply::Call(view)) => Some(view),
                     _ => None,
@@ -394,11 +400,20 @@ impl Driver {
                     meta.sip_call_ids =
                         [view.sip_call_ids.customer, view.sip_call_ids.agent].into_iter().flatten().collect();
                 }
-                self.taps.open(recording, session, meta);
+                if let Some(recorder) = spill {
+                    meta.labels.insert("spill".to_owned(), recorder);
+                }
+                self.taps.open(recording, session, meta, hush);
             }
             RecordOrder::Redact { recording, order } => self.taps.redact(recording, order),
             RecordOrder::Mark { recording, at, mark } => self.taps.mark(recording, at, mark),
             RecordOrder::Close { recording } => self.taps.close(recording),
+            order => {
+                if let Err((fork, report)) = self.taps.fork(order) {
+                    tracing::warn!(?report, "no sockets for the sound to a recorder");
+                    self.engine.handle_fork(Instant::now(), fork, report);
+                }
+            }
         }
     }
 
@@ -408,6 +423,7 @@ impl Driver {
         if self.noted.is_none_or(|at| now.duration_since(at) >= NOTE_EVERY) {
             self.noted = Some(now);
             self.engine.targets().for_each(|(trunk, up, of)| self.metrics.set_targets(trunk, up, of));
+            self.engine.recorders().for_each(|(name, up, away)| self.metrics.set_siprec(name, up, away));
         }
     }
 

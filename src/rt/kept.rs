@@ -21,7 +21,7 @@ pub(super) fn open(
     keys: &Arc<Keys>,
     history: &Arc<History>,
 ) -> Result<Option<(Arc<Catalogue>, Rescan)>, StartError> {
-    if config.trunks.iter().all(|trunk| trunk.recording == RecordingPolicy::Off) {
+    if !config.seals() {
         return Ok(None);
     }
     let catalogue = Arc::new(Catalogue::open(&config.storage.recordings, Retention::default())?);

@@ -21,6 +21,7 @@ pub mod catalogue;
 pub mod crew;
 pub mod demo;
 mod engine;
+mod forks;
 pub mod harden;
 pub mod http;
 mod identity;

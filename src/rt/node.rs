@@ -17,6 +17,7 @@ use super::alarms::{Disk, Watch};
 use super::audit::{self, AuditError, Counts, Log};
 use super::catalogue::{Catalogue, CatalogueError};
 use super::engine::{Ask, Driver, Inputs, Stop};
+use super::forks::Counters as ForkCounters;
 use super::kept;
 use super::keys::Keys;
 use super::media::Workers;
@@ -158,6 +159,7 @@ pub struct Calls {
     recorder: Option<Handle>,
     disk: Arc<Disk>,
     rescan: Option<rescan::Desk>,
+    forks: Option<Arc<ForkCounters>>,
     sip: Arc<Counters>,
     started: Instant,
     max_calls: u32,
@@ -216,6 +218,9 @@ impl control::Calls for Calls {
         }
         if let Some(rescan) = &self.rescan {
             metrics.set_rescan(rescan.totals());
+        }
+        if let Some(forks) = &self.forks {
+            metrics.set_siprec_packets(forks.read());
         }
         metrics.set_sip(self.sip.totals());
         metrics.set_lost_lines(super::logging::lost_lines());
@@ -296,7 +301,15 @@ impl Node {
         let kept = kept::open(&config, &keys, &history)?;
         let catalogue = kept.as_ref().map(|(catalogue, _)| catalogue.clone());
         let rescan = kept.as_ref().map(|(_, rescan)| rescan.desk());
-        let taps = Taps::start(recorder_settings(&config, &keys)?, kept, reports_tx, history.clone())?;
+        let mut taps = Taps::start(recorder_settings(&config, &keys)?, kept, reports_tx, history.clone())?;
+        let (forks_tx, forks) = mpsc::unbounded_channel();
+        if !config.recorders.is_empty() {
+            // The engine is gone only when the node is.
+            taps.start_forks(move |fork, report| {
+                let _ = forks_tx.send((fork, report));
+            })
+            .map_err(StartError::Media)?;
+        }
         let intake = taps.intake();
         let workers = Workers::start(
             config.media.workers,
@@ -316,6 +329,8 @@ impl Node {
             started: Instant::now(),
             max_calls: config.node.max_calls,
             audit: log.as_ref().map(Log::totals),
+            forks: taps.fork_counters(),
+            sip: sockets.counters().clone(),
         };
         let hooks = webhooks::load(&config.webhooks, random()?)?;
         let own = own_addresses(&config);
@@ -380,7 +395,8 @@ impl Node {
             paused: HashSet::new(),
             unknown: 0,
         };
-        let inputs = Inputs { signals: signals_rx, media, reports, payments, connectors: connectors_rx, stop: stop_rx };
+        let connectors = connectors_rx;
+        let inputs = Inputs { signals: signals_rx, media, reports, forks, payments, connectors, stop: stop_rx };
         let engine = tokio::spawn(driver.run(inputs));
         Ok(Self {
             calls,
@@ -525,7 +541,7 @@ fn own_addresses(config: &Config) -> Vec<IpAddr> {
 
 /// What the recorder is started with, if a trunk of `config` records.
 fn recorder_settings(config: &Config, keys: &Arc<Keys>) -> Result<Option<Settings>, StartError> {
-    if config.trunks.iter().all(|trunk| trunk.recording == RecordingPolicy::Off) {
+    if !config.seals() {
         return Ok(None);
     }
     keys.current().map_err(|_| StartError::NoKey)?;

@@ -5,23 +5,35 @@
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::catalogue::{Catalogue, Clerk};
+use super::forks::{Counters as ForkCounters, Door, Forks};
 use super::recorder::{Failure, Feed, Handle, Meta, Recorder, Report, Settings, wall};
 use super::rescan::Rescan;
 use crate::base::ids::{RecordingId, SessionId};
-use crate::call::RecorderReport;
 use crate::control::history::History;
+use crate::call::{ForkId, ForkReport, RecordOrder, RecorderReport};
 use crate::media::MaskedBlock;
 use crate::obs::event::EventKind;
 use crate::obs::metrics::RecorderTotals;
 use crate::record::horizon::Redaction;
 use crate::record::sealed::Mark;
 
-type Feeds = Arc<RwLock<HashMap<SessionId, Feed>>>;
+type Feeds = Arc<RwLock<HashMap<SessionId, Vec<Sink>>>>;
+
+/// The oldest sound a block can hold when it is given out, and some.
+const OLDEST: Duration = Duration::from_millis(600);
+
+/// Who takes the blocks of a session.
+enum Sink {
+    /// A sealed file; what comes before the time was heard in a pause and is left out.
+    File(Feed, Option<Instant>),
+    /// The sender to a recording server.
+    Fork(ForkId, Door),
+}
 
 /// What the recorder told the engine.
 pub(super) type Reports = UnboundedSender<(RecordingId, RecorderReport)>;
@@ -34,6 +46,8 @@ pub(super) struct Taps {
     feeds: Feeds,
     open: HashMap<RecordingId, SessionId>,
     reports: Reports,
+    forks: Option<Forks>,
+    forked: HashMap<ForkId, SessionId>,
 }
 
 /// The media workers' way to the recorder.
@@ -44,8 +58,21 @@ impl Intake {
     /// Takes a block; a session that is not recorded (any more) has nowhere to put it.
     pub(super) fn block(&self, session: SessionId, block: MaskedBlock) {
         let feeds = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(feed) = feeds.get(&session) {
-            feed.block(block);
+        let Some((last, others)) = feeds.get(&session).and_then(|sinks| sinks.split_last()) else { return };
+        for sink in others {
+            sink.take(block.share());
+        }
+        last.take(block);
+    }
+}
+
+impl Sink {
+    #[allow(clippy::disallowed_methods)] // The shell's clock.
+    fn take(&self, block: MaskedBlock) {
+        match self {
+            Sink::File(_, Some(from)) if Instant::now() < *from => {}
+            Sink::File(feed, _) => feed.block(block),
+            Sink::Fork(fork, door) => door.block(*fork, block),
         }
     }
 }
@@ -82,7 +109,8 @@ impl Taps {
                 Some((recorder, handle))
             }
         };
-        Ok(Self { recorder, clerk, rescan, feeds: Feeds::default(), open: HashMap::new(), reports })
+        let (feeds, open, forked) = (Feeds::default(), HashMap::new(), HashMap::new());
+        Ok(Self { recorder, clerk, rescan, feeds, open, reports, forks: None, forked })
     }
 
     /// The media workers' way in.
@@ -95,8 +123,54 @@ impl Taps {
         self.recorder.as_ref().map(|(_, handle)| handle.clone())
     }
 
-    /// Starts a recording of `session`'s blocks. Without a recorder it fails at once, by report.
-    pub(super) fn open(&mut self, recording: RecordingId, session: SessionId, meta: Meta) {
+    /// Starts the sender to recording servers.
+    pub(super) fn start_forks(&mut self, report: impl Fn(ForkId, ForkReport) + Send + 'static) -> std::io::Result<()> {
+        self.forks = Some(Forks::start(report)?);
+        Ok(())
+    }
+
+    /// Counters of the sender to recording servers, if there is one.
+    pub(super) fn fork_counters(&self) -> Option<Arc<ForkCounters>> {
+        self.forks.as_ref().map(Forks::counters)
+    }
+
+    /// Carries out an order about the sound to a recording server; the report when it cannot be.
+    pub(super) fn fork(&mut self, order: RecordOrder) -> Result<(), (ForkId, ForkReport)> {
+        let Some(forks) = &mut self.forks else { return Ok(()) };
+        let (opened, closed) = match &order {
+            RecordOrder::OpenFork { fork, session, .. } => (Some((*fork, *session)), None),
+            RecordOrder::CloseFork { fork } => (None, Some(*fork)),
+            _ => (None, None),
+        };
+        let door = forks.door();
+        forks.order(order)?;
+        if let Some((fork, session)) = opened {
+            self.forked.insert(fork, session);
+            let mut feeds = self.feeds.write().unwrap_or_else(PoisonError::into_inner);
+            feeds.entry(session).or_default().push(Sink::Fork(fork, door));
+        }
+        if let Some((fork, session)) = closed.and_then(|fork| Some((fork, self.forked.remove(&fork)?))) {
+            self.remove(session, |sink| matches!(sink, Sink::Fork(other, _) if *other == fork));
+        }
+        Ok(())
+    }
+
+    /// Takes a sink of a session out.
+    fn remove(&self, session: SessionId, is: impl Fn(&Sink) -> bool) -> Option<Sink> {
+        let mut feeds = self.feeds.write().unwrap_or_else(PoisonError::into_inner);
+        let sinks = feeds.get_mut(&session)?;
+        let at = sinks.iter().position(is)?;
+        let sink = sinks.swap_remove(at);
+        if sinks.is_empty() {
+            feeds.remove(&session);
+        }
+        Some(sink)
+    }
+
+    /// Starts a recording of `session`'s blocks. Without a recorder it fails at once, by report. `hush`: what was heard in a
+    /// pause may still be under way and is left out.
+    #[allow(clippy::disallowed_methods)] // The shell's clock.
+    pub(super) fn open(&mut self, recording: RecordingId, session: SessionId, meta: Meta, hush: bool) {
         let Some((_, handle)) = &self.recorder else {
             let _ = self.reports.send((recording, RecorderReport::Failed));
             return;
@@ -106,33 +180,41 @@ impl Taps {
         }
         let feed = handle.open(recording, meta);
         self.open.insert(recording, session);
-        self.feeds.write().unwrap_or_else(PoisonError::into_inner).insert(session, feed);
+        let sink = Sink::File(feed, hush.then(|| Instant::now() + OLDEST));
+        self.feeds.write().unwrap_or_else(PoisonError::into_inner).entry(session).or_default().push(sink);
     }
 
     /// Takes out of a recording what was heard.
     pub(super) fn redact(&self, recording: RecordingId, order: Redaction) {
-        if let Some(feed) = self.feed(recording) {
+        // What stands in for an absent recorder holds the same sound.
+        for feed in self.feeds_beside(recording) {
             feed.redact(order);
         }
     }
 
     /// Notes in a recording what is known of keys.
     pub(super) fn mark(&self, recording: RecordingId, at: Instant, mark: Mark) {
-        if let Some(feed) = self.feed(recording) {
+        for feed in self.feeds_beside(recording) {
             feed.mark(at, mark);
         }
     }
 
-    fn feed(&self, recording: RecordingId) -> Option<Feed> {
-        let session = self.open.get(&recording)?;
-        self.feeds.read().unwrap_or_else(PoisonError::into_inner).get(session).cloned()
+    /// The sealed files of the session that a recording is of, itself included.
+    fn feeds_beside(&self, recording: RecordingId) -> Vec<Feed> {
+        let feeds = self.feeds.read().unwrap_or_else(PoisonError::into_inner);
+        let sinks = self.open.get(&recording).and_then(|session| feeds.get(session));
+        let file = |sink: &Sink| match sink {
+            Sink::File(feed, _) => Some(feed.clone()),
+            Sink::Fork(..) => None,
+        };
+        sinks.into_iter().flatten().filter_map(file).collect()
     }
 
     /// Seals and closes a recording after the blocks it has.
     pub(super) fn close(&mut self, recording: RecordingId) {
         let Some(session) = self.open.remove(&recording) else { return };
-        let feed = self.feeds.write().unwrap_or_else(PoisonError::into_inner).remove(&session);
-        if let Some(feed) = feed {
+        let of = |sink: &Sink| matches!(sink, Sink::File(feed, _) if feed.recording() == recording);
+        if let Some(Sink::File(feed, _)) = self.remove(session, of) {
             feed.close();
         }
     }
@@ -141,6 +223,10 @@ impl Taps {
     pub(super) fn shutdown(mut self) {
         for recording in self.open.keys().copied().collect::<Vec<_>>() {
             self.close(recording);
+        }
+        if let Some(forks) = self.forks.take() {
+            self.feeds.write().unwrap_or_else(PoisonError::into_inner).clear();
+            forks.stop();
         }
         if let Some((recorder, handle)) = self.recorder {
             drop(handle);

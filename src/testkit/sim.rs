@@ -469,6 +469,7 @@ impl Sim {
                     self.tapes.insert(recording, (session, Tape::default()));
                 }
                 RecordOrder::Redact { .. } | RecordOrder::Mark { .. } => {}
+                RecordOrder::OpenFork { .. } | RecordOrder::Flow { .. } | RecordOrder::CloseFork { .. } => {}
                 RecordOrder::Close { recording } => {
                     if let Some((_, tape)) = self.tapes.get_mut(&recording) {
                         tape.closed = true;

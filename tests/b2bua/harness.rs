@@ -256,6 +256,7 @@ impl World {
                     RecordOrder::Open { .. } => self.ledger.recordings_open += 1,
                     RecordOrder::Redact { order, .. } => self.ledger.redactions.push(order),
                     RecordOrder::Mark { mark, .. } => self.ledger.marks.push(mark),
+                    RecordOrder::OpenFork { .. } | RecordOrder::Flow { .. } | RecordOrder::CloseFork { .. } => {}
                     RecordOrder::Close { recording } => {
                         self.ledger.recordings_open -= 1;
                         self.engine.handle_recorder(self.now, recording, RecorderReport::Closed);

@@ -287,8 +287,40 @@ pub fn agreeable(signal: &Signal) -> Result<Reply, CallsError> {
         Signal::Payment { order: PaymentOrder::List, .. } => Reply::Payments(vec![payments::view()]),
         Signal::Payment { .. } => Reply::Payment(Box::new(payments::view())),
         Signal::Trunks => Reply::Trunks(vec![trunk()]),
+        Signal::Recorders => Reply::Recorders(vec![recorder()]),
+        Signal::CallRecorders { .. } | Signal::SteerRecorder { .. } => Reply::Lines(vec![line()]),
         Signal::ReleaseHold { .. } | Signal::HangUp { .. } => Reply::Done,
     })
+}
+
+pub fn recorder() -> RecorderView {
+    RecorderView {
+        name: "quality".into(),
+        kind: RecorderKind::Siprec,
+        policy: RecordingPolicy::BestEffort,
+        state: RecorderHealth::Degraded,
+        sessions: 3,
+        paused: 1,
+        away: 1,
+        spilling: 1,
+        started: 12,
+        failed: 2,
+        last_error: Some(LastError { text: "no answer to the INVITE".into(), age_ms: 8_200 }),
+        dialect: Some("standard".into()),
+        transport: Some("TCP".into()),
+        targets: trunk().targets,
+    }
+}
+
+pub fn line() -> LineView {
+    LineView {
+        recorder: "quality".into(),
+        state: RecorderState::Paused,
+        target: Some("192.0.2.40:5060".into()),
+        pause_ms: Some(118_000),
+        spill: None,
+        last_error: None,
+    }
 }
 
 pub fn trunk() -> TrunkView {

@@ -102,6 +102,7 @@ fn make(s: &mut Shared, core: &Core, (id, recorder): (LineId, RecorderId), seen:
         held: seen.paused,
         own_pause: None,
         last_paused: None,
+        horizon: core.protection.wishes.horizon,
         hold_default: carrier.hold_default,
         hold_max: carrier.hold_max,
         stopped: false,
@@ -199,12 +200,7 @@ pub(super) fn attempt(now: Instant, s: &mut Shared, line: &mut Line, remote: Soc
     s.recorders.last_fork += 1;
     let fork = ForkId(s.recorders.last_fork);
     let trunk = &config.trunks[recorder.trunk.0];
-    let ours = Ours::new(
-        &mut s.random,
-        (place.advertise, ports),
-        recorder.codec,
-        (recorder.srtp, &trunk.srtp_suites),
-    );
+    let ours = Ours::new(&mut s.random, (place.advertise, ports), recorder.codec, (recorder.srtp, &trunk.srtp_suites));
     let tag = token(&mut s.random);
     let invite = invite(&mut s.random, &config, line, remote, &tag);
     let call_id = invite.call_id().unwrap_or_default().to_owned();
@@ -255,4 +251,3 @@ fn invite(random: &mut Random, config: &Config, line: &Line, remote: SocketAddr,
     }
     invite
 }
-

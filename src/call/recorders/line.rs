@@ -69,6 +69,8 @@ pub(in crate::call) struct Line {
     pub(super) own_pause: Option<Instant>,
     /// When a pause was last in force.
     pub(super) last_paused: Option<Instant>,
+    /// How long what is spilled waits before it is sealed.
+    pub(super) horizon: Duration,
     pub(super) hold_default: Duration,
     pub(super) hold_max: Duration,
     pub(super) stopped: bool,

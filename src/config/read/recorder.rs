@@ -115,16 +115,10 @@ pub(super) fn read<'a>(table: Table<'a>, around: &Surroundings<'_>) -> Draft<'a>
     }
 }
 
-fn told(
-    table: &Table<'_>,
-    key: &str,
-    section: &str,
-    name: impl Fn(&str) -> Result<(), String>,
-) -> Option<Vec<Told>> {
+fn told(table: &Table<'_>, key: &str, section: &str, name: impl Fn(&str) -> Result<(), String>) -> Option<Vec<Told>> {
     let read = |table: &Table<'_>| {
-        let named = table.require("name", "\"X-Call-Ref\"").and_then(|v| {
-            v.parsed(|text| name(text).map(|()| text.to_owned()))
-        });
+        let named =
+            table.require("name", "\"X-Call-Ref\"").and_then(|v| v.parsed(|text| name(text).map(|()| text.to_owned())));
         let value = table.require("value", "\"{header:X-Call-Ref}\"").and_then(|v| {
             v.parsed(|text| match text.len() > 512 || text.chars().any(char::is_control) {
                 true => Err("is longer than 512 bytes or holds a control character".to_owned()),
@@ -141,7 +135,11 @@ fn element(text: &str) -> Result<(), String> {
     let first = text.chars().next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
     let fine = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     let sound = first && text.len() <= 64 && text.chars().all(fine) && !text.to_ascii_lowercase().starts_with("xml");
-    if sound { Ok(()) } else { Err(format!("{text:?} is no element name: a letter, then letters, digits, '-', '_' or '.'")) }
+    if sound {
+        Ok(())
+    } else {
+        Err(format!("{text:?} is no element name: a letter, then letters, digits, '-', '_' or '.'"))
+    }
 }
 
 fn namespace(table: &Table<'_>, v: &Value<'_>) -> Option<String> {
@@ -224,6 +222,7 @@ fn peer() -> Trunk {
         hold_default: Duration::from_secs(300),
         hold_max: Duration::from_secs(1_800),
         recording: RecordingPolicy::Off,
+        redaction_horizon: Duration::ZERO,
         recorders: Vec::new(),
         max_calls: u32::MAX,
         star_codes: None,

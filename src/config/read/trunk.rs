@@ -7,8 +7,8 @@ use super::tree::{Table, Value};
 use super::{link, methods, value};
 use crate::config::load::Surroundings;
 use crate::config::{
-    Auto, Codec, DtmfForms, GuardMode, ListenerId, MaskKind, Methods, Network, Place, RecorderId, RecordingPolicy, Remote, Side,
-    Srtp, SrtpKeying, SrtpSuite, StarCodes, T38, Trunk, Unmaskable,
+    Auto, Codec, DtmfForms, GuardMode, ListenerId, MaskKind, Methods, Network, Place, RecorderId, RecordingPolicy,
+    Remote, Side, Srtp, SrtpKeying, SrtpSuite, StarCodes, T38, Trunk, Unmaskable,
 };
 
 pub(super) const KEYS: &[&str] = &[

@@ -137,9 +137,7 @@ impl Ours {
     fn head(&self) -> String {
         let family = if self.address.is_ipv4() { "IP4" } else { "IP6" };
         let (id, version, address) = (self.id, self.version, self.address);
-        format!(
-            "v=0\r\no=- {id} {version} IN {family} {address}\r\ns=-\r\nc=IN {family} {address}\r\nt=0 0\r\n"
-        )
+        format!("v=0\r\no=- {id} {version} IN {family} {address}\r\ns=-\r\nc=IN {family} {address}\r\nt=0 0\r\n")
     }
 
     fn section(
@@ -204,12 +202,7 @@ impl Ours {
         Ok(Stream { rtp, rtcp, payload_type, codec, srtp, wanted })
     }
 
-    fn secured(
-        &self,
-        section: &Section,
-        at: usize,
-        offered: bool,
-    ) -> Result<Option<(SrtpSuite, MediaKey)>, Unfit> {
+    fn secured(&self, section: &Section, at: usize, offered: bool) -> Result<Option<(SrtpSuite, MediaKey)>, Unfit> {
         let keys = &self.keys[at];
         let agreed = if offered {
             chosen(section, keys).map(|(_, key)| key)

@@ -97,7 +97,9 @@ pub enum Output {
 #[derive(Debug)]
 enum State {
     /// The INVITE waits for its answer.
-    Inviting { until: Instant },
+    Inviting {
+        until: Instant,
+    },
     /// The server has taken it.
     Up(Box<Up>),
     Over,

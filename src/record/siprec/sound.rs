@@ -18,7 +18,7 @@ use crate::base::ids::Leg;
 use crate::base::time::soonest;
 use crate::guard::Masked;
 use crate::media::{BLOCK_FRAMES, MaskedBlock};
-use crate::rtp::header::Header;
+use crate::rtp::Header;
 use crate::rtp::rtcp::{self, CNAME_LEN, Cname, Compound, Sending};
 use crate::srtp::Sender;
 
@@ -67,6 +67,8 @@ pub struct Sound {
     given: u64,
     /// Packets of the front block that have gone.
     part: usize,
+    /// What comes in is kept: until the first cut, and while sound flows.
+    keep: bool,
     /// The next packet begins a stretch.
     marker: bool,
     deaf_until: Option<Instant>,
@@ -99,6 +101,7 @@ impl Sound {
             queue: VecDeque::with_capacity(MOST),
             given: 0,
             part: 0,
+            keep: true,
             marker: true,
             deaf_until: None,
             tick_at: None,
@@ -116,10 +119,12 @@ impl Sound {
     pub fn set(&mut self, now: Instant, streams: Option<Box<[Stream; 2]>>, hush: bool) {
         let Some(streams) = streams else {
             self.streams = None;
+            self.keep = false;
             self.drop_queue();
             self.tick_at = None;
             return;
         };
+        self.keep = true;
         let began = self.streams.is_none();
         if began {
             if hush {
@@ -153,7 +158,7 @@ impl Sound {
         let number = self.given;
         self.given += 1;
         let deaf = self.deaf_until.is_some_and(|until| now < until);
-        if block.get().paused || deaf {
+        if block.get().paused || deaf || !self.keep {
             self.marker = true;
             return;
         }
@@ -163,20 +168,18 @@ impl Sound {
             self.part = 0;
             self.marker = true;
         }
+        // Whoever waited for sound goes on from now, not from when it was due.
+        if self.queue.is_empty() {
+            self.tick_at = self.tick_at.map(|at| at.max(now));
+        }
         self.queue.push_back((number, block));
-    }
-
-    /// Forgets what waits: it was cut while it waited.
-    pub fn cut(&mut self) {
-        self.drop_queue();
     }
 
     /// Sends what is due.
     pub fn handle_timeout(&mut self, now: Instant, sink: &mut impl Sink) {
-        while let Some(at) = self.tick_at.filter(|at| *at <= now) {
+        while let Some(at) = self.tick_at.filter(|at| *at <= now && !self.queue.is_empty()) {
             self.tick(sink);
-            // After a standstill packets do not come in a burst longer than the queue.
-            self.tick_at = Some((at + TICK).max(now.checked_sub(TICK * (MOST * PARTS) as u32).unwrap_or(at)));
+            self.tick_at = Some(at + TICK);
         }
         if self.report_at.is_some_and(|at| at <= now) {
             self.report_at = Some(now + REPORT);
@@ -198,7 +201,9 @@ impl Sound {
     fn tick(&mut self, sink: &mut impl Sink) {
         let (Some(streams), Some((number, block))) = (&self.streams, self.queue.front()) else { return };
         let frames = (*number as u32).wrapping_mul(BLOCK_FRAMES as u32).wrapping_add(self.part as u32 * FRAMES);
-        for (leg, (voice, stream)) in [Leg::Customer, Leg::Agent].into_iter().zip(self.voices.iter_mut().zip(streams.iter())) {
+        for (leg, (voice, stream)) in
+            [Leg::Customer, Leg::Agent].into_iter().zip(self.voices.iter_mut().zip(streams.iter()))
+        {
             if !stream.wanted {
                 continue;
             }

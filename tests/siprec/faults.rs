@@ -1,0 +1,118 @@
+//! Recorders that refuse, hang, vanish and come back: the call goes on, the other recorder too, and what a recorder misses is
+//! in a sealed file. A required one that is lost ends the call, and keeps new ones away.
+
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::common::free_address;
+use crate::desk::Desk;
+use crate::srs::{Mood, Srs};
+use crate::{open, section, sounding, until, wait};
+
+fn quality(desk: &Desk) -> Value {
+    let shown = desk.ask("GET", "/v1/recorders", None);
+    let found = shown["recorders"].as_array().and_then(|all| all.iter().find(|one| one["name"] == "quality").cloned());
+    found.unwrap_or_else(|| panic!("{shown}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hung_recorder_disturbs_neither_the_other_nor_the_call() {
+    let (hung, good) = (Srs::open("tcp"), Srs::open("tcp"));
+    hung.set(Mood::Silent);
+    let sections = section("hung", "tcp", &[&hung], "failover_ms = 1000") + &section("quality", "tcp", &[&good], "");
+    let mut desk = open(&["hung", "quality"], &sections).await;
+    let call = desk.call().await;
+    let session = sounding(&good).await;
+    let from = Instant::now();
+    wait(2_500).await;
+    let packets = good.packets(&session, 0).iter().filter(|packet| packet.at >= from).count();
+    assert!(packets > 110, "{packets} packets in 2.5 s");
+    let heard = call.agent.with(|agent, _| agent.heard.packets().len());
+    wait(500).await;
+    assert!(call.agent.with(|agent, _| agent.heard.packets().len()) > heard + 20, "the call goes on");
+    let shown = desk.ask("GET", &format!("/v1/calls/{}/recorders", call.id), None);
+    assert_eq!((shown["recorders"][0]["state"].as_str(), shown["recorders"][1]["state"].as_str()), (Some("away"), Some("recording")), "{shown}");
+    // It comes back: it is asked again, and gets the rest.
+    hung.set(Mood::Willing);
+    sounding(&hung).await;
+    desk.hang_up(call).await;
+    until("both are ended", || hung.live().is_empty() && good.live().is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_target_stands_in_for_one_that_refuses_or_is_not_there() {
+    let (refuses, takes) = (Srs::open("tcp"), Srs::open("tcp"));
+    refuses.set(Mood::Refusing(480));
+    let nobody = free_address();
+    let text = section("quality", "tcp", &[&refuses, &takes], "").replacen("remotes = [", &format!("remotes = [\"{nobody}\", "), 1);
+    let mut desk = open(&["quality"], &text).await;
+    let call = desk.call().await;
+    sounding(&takes).await;
+    assert_eq!((refuses.count("INVITE"), takes.count("INVITE")), (1, 1));
+    let shown = quality(&desk);
+    assert_eq!((shown["sessions"].as_u64(), shown["failed"].as_u64()), (Some(1), Some(2)), "{shown}");
+    desk.hang_up(call).await;
+    until("it is ended", || takes.live().is_empty()).await;
+}
+
+/// A recorder that hangs in the middle is found out, and the sound spilled until it is back.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_lost_recorder_misses_is_in_a_sealed_file_that_says_so() {
+    let srs = Srs::open("tcp");
+    let mut desk = open(&["quality"], &section("quality", "tcp", &[&srs], "alive_s = 1\nfailover_ms = 600")).await;
+    let call = desk.call().await;
+    sounding(&srs).await;
+    srs.set(Mood::Hanging);
+    until("it is away", || quality(&desk)["spilling"] == 1).await;
+    srs.set(Mood::Silent);
+    assert_eq!((quality(&desk)["away"].as_u64(), quality(&desk)["state"].as_str()), (Some(1), Some("down")));
+    wait(1_500).await;
+    srs.set(Mood::Willing);
+    until("it is back", || quality(&desk)["sessions"] == 1 && quality(&desk)["spilling"] == 0).await;
+    desk.hang_up(call).await;
+    until("ended", || quality(&desk)["sessions"] == 0).await;
+    wait(500).await;
+    let program = env!("CARGO_BIN_EXE_tonewall");
+    let config = desk.node.config.to_str().expect("a path").to_owned();
+    let run = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(program);
+        command.args(["recordings", "--config", &config]).args(arguments);
+        let output = command.output().expect("the command runs");
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+    };
+    let listed = run(&["list"]);
+    assert!(listed.contains("quality"), "the list names the recorder it stands in for: {listed}");
+    let verified = run(&["verify", "all"]);
+    assert!(verified.contains("intact"), "{verified}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_required_recorder_that_takes_nothing_ends_the_call_and_keeps_new_ones_away() {
+    let srs = Srs::open("tcp");
+    let mut desk = open(&["quality"], &section("quality", "tcp", &[&srs], "policy = \"required\"\nalive_s = 1\nfailover_ms = 600")).await;
+    let call = desk.call().await;
+    sounding(&srs).await;
+    srs.set(Mood::Hanging);
+    until("it is lost", || quality(&desk)["failed"].as_u64() > Some(0)).await;
+    srs.set(Mood::Refusing(503));
+    let gone = desk.until(&format!("/v1/calls/{}", call.id), |gone| gone["status"] == 404).await;
+    assert_eq!(gone["status"], 404);
+    until("both ends are told", || call.caller.with(|phone, _| phone.is_ended())).await;
+    assert!(desk.node.log().contains("cause=\"recorder-failed\"") || desk.node.log().contains("recorder-failed"));
+    let second = desk.refused().await;
+    assert_eq!(second, Some(503), "a new call is refused while it takes nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recorder_that_ends_the_session_is_asked_again_and_glare_is_waited_out() {
+    let srs = Srs::open("tcp");
+    let mut desk = open(&["quality"], &section("quality", "tcp", &[&srs], "")).await;
+    let call = desk.call().await;
+    let session = sounding(&srs).await;
+    srs.request(&session, "BYE", None);
+    until("its BYE is answered", || srs.statuses().contains(&200)).await;
+    until("a second session", || srs.sessions().len() == 2).await;
+    desk.hang_up(call).await;
+    until("it is ended", || srs.count("BYE") == 1).await;
+}
