@@ -35,17 +35,18 @@ use tonewall::base::Random;
 use tonewall::base::ids::{CallId, CollectionId, HoldId};
 use tonewall::base::time::WallMs;
 use tonewall::call::{
-    CallState, CallView, CollectionState, CollectionView, HoldView, PaymentOrder, RegistrationView, Reply, Signal,
-    SignalError, SipCallIds, TargetState, TargetView, TrunkState, TrunkView,
+    CallState, CallView, CollectionState, CollectionView, HoldView, LastError, LineView, PaymentOrder, RecorderHealth,
+    RecorderKind, RecorderView, RegistrationView, Reply, Signal, SignalError, SipCallIds, TargetState, TargetView,
+    TrunkState, TrunkView,
 };
-use tonewall::config::{ApiKey, GuardMode, Role, Side};
+use tonewall::config::{ApiKey, GuardMode, RecordingPolicy, Role, Side};
 use tonewall::control::access::{Access, ENDPOINTS, ROLES, allows, role_name};
 use tonewall::control::alarms::Board;
 use tonewall::control::history::History;
 use tonewall::control::webhooks::Webhooks;
 use tonewall::control::{Calls, CallsError, Parts, openapi_document, router};
 use tonewall::obs::alarm::AlarmKind;
-use tonewall::obs::event::{EndCause, EventKind, HoldKind, LegTotals};
+use tonewall::obs::event::{EndCause, EventKind, HoldKind, LegTotals, RecorderState};
 use tonewall::obs::metrics::Metrics;
 
 #[test]

@@ -136,7 +136,10 @@ impl Forks {
                 }
                 Order::Close { fork }
             }
-            RecordOrder::Open { .. } | RecordOrder::Close { .. } => return Ok(()),
+            RecordOrder::Open { .. }
+            | RecordOrder::Redact { .. }
+            | RecordOrder::Mark { .. }
+            | RecordOrder::Close { .. } => return Ok(()),
         };
         // The thread ends only by `stop`.
         let _ = self.door.orders.send(order);

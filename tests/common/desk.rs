@@ -10,7 +10,7 @@ use serde_json::Value;
 use tonewall::rt::peers::{Exchange, Phone};
 use tonewall::testkit::keys::{Form, typed};
 use tonewall::testkit::rtp_peer::hiss;
-use tonewall::testkit::ua::{Answer, Profile, UserAgent};
+use tonewall::testkit::ua::{Answer, Event, Profile, UserAgent};
 
 use crate::common::{API_KEYS, Plan, Running};
 
@@ -120,6 +120,23 @@ impl Desk {
         let calls = self.ask("GET", "/v1/calls", None);
         let id = calls["calls"][0]["id"].as_str().unwrap_or_else(|| panic!("{calls}")).to_owned();
         Call { caller, agent, id }
+    }
+
+    /// The status a new call is refused with; `None`: it is not refused in time.
+    pub async fn refused(&mut self) -> Option<u16> {
+        let caller = self.carrier.phone(Profile::new("+14155550101")).expect("RTP ports");
+        let target = self.node.carrier_side;
+        caller.with(|a, now| a.invite(now, "5551000", target));
+        let until = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < until {
+            let events = caller.events();
+            let status = |event: &Event| if let Event::Rejected(status) = event { Some(*status) } else { None };
+            if let Some(status) = events.iter().find_map(|(_, event)| status(event)) {
+                return Some(status);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        None
     }
 
     /// Ends a call, and waits until the node knows.

@@ -28,11 +28,15 @@ async fn a_hung_recorder_disturbs_neither_the_other_nor_the_call() {
     wait(2_500).await;
     let packets = good.packets(&session, 0).iter().filter(|packet| packet.at >= from).count();
     assert!(packets > 110, "{packets} packets in 2.5 s");
-    let heard = call.agent.with(|agent, _| agent.heard.packets().len());
+    let heard = call.agent.with(|agent, _| agent.rtp.heard.packets().len());
     wait(500).await;
-    assert!(call.agent.with(|agent, _| agent.heard.packets().len()) > heard + 20, "the call goes on");
+    assert!(call.agent.with(|agent, _| agent.rtp.heard.packets().len()) > heard + 20, "the call goes on");
     let shown = desk.ask("GET", &format!("/v1/calls/{}/recorders", call.id), None);
-    assert_eq!((shown["recorders"][0]["state"].as_str(), shown["recorders"][1]["state"].as_str()), (Some("away"), Some("recording")), "{shown}");
+    assert_eq!(
+        (shown["recorders"][0]["state"].as_str(), shown["recorders"][1]["state"].as_str()),
+        (Some("away"), Some("recording")),
+        "{shown}"
+    );
     // It comes back: it is asked again, and gets the rest.
     hung.set(Mood::Willing);
     sounding(&hung).await;
@@ -45,7 +49,11 @@ async fn the_next_target_stands_in_for_one_that_refuses_or_is_not_there() {
     let (refuses, takes) = (Srs::open("tcp"), Srs::open("tcp"));
     refuses.set(Mood::Refusing(480));
     let nobody = free_address();
-    let text = section("quality", "tcp", &[&refuses, &takes], "").replacen("remotes = [", &format!("remotes = [\"{nobody}\", "), 1);
+    let text = section("quality", "tcp", &[&refuses, &takes], "").replacen(
+        "remotes = [",
+        &format!("remotes = [\"{nobody}\", "),
+        1,
+    );
     let mut desk = open(&["quality"], &text).await;
     let call = desk.call().await;
     sounding(&takes).await;
@@ -90,7 +98,11 @@ async fn what_a_lost_recorder_misses_is_in_a_sealed_file_that_says_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_required_recorder_that_takes_nothing_ends_the_call_and_keeps_new_ones_away() {
     let srs = Srs::open("tcp");
-    let mut desk = open(&["quality"], &section("quality", "tcp", &[&srs], "policy = \"required\"\nalive_s = 1\nfailover_ms = 600")).await;
+    let mut desk = open(
+        &["quality"],
+        &section("quality", "tcp", &[&srs], "policy = \"required\"\nalive_s = 1\nfailover_ms = 600"),
+    )
+    .await;
     let call = desk.call().await;
     sounding(&srs).await;
     srs.set(Mood::Hanging);

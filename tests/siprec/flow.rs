@@ -1,6 +1,5 @@
 //! The usual way: a session per call and recorder, over each transport, with the right sound under the right label.
 
-
 use tonewall::testkit::keys::Form;
 use tonewall::testkit::leak::Attackers;
 use tonewall::testkit::rtp_peer::hiss;
@@ -69,7 +68,11 @@ async fn over_tls_the_sound_is_encrypted_and_opens_by_the_offered_key() {
         &[&srs],
         "tls_ca = \"theirs.pem\"\ntls_names = [\"srs.example\"]\nsrtp_suites = [\"AES_CM_128_HMAC_SHA1_80\"]",
     );
-    let section = section.replacen("transport = \"tls\"", "transport = \"tls\"\ncertificate = \"node.pem\"\nkey = \"node.key\"", 1);
+    let section = section.replacen(
+        "transport = \"tls\"",
+        "transport = \"tls\"\ncertificate = \"node.pem\"\nkey = \"node.key\"",
+        1,
+    );
     let mut plan = plan(&["quality"], &section);
     plan.files = vec![("theirs.pem", theirs.pem()), ("node.pem", node.chain), ("node.key", node.key)];
     let mut desk = crate::desk::Desk::open(plan).await;

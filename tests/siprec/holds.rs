@@ -12,12 +12,17 @@ use crate::{open, schema, section, sounding, until, wait};
 const FLIGHT: u64 = 60;
 
 fn between(srs: &Srs, session: &Session, from: Instant, to: Instant) -> usize {
-    let within = |at: usize| srs.packets(session, at).iter().filter(|packet| packet.at >= from && packet.at < to).count();
+    let within =
+        |at: usize| srs.packets(session, at).iter().filter(|packet| packet.at >= from && packet.at < to).count();
     within(0) + within(1)
 }
 
 async fn steer(desk: &Desk, call: &Call, recorder: &str, action: &str) -> Value {
-    desk.ask("POST", &format!("/v1/calls/{}/recorders/{recorder}", call.id), Some(json!({"action": action, "ttl_s": 60})))
+    desk.ask(
+        "POST",
+        &format!("/v1/calls/{}/recorders/{recorder}", call.id),
+        Some(json!({"action": action, "ttl_s": 60})),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -33,7 +38,9 @@ async fn a_pause_hold_reaches_every_recorder_and_leaves_no_packet_on_the_wire() 
     wait(FLIGHT).await;
     let from = Instant::now();
     until("both are told", || {
-        [&one, &two].iter().all(|srs| srs.live()[0].descriptions.last().is_some_and(|(_, text)| text.matches("a=inactive").count() == 2))
+        [&one, &two].iter().all(|srs| {
+            srs.live()[0].descriptions.last().is_some_and(|(_, text)| text.matches("a=inactive").count() == 2)
+        })
     })
     .await;
     wait(1_200).await;
@@ -81,7 +88,8 @@ async fn one_recorder_is_paused_stopped_and_started_while_the_other_goes_on() {
     assert_eq!(shown["recorders"][1]["state"], "recording", "{shown}");
     sounding(&one).await;
     assert_eq!((one.sessions().len(), two.sessions().len()), (2, 1));
-    let (status, _) = desk.answer("POST", &format!("/v1/calls/{}/recorders/three", call.id), Some(json!({"action": "stop"})));
+    let (status, _) =
+        desk.answer("POST", &format!("/v1/calls/{}/recorders/three", call.id), Some(json!({"action": "stop"})));
     assert_eq!(status, 404);
     desk.hang_up(call).await;
     until("both are ended", || one.live().is_empty() && two.live().is_empty()).await;

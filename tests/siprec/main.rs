@@ -6,13 +6,12 @@
 mod common;
 #[path = "../common/desk.rs"]
 mod desk;
-#[path = "../net/pki.rs"]
-#[allow(dead_code)]
-mod pki;
 mod faults;
 mod flow;
 mod holds;
-mod outside;
+#[path = "../net/pki.rs"]
+#[allow(dead_code)]
+mod pki;
 mod schema;
 mod srs;
 
@@ -63,7 +62,8 @@ async fn wait(ms: u64) {
 
 /// The one live session, once sound flows in it.
 async fn sounding(srs: &Srs) -> Session {
-    until("sound at the recorder", || srs.live().first().is_some_and(|session| srs.packets(session, 1).len() > 10)).await;
+    until("sound at the recorder", || srs.live().first().is_some_and(|session| srs.packets(session, 1).len() > 10))
+        .await;
     srs.live().remove(0)
 }
 

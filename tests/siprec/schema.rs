@@ -71,7 +71,9 @@ fn the_schema_refuses_what_is_not_metadata() {
     if !installed("xmllint") {
         return skip("the schema", "xmllint is not installed (Debian: apt-get install libxml2-utils)");
     }
-    for (from, to) in [("<label>", "<lable>"), ("session_id=\"", "session=\""), ("complete", "whole"), ("send>", "sent>")] {
+    for (from, to) in
+        [("<label>", "<lable>"), ("session_id=\"", "session=\""), ("complete", "whole"), ("send>", "sent>")]
+    {
         let wrong = write(Dialect::Standard, &call()).replace(from, to).replace("</label>", "</lable>");
         let refused = std::panic::catch_unwind(|| check("wrong", &wrong));
         assert!(refused.is_err(), "{from} as {to} passes");
@@ -83,12 +85,18 @@ fn dialects_say_the_same_in_their_own_words() {
     let audiocodes = write(Dialect::AudioCodes, &call());
     assert!(audiocodes.contains("xmlns=\"urn:ietf:params:xml:ns:recording\""));
     let oracle = write(Dialect::Oracle, &call());
-    for part in ["acmepacket.com/siprec/extensiondata", "<apkt:ucid>00FA;encoding=hex</apkt:ucid>", "callerOrig>true", "callingParty>false"] {
+    for part in [
+        "acmepacket.com/siprec/extensiondata",
+        "<apkt:ucid>00FA;encoding=hex</apkt:ucid>",
+        "callerOrig>true",
+        "callingParty>false",
+    ] {
         assert!(oracle.contains(part), "{part} in {oracle}");
     }
     for text in [audiocodes, oracle] {
         let read = roxmltree::Document::parse(&text).expect("well-formed");
-        let labels: Vec<_> = read.descendants().filter(|node| node.has_tag_name_any("label")).filter_map(|n| n.text()).collect();
+        let labels: Vec<_> =
+            read.descendants().filter(|node| node.has_tag_name_any("label")).filter_map(|n| n.text()).collect();
         assert_eq!(labels, ["1", "2"]);
     }
 }

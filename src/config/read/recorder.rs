@@ -228,6 +228,7 @@ fn peer() -> Trunk {
         star_codes: None,
         pass_headers: Vec::new(),
         call_header: None,
+        signal_header: None,
         methods: Methods::default(),
         link: Link::default(),
     }
