@@ -35,9 +35,8 @@ use tonewall::base::Random;
 use tonewall::base::ids::{CallId, CollectionId, HoldId};
 use tonewall::base::time::WallMs;
 use tonewall::call::{
-    CallState, CallView, CollectionState, CollectionView, HoldView, LastError, LineView, PaymentOrder, RecorderHealth,
-    RecorderKind, RecorderView, RegistrationView, Reply, Signal, SignalError, SipCallIds, TargetState, TargetView,
-    TrunkState, TrunkView,
+    CallState, CallView, CollectionState, CollectionView, HoldView, LineView, PaymentOrder, RegistrationView, Reply,
+    Signal, SignalError, SipCallIds, SiprecHealth, SiprecView, TargetState, TargetView, TrunkState, TrunkView,
 };
 use tonewall::config::{ApiKey, GuardMode, RecordingPolicy, Role, Side};
 use tonewall::control::access::{Access, ENDPOINTS, ROLES, allows, role_name};

@@ -238,7 +238,6 @@ impl Engine {
 
     /// The recorder reports.
     pub fn handle_recorder(&mut self, now: Instant, recording: RecordingId, report: RecorderReport) {
-        self.shared.recorders.note_sealed_end(now, report);
         if let Some(call) = self.shared.remains.recording_reported(recording) {
             let state = match report {
                 RecorderReport::Closed => RecordingState::Closed,
@@ -389,9 +388,7 @@ impl Engine {
 
     /// The next recorder order.
     pub fn poll_record(&mut self) -> Option<RecordOrder> {
-        let order = self.shared.out.record.pop_front();
-        self.shared.recorders.note_sealed(order.as_ref());
-        order
+        self.shared.out.record.pop_front()
     }
 
     /// The next event; the shell adds number and wall time.

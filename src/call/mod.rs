@@ -53,7 +53,7 @@ pub use engine::Engine;
 pub use orders::{ForkId, ForkReport, RecordOrder, RecorderReport};
 pub use payment_signal::{PaymentOrder, PaymentRequest, PaymentView};
 pub use recorders::Steer;
-pub use recorders::view::{LastError, LineView, RecorderHealth, RecorderKind, RecorderView};
+pub use recorders::view::{LineView, SiprecHealth, SiprecView};
 pub use signal::{
     Actor, CallState, CallView, CodecView, CollectionRequest, CollectionState, CollectionView, Find, HoldView,
     RecordingView, Reply, Signal, SignalError, SipCallIds,

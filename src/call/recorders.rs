@@ -22,7 +22,7 @@ use rand::RngExt;
 use smallvec::SmallVec;
 
 use super::crossing;
-use super::orders::{ForkId, ForkReport, RecordOrder, RecorderReport};
+use super::orders::{ForkId, ForkReport, RecordOrder};
 use super::shared::{Invite, Shared};
 use super::trunks::Met;
 use crate::base::ids::{CallId, RecordingId};
@@ -73,17 +73,6 @@ impl Tally {
     }
 }
 
-/// What came of the sealed files.
-#[derive(Debug, Default)]
-pub(super) struct Sealed {
-    open: u32,
-    started: u64,
-    failed: u64,
-    last_error: Option<(Instant, String)>,
-    /// The last one failed.
-    bad: bool,
-}
-
 /// Every line of the node.
 #[derive(Debug, Default)]
 pub(super) struct Recorders {
@@ -96,7 +85,6 @@ pub(super) struct Recorders {
     spills: HashMap<RecordingId, LineId>,
     due: BTreeSet<(Instant, LineId)>,
     tallies: Vec<Tally>,
-    sealed: Sealed,
     /// Calls that may not go on without a recorder they have lost.
     doomed: Vec<CallId>,
     wall: Option<(Instant, WallMs)>,
@@ -153,24 +141,6 @@ impl Recorders {
     pub(super) fn counts(&self, recorder: RecorderId) -> (u32, u32) {
         let lines = self.lines.values().filter(|line| line.recorder == recorder && line.counts());
         lines.fold((0, 0), |(up, away), line| (up + u32::from(line.is_up()), away + u32::from(line.is_away())))
-    }
-
-    /// A sealed recording begins.
-    pub(super) fn note_sealed(&mut self, order: Option<&RecordOrder>) {
-        if let Some(RecordOrder::Open { .. }) = order {
-            self.sealed.open += 1;
-            self.sealed.started += 1;
-        }
-    }
-
-    /// A sealed recording has ended, or failed.
-    pub(super) fn note_sealed_end(&mut self, now: Instant, report: RecorderReport) {
-        self.sealed.open = self.sealed.open.saturating_sub(1);
-        self.sealed.bad = report == RecorderReport::Failed;
-        if self.sealed.bad {
-            self.sealed.failed += 1;
-            self.sealed.last_error = Some((now, "a sealed file cannot be written; the log says why".to_owned()));
-        }
     }
 }
 

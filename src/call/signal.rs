@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::payment_signal::{PaymentOrder, PaymentView};
 use super::recorders::Steer;
-use super::recorders::view::{LineView, RecorderView};
+use super::recorders::view::{LineView, SiprecView};
 use super::trunks::view::TrunkView;
 use crate::base::ids::{CallId, CollectionId, HoldId, RecordingId};
 use crate::base::secret::Digit;
@@ -151,7 +151,7 @@ pub enum Signal {
     },
     /// Every trunk. Answered by [`Reply::Trunks`].
     Trunks,
-    /// Every recorder. Answered by [`Reply::Recorders`].
+    /// Every SIPREC recorder. Answered by [`Reply::Recorders`].
     Recorders,
     /// The recorders of a call. Answered by [`Reply::Lines`].
     CallRecorders {
@@ -260,7 +260,7 @@ pub enum Reply {
     /// Trunks.
     Trunks(Vec<TrunkView>),
     /// Recorders.
-    Recorders(Vec<RecorderView>),
+    Recorders(Vec<SiprecView>),
     /// The recorders of a call.
     Lines(Vec<LineView>),
     /// A call.

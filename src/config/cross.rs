@@ -105,9 +105,6 @@ fn recorder_on(
     if recorder.spill == Some(Some(true)) && !sealed {
         table.fault("spill", "wants a key and a place for sealed files: [keys.current] and storage.recordings");
     }
-    if table.has("srtp_suites") && recorder.srtp == Some(Some(Srtp::Off)) {
-        table.fault("srtp_suites", "means nothing with srtp = \"off\"");
-    }
     let Some(name) = recorder.listener else { return (None, false) };
     let Some(at) = drafts.listeners.iter().position(|listener| listener.name.as_deref() == Some(name)) else {
         if drafts.listeners.iter().all(|listener| listener.name.is_some()) {
@@ -118,6 +115,11 @@ fn recorder_on(
     };
     let listener = &drafts.listeners[at];
     let secure = listener.transport == Some(Transport::Tls);
+    let plain =
+        recorder.srtp.is_some_and(|srtp| srtp.unwrap_or(if secure { Srtp::Required } else { Srtp::Off }) == Srtp::Off);
+    if plain && listener.transport.is_some() && table.has("srtp_suites") {
+        table.fault("srtp_suites", "means nothing without encrypted sound: srtp = \"optional\" or \"required\"");
+    }
     if !secure {
         for key in link::TLS_KEYS.into_iter().filter(|key| table.has(key)) {
             table.fault(key, "is read on a listener with transport = \"tls\" only");

@@ -3,6 +3,8 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::call::{SiprecHealth, SiprecView};
+
 /// Whether the node takes calls.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -67,6 +69,27 @@ pub struct RecorderView {
     pub failed: u64,
     /// What only sealed files have.
     pub sealed: Option<SealedView>,
+    /// What only SIPREC recorders have.
+    pub siprec: Option<SiprecView>,
+}
+
+impl From<SiprecView> for RecorderView {
+    fn from(view: SiprecView) -> Self {
+        let state = match view.state {
+            SiprecHealth::Up => RecorderHealth::Up,
+            SiprecHealth::Ailing => RecorderHealth::Ailing,
+            SiprecHealth::Down => RecorderHealth::Down,
+        };
+        Self {
+            name: view.name.clone(),
+            kind: RecorderKind::Siprec,
+            state,
+            open: view.sessions.into(),
+            failed: view.failed,
+            sealed: None,
+            siprec: Some(view),
+        }
+    }
 }
 
 /// The recorder of sealed files.

@@ -19,9 +19,7 @@ use crate::audit::Audit;
 use crate::audit::events::record_of;
 use crate::base::ids::{Leg, RecordingId};
 use crate::base::time::soonest;
-use crate::call::{
-    Engine, ForkId, ForkReport, PaymentOrder, RecordOrder, RecorderReport, Reply, Signal, SignalError,
-};
+use crate::call::{Engine, ForkId, ForkReport, PaymentOrder, RecordOrder, RecorderReport, Reply, Signal, SignalError};
 use crate::capture::Recipient;
 use crate::control::history::History;
 use crate::media;

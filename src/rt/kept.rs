@@ -8,7 +8,7 @@ use super::keys::Keys;
 use super::node::StartError;
 use super::recorder::wall;
 use super::rescan::{Outcome, Rescan};
-use crate::config::{Config, RecordingPolicy};
+use crate::config::Config;
 use crate::control::history::History;
 use crate::obs::event::EventKind;
 use crate::record::catalogue::{AuditVerdict, Retention};

@@ -34,7 +34,7 @@ use crate::audit::Audit;
 use crate::base::Random;
 use crate::call::{Engine, Reply, Signal};
 use crate::capture::Recipient;
-use crate::config::{Config, RecordingPolicy, Srtp, SrtpKeying, Trunk};
+use crate::config::{Config, Srtp, SrtpKeying, Trunk};
 use crate::control::access::Access;
 use crate::control::alarms::{Board, SEALED};
 use crate::control::answers::Answers;
@@ -250,7 +250,15 @@ fn sealed_view(recorder: &Handle, disk: &Disk) -> RecorderView {
     let ailing = failed > 0 || sealed.lost_blocks > 0 || sealed.waiting_blocks > sealed.most_waiting_blocks / 2;
     let state = if ailing { RecorderHealth::Ailing } else { RecorderHealth::Up };
     let open = read(&counters.open);
-    RecorderView { name: SEALED.into(), kind: RecorderKind::Sealed, state, open, failed, sealed: Some(sealed) }
+    RecorderView {
+        name: SEALED.into(),
+        kind: RecorderKind::Sealed,
+        state,
+        open,
+        failed,
+        sealed: Some(sealed),
+        siprec: None,
+    }
 }
 
 /// The running HTTP server.
@@ -325,7 +333,6 @@ impl Node {
             recorder: taps.counters(),
             rescan,
             disk: Arc::default(),
-            sip: sockets.counters().clone(),
             started: Instant::now(),
             max_calls: config.node.max_calls,
             audit: log.as_ref().map(Log::totals),

@@ -293,21 +293,21 @@ pub fn agreeable(signal: &Signal) -> Result<Reply, CallsError> {
     })
 }
 
-pub fn recorder() -> RecorderView {
-    RecorderView {
+pub fn recorder() -> SiprecView {
+    SiprecView {
         name: "quality".into(),
-        kind: RecorderKind::Siprec,
+        state: SiprecHealth::Ailing,
         policy: RecordingPolicy::BestEffort,
-        state: RecorderHealth::Degraded,
+        transport: "TCP".into(),
+        dialect: "standard".into(),
         sessions: 3,
         paused: 1,
         away: 1,
         spilling: 1,
         started: 12,
         failed: 2,
-        last_error: Some(LastError { text: "no answer to the INVITE".into(), age_ms: 8_200 }),
-        dialect: Some("standard".into()),
-        transport: Some("TCP".into()),
+        last_error: Some("no answer to the INVITE".into()),
+        last_error_ms: Some(8_200),
         targets: trunk().targets,
     }
 }
@@ -349,6 +349,7 @@ pub fn concrete(route: &str) -> String {
         .replace("{hold}", &ids.hold.to_string())
         .replace("{collection}", &ids.collection.to_string())
         .replace("{payment}", &payments::view().id.to_string())
+        .replace("{recorder}", "quality")
         .replace("{endpoint}", "crm")
         .replace("{letter}", streams::DEAD)
         .replace("{alarm}", "canary-failed:daily")
@@ -361,6 +362,7 @@ pub fn body_for(method: &str, route: &str) -> Option<Value> {
         ("POST", Some("collections")) => Some(json!({"length": 16})),
         ("POST", Some("payments")) => Some(json!({"charge_amount": "10.50"})),
         ("POST", Some("panel")) => Some(json!({"ttl_s": 60})),
+        ("POST", Some("{recorder}")) => Some(json!({"action": "pause", "ttl_s": 60})),
         ("POST", Some("{payment}")) => Some(json!({"capture": "security-code"})),
         _ => None,
     }

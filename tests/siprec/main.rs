@@ -9,9 +9,13 @@ mod desk;
 mod faults;
 mod flow;
 mod holds;
+mod outside;
 #[path = "../net/pki.rs"]
 #[allow(dead_code)]
 mod pki;
+#[path = "../common/sipp.rs"]
+#[allow(dead_code)]
+mod process;
 mod schema;
 mod srs;
 

@@ -13,40 +13,34 @@ use crate::call::trunks::view::{TargetState, TargetView, targets};
 use crate::config::{RecorderId, RecordingPolicy};
 use crate::obs::event::RecorderState;
 
-/// What a recorder is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum RecorderKind {
-    /// A SIPREC recording server.
-    Siprec,
-    /// The sealed files of this node.
-    Sealed,
-}
-
 /// How a recorder is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum RecorderHealth {
+pub enum SiprecHealth {
     /// It takes what it is given.
     Up,
     /// Some of its targets are down, or some calls go without it.
-    Degraded,
+    Ailing,
     /// No call can be recorded by it now.
     Down,
 }
 
-/// A recorder as the API shows it.
+/// A SIPREC recorder as the API shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct RecorderView {
-    /// Its name in the configuration; `sealed` for the sealed files.
+pub struct SiprecView {
+    /// Its name in the configuration.
+    #[serde(skip)]
     pub name: String,
-    /// What it is.
-    pub kind: RecorderKind,
+    /// How it is.
+    #[serde(skip)]
+    pub state: SiprecHealth,
     /// `required` or `best-effort`.
     #[schema(value_type = String, example = "required")]
     pub policy: RecordingPolicy,
-    /// How it is.
-    pub state: RecorderHealth,
+    /// Transport of its signalling.
+    pub transport: String,
+    /// Its dialect.
+    pub dialect: String,
     /// Calls it records now, paused ones included.
     pub sessions: u32,
     /// Of these, paused.
@@ -55,27 +49,16 @@ pub struct RecorderView {
     pub away: u32,
     /// Of these, spilled to a sealed file.
     pub spilling: u32,
-    /// Sessions begun since the node started.
+    /// Sessions asked for since the node started.
     pub started: u64,
     /// Sessions that failed, or were not taken, since the node started.
     pub failed: u64,
     /// The last fault; absent when there was none.
-    pub last_error: Option<LastError>,
-    /// Its dialect; absent for sealed files.
-    pub dialect: Option<String>,
-    /// Transport of its signalling; absent for sealed files.
-    pub transport: Option<String>,
+    pub last_error: Option<String>,
+    /// Milliseconds since.
+    pub last_error_ms: Option<u64>,
     /// Where it is, in the order of priority.
     pub targets: Vec<TargetView>,
-}
-
-/// A recorder's last fault.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct LastError {
-    /// What it was.
-    pub text: String,
-    /// Milliseconds since.
-    pub age_ms: u64,
 }
 
 /// A call's line to a recorder as the API shows it.
@@ -100,39 +83,12 @@ fn millis(span: std::time::Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Every recorder: the sealed files, if a trunk has them, then those of the configuration in order.
-pub(in crate::call) fn views(now: Instant, s: &Shared) -> Vec<RecorderView> {
-    let sealed = s.config.trunks.iter().map(|trunk| trunk.recording).max().unwrap_or(RecordingPolicy::Off);
-    let sealed = (sealed != RecordingPolicy::Off).then(|| sealed_view(now, s, sealed));
-    let others = (0..s.config.recorders.len()).map(|at| view(now, s, RecorderId(at)));
-    sealed.into_iter().chain(others).collect()
+/// Every recorder, in the order of the configuration.
+pub(in crate::call) fn views(now: Instant, s: &Shared) -> Vec<SiprecView> {
+    (0..s.config.recorders.len()).map(|at| view(now, s, RecorderId(at))).collect()
 }
 
-fn error(now: Instant, last: Option<&(Instant, String)>) -> Option<LastError> {
-    last.map(|(at, text)| LastError { text: text.clone(), age_ms: millis(now.saturating_duration_since(*at)) })
-}
-
-fn sealed_view(now: Instant, s: &Shared, policy: RecordingPolicy) -> RecorderView {
-    let sealed = &s.recorders.sealed;
-    RecorderView {
-        name: "sealed".to_owned(),
-        kind: RecorderKind::Sealed,
-        policy,
-        state: if sealed.bad { RecorderHealth::Down } else { RecorderHealth::Up },
-        sessions: sealed.open,
-        paused: 0,
-        away: 0,
-        spilling: 0,
-        started: sealed.started,
-        failed: sealed.failed,
-        last_error: error(now, sealed.last_error.as_ref()),
-        dialect: None,
-        transport: None,
-        targets: Vec::new(),
-    }
-}
-
-fn view(now: Instant, s: &Shared, id: RecorderId) -> RecorderView {
+fn view(now: Instant, s: &Shared, id: RecorderId) -> SiprecView {
     let recorder = &s.config.recorders[id.0];
     let tally = &s.recorders.tallies[id.0];
     let lines = || s.recorders.lines.values().filter(|line| line.recorder == id && line.counts());
@@ -142,16 +98,15 @@ fn view(now: Instant, s: &Shared, id: RecorderId) -> RecorderView {
     let away = count(&|line| line.is_away());
     let sessions = count(&|line| line.is_up());
     let state = if !targets.iter().any(usable) || (away > 0 && sessions == 0) || tally.shut(now) {
-        RecorderHealth::Down
+        SiprecHealth::Down
     } else if away > 0 || targets.iter().any(|target| target.state != TargetState::Up) {
-        RecorderHealth::Degraded
+        SiprecHealth::Ailing
     } else {
-        RecorderHealth::Up
+        SiprecHealth::Up
     };
     let transport = s.listener(recorder.trunk).transport;
-    RecorderView {
+    SiprecView {
         name: recorder.name.clone(),
-        kind: RecorderKind::Siprec,
         policy: if recorder.required { RecordingPolicy::Required } else { RecordingPolicy::BestEffort },
         state,
         sessions,
@@ -160,9 +115,10 @@ fn view(now: Instant, s: &Shared, id: RecorderId) -> RecorderView {
         spilling: count(&|line| line.spill.is_some()),
         started: tally.started,
         failed: tally.failed,
-        last_error: error(now, tally.last_error.as_ref()),
-        dialect: Some(recorder.dialect.name().to_owned()),
-        transport: Some(transport.name().to_owned()),
+        last_error: tally.last_error.as_ref().map(|(_, text)| text.clone()),
+        last_error_ms: tally.last_error.as_ref().map(|(at, _)| millis(now.saturating_duration_since(*at))),
+        dialect: recorder.dialect.name().to_owned(),
+        transport: transport.name().to_owned(),
         targets,
     }
 }

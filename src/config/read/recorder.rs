@@ -105,7 +105,7 @@ pub(super) fn read<'a>(table: Table<'a>, around: &Surroundings<'_>) -> Draft<'a>
             v.one_of(&[Dialect::Standard, Dialect::AudioCodes, Dialect::Oracle].map(|it| (it.name(), it)))
         }),
         codec: or(&table, "codec", Codec::Pcmu, |v| v.one_of(&[("PCMU", Codec::Pcmu), ("PCMA", Codec::Pcma)])),
-        suites: or(&table, "srtp_suites", SrtpSuite::USUAL.to_vec(), |v| suites(&table, &v)),
+        suites: or(&table, "srtp_suites", SrtpSuite::USUAL.to_vec(), |v| suites(&v)),
         alive: or(&table, "alive_s", Duration::from_secs(10), |v| v.integer(0..=600).map(Duration::from_secs)),
         spill: or(&table, "spill", None, |v| v.boolean().map(Some)),
         headers: told(&table, "header", "recorder[].header[]", |name| value::passed_header(name).map(drop)),

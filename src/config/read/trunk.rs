@@ -181,7 +181,7 @@ pub(super) fn read<'a>(table: Table<'a>, around: &Surroundings<'_>) -> Draft<'a>
             v.one_of(&[("off", Srtp::Off), ("optional", Srtp::Optional), ("required", Srtp::Required)])
         }),
         srtp_keying: or(&table, "srtp_keying", SrtpKeying::Sdes, |v| keying(&table, &v)),
-        srtp_suites: or(&table, "srtp_suites", SrtpSuite::USUAL.to_vec(), |v| suites(&table, &v)),
+        srtp_suites: or(&table, "srtp_suites", SrtpSuite::USUAL.to_vec(), |v| suites_of_trunk(&table, &v)),
         rtcp_mux: or(&table, "rtcp_mux", false, |v| v.boolean()),
         latch: or(&table, "latch", false, |v| v.boolean()),
         dtmf: or(&table, "dtmf", DtmfForms { events: true, info: true }, |v| dtmf(&v)),
@@ -322,7 +322,16 @@ fn keying(table: &Table<'_>, v: &Value<'_>) -> Option<SrtpKeying> {
     Some(keying)
 }
 
-pub(super) fn suites(table: &Table<'_>, v: &Value<'_>) -> Option<Vec<SrtpSuite>> {
+fn suites_of_trunk(table: &Table<'_>, v: &Value<'_>) -> Option<Vec<SrtpSuite>> {
+    let suites = suites(v)?;
+    if !table.has("srtp") {
+        v.wrong("means nothing without srtp = \"optional\" or \"required\"");
+        return None;
+    }
+    Some(suites)
+}
+
+pub(super) fn suites(v: &Value<'_>) -> Option<Vec<SrtpSuite>> {
     let suites = v.each(|item| item.one_of(&SrtpSuite::ALL.map(|suite| (suite.name(), suite))))?;
     if suites.is_empty() {
         v.wrong("is empty; at least \"AES_CM_128_HMAC_SHA1_80\" is wanted");
@@ -330,10 +339,6 @@ pub(super) fn suites(table: &Table<'_>, v: &Value<'_>) -> Option<Vec<SrtpSuite>>
     }
     if (1..suites.len()).any(|at| suites[..at].contains(&suites[at])) {
         v.wrong("names a cipher suite twice");
-        return None;
-    }
-    if !table.has("srtp") {
-        v.wrong("means nothing without srtp = \"optional\" or \"required\"");
         return None;
     }
     Some(suites)

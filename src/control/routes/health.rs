@@ -5,8 +5,11 @@ use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::calls::unexpected;
+use crate::call::{Reply, Signal};
 use crate::control::Api;
 use crate::control::health::{NodeState, RecorderView, Standing};
+use crate::control::problem::Problem;
 
 /// The node.
 #[derive(Debug, Serialize, ToSchema)]
@@ -53,9 +56,15 @@ pub(in crate::control) async fn node(State(api): State<Api>) -> Answer<NodeView>
 
 /// List recorders
 ///
-/// What each recorder holds, how far behind it is, and what it lost.
+/// Sealed files: what they hold, how far behind they are, what they lost. SIPREC recorders: their sessions, the calls that go
+/// without, their targets and last fault.
 #[utoipa::path(get, path = "/v1/recorders", tag = "system",
     responses((status = 200, description = "The recorders", body = RecorderList)))]
-pub(in crate::control) async fn recorders(State(api): State<Api>) -> Answer<RecorderList> {
-    Answer(RecorderList { recorders: api.calls.recorders() })
+pub(in crate::control) async fn recorders(State(api): State<Api>) -> Result<Answer<RecorderList>, Problem> {
+    let mut recorders = api.calls.recorders();
+    match api.calls.signal(Signal::Recorders).await? {
+        Reply::Recorders(siprec) => recorders.extend(siprec.into_iter().map(RecorderView::from)),
+        _ => return Err(unexpected()),
+    }
+    Ok(Answer(RecorderList { recorders }))
 }

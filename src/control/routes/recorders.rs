@@ -1,4 +1,4 @@
-//! `/v1/recorders`: how the recorders are; `/v1/calls/{call}/recorders`: a call's recorders, each paused and stopped by itself.
+//! `/v1/calls/{call}/recorders`: a call's SIPREC recorders, each paused and stopped by itself.
 
 use axum::extract::State;
 use axum::{Extension, Json as Answer};
@@ -7,17 +7,10 @@ use utoipa::ToSchema;
 
 use super::calls::unexpected;
 use super::holds::checked_ttl;
-use crate::call::{Actor, LineView, RecorderView, Reply, Signal, Steer};
+use crate::call::{Actor, LineView, Reply, Signal, Steer};
 use crate::control::Api;
 use crate::control::extract::{InCall, InRecorder, Json};
 use crate::control::problem::Problem;
-
-/// Recorders, the sealed files first, then in the order of the configuration.
-#[derive(Debug, Serialize, ToSchema)]
-pub(in crate::control) struct RecorderList {
-    /// Recorders.
-    recorders: Vec<RecorderView>,
-}
 
 /// The SIPREC recorders of a call.
 #[derive(Debug, Serialize, ToSchema)]
@@ -36,18 +29,6 @@ pub(in crate::control) struct SteerRequest {
     /// Seconds until a pause ends unless renewed; the trunk's default when absent, shortened to its maximum.
     #[schema(minimum = 1, maximum = 86400)]
     ttl_s: Option<u32>,
-}
-
-/// List recorders
-///
-/// Each recorder's health, sessions, targets and last fault.
-#[utoipa::path(get, path = "/v1/recorders", tag = "recorders",
-    responses((status = 200, description = "The recorders", body = RecorderList)))]
-pub(in crate::control) async fn list(State(api): State<Api>) -> Result<Answer<RecorderList>, Problem> {
-    match api.calls.signal(Signal::Recorders).await? {
-        Reply::Recorders(recorders) => Ok(Answer(RecorderList { recorders })),
-        _ => Err(unexpected()),
-    }
 }
 
 /// List a call's recorders
