@@ -2,6 +2,7 @@
 //! that only `rt/` knows; text comes out. Labels are names from the configuration and words of the event vocabulary,
 //! never a number from the wire, so their count is bounded and none can hold a digit somebody keyed.
 
+mod siprec;
 mod totals;
 
 use std::collections::HashMap;
@@ -14,11 +15,12 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::alarm::AlarmKind;
-use super::event::{CollectionEnd, EndCause, EventKind, HoldKind, RecorderState, RecordingState};
+use super::event::{CollectionEnd, EndCause, EventKind, HoldKind, RecordingState};
 use super::payment::PaymentResult;
 
 use crate::base::ids::{CallId, Leg};
 pub use totals::{AuditTotals, LegPackets, RecorderTotals, RescanTotals, SipTotals};
+use siprec::Siprec;
 
 /// The node's metrics. Share it in an `Arc`; every method takes `&self`.
 pub struct Metrics {
@@ -79,28 +81,6 @@ struct Audit {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PlaceLabel {
     place: String,
-}
-
-/// Of the SIPREC recorders.
-struct Siprec {
-    changes: Family<RecorderLabel, Counter>,
-    sessions: Family<NameLabel, Gauge>,
-    away: Family<NameLabel, Gauge>,
-    targets: Family<RecorderLabel, Counter>,
-    packets: Counter,
-    refused: Counter,
-    lost: Counter,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RecorderLabel {
-    recorder: String,
-    state: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct NameLabel {
-    recorder: String,
 }
 
 /// Of the SIP sockets.
@@ -232,15 +212,7 @@ impl Metrics {
         let payments_ended = metric!("payments_ended", "Payments ended, by result; reconciled: found out later");
         let webhooks = metric!("webhook_tries", "Tries to deliver a webhook, by receiver and result");
         let recordings = metric!("recordings", "Changes of recordings, by new state");
-        let siprec = Siprec {
-            changes: metric!("siprec_changes", "Changes of SIPREC recorders on calls, by recorder and new state"),
-            sessions: metric!("siprec_sessions", "Calls that a SIPREC recorder records now"),
-            away: metric!("siprec_away", "Calls that want a SIPREC recorder and go without it now"),
-            targets: metric!("siprec_target_changes", "Targets of SIPREC recorders that went up or down"),
-            packets: metric!("siprec_packets", "RTP packets sent to SIPREC recorders"),
-            refused: metric!("siprec_packets_refused", "RTP packets to SIPREC recorders that came back"),
-            lost: metric!("siprec_lost_blocks", "Blocks of 100 ms dropped on the way to SIPREC recorders"),
-        };
+        let siprec = Siprec::new(&mut registry);
         let packets = metric!("rtp_packets", "RTP packets of ended sessions, by leg and what became of them");
         let recorder_open = metric!("recorder_open", "Recordings being written");
         let recorder_waiting = metric!("recorder_waiting_blocks", "Blocks of 100 ms waiting for the disk");
@@ -362,14 +334,8 @@ impl Metrics {
             }
             EventKind::HoldReleased { kind, .. } => self.hold_ended(*kind, "released"),
             EventKind::HoldExpired { kind, .. } => self.hold_ended(*kind, "expired"),
-            EventKind::Recorder { recorder, state, .. } => {
-                let label = RecorderLabel { recorder: recorder.clone(), state: recorder_name(*state) };
-                self.siprec.changes.get_or_create(&label).inc();
-            }
-            EventKind::RecorderTarget { recorder, up, .. } => {
-                let label = RecorderLabel { recorder: recorder.clone(), state: if *up { "up" } else { "down" } };
-                self.siprec.targets.get_or_create(&label).inc();
-            }
+            EventKind::Recorder { recorder, state, .. } => self.siprec.changed(recorder, *state),
+            EventKind::RecorderTarget { recorder, up, .. } => self.siprec.target(recorder, *up),
             EventKind::KeyMasked { .. } => {
                 self.keys_masked.inc();
             }
@@ -555,17 +521,12 @@ impl Metrics {
 
     /// Sets how many calls a SIPREC recorder records, and how many go without it.
     pub fn set_siprec(&self, recorder: &str, up: u32, away: u32) {
-        let label = NameLabel { recorder: recorder.to_owned() };
-        self.siprec.sessions.get_or_create(&label).set(up.into());
-        self.siprec.away.get_or_create(&label).set(away.into());
+        self.siprec.set(recorder, up, away);
     }
 
     /// Sets what the sender to SIPREC recorders counted since the start: packets, packets that came back, blocks dropped.
-    pub fn set_siprec_packets(&self, (packets, refused, lost): (u64, u64, u64)) {
-        let rise = |counter: &Counter, to: u64| counter.inc_by(to.saturating_sub(counter.get()));
-        rise(&self.siprec.packets, packets);
-        rise(&self.siprec.refused, refused);
-        rise(&self.siprec.lost, lost);
+    pub fn set_siprec_packets(&self, totals: (u64, u64, u64)) {
+        self.siprec.set_packets(totals);
     }
 
     /// Sets what the SIP sockets counted since the start.
@@ -616,18 +577,6 @@ impl Metrics {
 
 fn clone_of<T: Clone>(metric: &T) -> T {
     metric.clone()
-}
-
-fn recorder_name(state: RecorderState) -> &'static str {
-    match state {
-        RecorderState::Connecting => "connecting",
-        RecorderState::Recording => "recording",
-        RecorderState::Waiting => "waiting",
-        RecorderState::Paused => "paused",
-        RecorderState::Away => "away",
-        RecorderState::Stopped => "stopped",
-        RecorderState::Closed => "closed",
-    }
 }
 
 fn kind_name(kind: HoldKind) -> &'static str {

@@ -92,7 +92,6 @@ struct State {
     sessions: Vec<Session>,
     /// Packets by port.
     rtp: HashMap<u16, Vec<Packet>>,
-    rtcp: usize,
     sockets: Vec<JoinHandle<()>>,
 }
 
@@ -196,11 +195,6 @@ impl Srs {
     /// Sound of stream `at`, as it came.
     pub fn sound(&self, session: &Session, at: usize) -> Vec<i16> {
         self.packets(session, at).iter().flat_map(Packet::samples).collect()
-    }
-
-    /// Reports received.
-    pub fn reports(&self) -> usize {
-        self.inner.state().rtcp
     }
 
     /// Sends a request within a session; with a description if there is `direction`.
@@ -475,11 +469,9 @@ fn listen(inner: &Arc<Inner>, state: &mut State) -> u16 {
             while !inner.stopped() {
                 let Ok(length) = socket.recv(&mut room) else { continue };
                 let at = Instant::now();
-                let mut state = inner.state();
                 if is_rtp {
-                    state.rtp.entry(port).or_default().push(Packet { at, bytes: room[..length].to_vec() });
-                } else {
-                    state.rtcp += 1;
+                    let packet = Packet { at, bytes: room[..length].to_vec() };
+                    inner.state().rtp.entry(port).or_default().push(packet);
                 }
             }
         }));

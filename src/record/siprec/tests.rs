@@ -331,7 +331,7 @@ fn a_server_that_gives_no_sign_of_life_is_found_out() {
 #[test]
 fn a_change_of_the_call_is_told_once() {
     let mut line = Line::up();
-    let mut tell = |line: &mut Line, text: &str| {
+    let tell = |line: &mut Line, text: &str| {
         line.session.set_metadata(line.now, &mut line.random, text.to_owned());
         line.out()
     };
