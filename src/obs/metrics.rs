@@ -19,8 +19,8 @@ use super::event::{CollectionEnd, EndCause, EventKind, HoldKind, RecordingState}
 use super::payment::PaymentResult;
 
 use crate::base::ids::{CallId, Leg};
-pub use totals::{AuditTotals, LegPackets, RecorderTotals, RescanTotals, SipTotals};
 use siprec::Siprec;
+pub use totals::{AuditTotals, LegPackets, RecorderTotals, RescanTotals, SipTotals};
 
 /// The node's metrics. Share it in an `Arc`; every method takes `&self`.
 pub struct Metrics {
