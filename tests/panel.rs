@@ -179,9 +179,12 @@ async fn an_agent_who_may_begin_does_and_cancels_and_a_panel_that_is_taken_back_
     page.until("document.querySelector('[data-outcome]')?.dataset.outcome === 'cancelled'").await;
     let (status, _) = office.desk.answer("DELETE", &office.path("/panel"), None);
     assert_eq!(status, 204);
-    // Whatever it asks next is refused, and it says why.
-    page.eval("document.querySelector('#amount').value = '1'").await;
-    page.click("[data-key=begin]").await;
+    // Whatever it asks next is refused, and it says why; it may have said so by itself already.
+    page.eval(
+        "(() => { const amount = document.querySelector('#amount'); if (!amount) return; amount.value = '1'; \
+         document.querySelector('[data-key=begin]').click(); })()",
+    )
+    .await;
     page.until("!!document.querySelector('.panel-error') || document.body.innerText.includes('no longer valid')").await;
     page.eval("location.reload()").await;
     page.until("document.body.innerText.includes('no longer valid')").await;

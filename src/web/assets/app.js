@@ -159,11 +159,6 @@ function onEvent(event) {
     if (event.type === "collection-progress") say(`${event.received} keys`);
     if (event.type === "collection-ended" || event.type === "mask" || event.type === "payment-ended") say(words(event));
   }
-  if (event.type === "alarm-raised" && event.seq > model.alarmSeq) {
-    if (event.severity === "critical") $("alarm").textContent = `Alarm: ${event.title}, ${event.subject}`;
-    else say(`${event.title}, ${event.subject}`);
-  }
-  if (event.type === "alarm-cleared" && event.seq > model.alarmSeq) say(`Over: ${event.alarm.replace(":", ", ")}`);
   if (changed && event.type === "call-started" && (!state.selected || model.calls.get(state.selected)?.ended)) state.selected = event.call;
   pages[state.page]?.event?.(event);
   mendSoon();
@@ -225,8 +220,24 @@ function drawNow() {
   tick(model, drawn);
 }
 
+/** Alarms that were spoken, by what tells one from the next. */
+let told = new Map();
+
+/** Says alarms that are new and those that are over, whether an event or an answer of the node brought them. */
+function tellAlarms(list) {
+  const now = new Map(list.map((alarm) => [`${alarm.alarm} ${alarm.since_ms}`, alarm]));
+  for (const [id, alarm] of now) {
+    if (told.has(id)) continue;
+    if (alarm.severity === "critical") $("alarm").textContent = `Alarm: ${alarm.title}, ${alarm.subject}`;
+    else say(`${alarm.title}, ${alarm.subject}`);
+  }
+  for (const [id, alarm] of told) if (!now.has(id)) say(`Over: ${alarm.title}, ${alarm.subject}`);
+  told = now;
+}
+
 function drawBar() {
   const { list } = model.alarms;
+  tellAlarms(list);
   const critical = list.filter((alarm) => alarm.severity === "critical");
   const badge = (id, count, kind) => {
     $(id).textContent = count || "";

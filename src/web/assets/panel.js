@@ -190,7 +190,7 @@ function draw() {
         h("span", { class: "chip timer-chip", id: "age", "aria-label": "call time" }))),
     payment ? [amount(payment), payment.state === "open" && !state.over ? open(payment) : payment.state === "submitted" ? waiting() : outcome(payment)] : blank(),
     state.fault ? h("p", { class: "panel-error" }, state.fault) : null,
-    state.over && !(payment?.state === "ended") ? h("p", { class: "muted" }, state.over) : null,
+    state.over ? h("p", { class: "muted" }, state.over) : null,
     mayBegin && !state.over && (!payment || payment.state === "ended") ? beginForm() : null);
   tick();
   tellHeight();
