@@ -18,6 +18,7 @@ mod alarms;
 mod answers;
 pub mod audit;
 pub mod catalogue;
+mod client;
 pub mod crew;
 pub mod demo;
 mod engine;

@@ -155,29 +155,30 @@ fn stripe_confirm(seed: u64, answer: (u16, Value)) -> Exchange {
     }
 }
 
+/// A card that becomes a method and an intent; the confirmation is answered so, and `then` follows.
+fn stripe(seed: u64, card: &str, more: &str, confirmed: (u16, Value), then: Vec<Exchange>) -> Outcome {
+    let mut exchanges =
+        vec![stripe_method(seed, card, method_made()), stripe_intent(seed), stripe_confirm(seed, confirmed)];
+    exchanges.extend(then);
+    play("stripe", more, charge(seed, card), exchanges)
+}
+
+/// A question about the intent, or an order to cancel it.
+fn stripe_ask(method: &'static str, path: &str, answer: (u16, Value)) -> Exchange {
+    let headers = vec![("authorization", format!("Bearer {KEY}"))];
+    let path = format!("/v1/payment_intents/pi_3PgafyB7WZ01{path}");
+    Exchange { method, path, headers, body: Expected::Nothing, answer }
+}
+
 fn method_made() -> (u16, Value) {
     (200, json!({"id": "pm_1PgafyB7WZ01", "object": "payment_method", "card": {"brand": "visa", "last4": "4242"}}))
 }
 
 #[test]
 fn stripe_makes_a_method_an_intent_by_telephone_and_confirms_it() {
-    let outcome = play(
-        "stripe",
-        "",
-        charge(1, "4242424242424242"),
-        vec![
-            stripe_method(1, "4242424242424242", method_made()),
-            stripe_intent(1),
-            stripe_confirm(
-                1,
-                (
-                    200,
-                    json!({"id": "pi_3PgafyB7WZ01", "status": "succeeded", "payment_method": "pm_1PgafyB7WZ01",
-                             "latest_charge": "ch_3PgafyB7WZ01"}),
-                ),
-            ),
-        ],
-    );
+    let done = json!({"id": "pi_3PgafyB7WZ01", "status": "succeeded", "payment_method": "pm_1PgafyB7WZ01",
+                      "latest_charge": "ch_3PgafyB7WZ01"});
+    let outcome = stripe(1, "4242424242424242", "", (200, done), vec![]);
     assert_eq!(approved(&outcome), (Some("pm_1PgafyB7WZ01"), Some("pi_3PgafyB7WZ01")));
 }
 
@@ -186,100 +187,38 @@ fn stripe_declines_and_asks_for_fields_again() {
     let error = |code: &str, decline: Option<&str>| {
         (402, json!({"error": {"type": "card_error", "code": code, "decline_code": decline, "message": "…"}}))
     };
-    let declined = play(
-        "stripe",
-        "",
-        charge(2, "4000000000009995"),
-        vec![
-            stripe_method(2, "4000000000009995", method_made()),
-            stripe_intent(2),
-            stripe_confirm(2, error("card_declined", Some("insufficient_funds"))),
-        ],
-    );
+    let no_funds = error("card_declined", Some("insufficient_funds"));
+    let declined = stripe(2, "4000000000009995", "", no_funds, vec![]);
     assert_eq!(declined, Outcome::Declined { code: "insufficient_funds".into() });
-    let again = play(
-        "stripe",
-        "",
-        charge(3, "4000000000000127"),
-        vec![
-            stripe_method(3, "4000000000000127", method_made()),
-            stripe_intent(3),
-            stripe_confirm(3, error("incorrect_cvc", None)),
-        ],
-    );
+    let again = stripe(3, "4000000000000127", "", error("incorrect_cvc", None), vec![]);
     assert_eq!(again, Outcome::ReEnter { field: Field::SecurityCode, error: FieldError::InvalidSecurityCode });
-    let number = play(
-        "stripe",
-        "",
-        charge(4, "4242424242424241"),
-        vec![stripe_method(4, "4242424242424241", error("incorrect_number", None))],
-    );
+    let refused =
+        |seed, card: &str, answer| play("stripe", "", charge(seed, card), vec![stripe_method(seed, card, answer)]);
+    let number = refused(4, "4242424242424241", error("incorrect_number", None));
     assert_eq!(number, Outcome::ReEnter { field: Field::PaymentCardNumber, error: FieldError::InvalidCardNumber });
-    let key = play(
-        "stripe",
-        "",
-        charge(5, "4242424242424242"),
-        vec![stripe_method(
-            5,
-            "4242424242424242",
-            (
-                401,
-                json!({"error": {"message": "Invalid API Key provided: sk_test_**", "type": "invalid_request_error"}}),
-            ),
-        )],
-    );
-    assert_eq!(key, Outcome::Failed { reason: Failure::Refused });
+    let key = json!({"error": {"message": "Invalid API Key provided: sk_test_**", "type": "invalid_request_error"}});
+    let outcome = refused(5, "4242424242424242", (401, key));
+    assert_eq!(outcome, Outcome::Failed { reason: Failure::Refused });
 }
 
 #[test]
 fn stripe_asks_the_intent_when_the_confirmation_breaks() {
-    let outcome = play(
-        "stripe",
-        "",
-        charge(6, "4242424242424242"),
-        vec![
-            stripe_method(6, "4242424242424242", method_made()),
-            stripe_intent(6),
-            stripe_confirm(6, (500, json!({"error": {"type": "api_error"}}))),
-            Exchange {
-                method: "GET",
-                path: "/v1/payment_intents/pi_3PgafyB7WZ01".into(),
-                headers: vec![("authorization", format!("Bearer {KEY}"))],
-                body: Expected::Nothing,
-                answer: (
-                    200,
-                    json!({"id": "pi_3PgafyB7WZ01", "status": "succeeded", "payment_method": "pm_1PgafyB7WZ01"}),
-                ),
-            },
-        ],
-    );
+    let broken = || (500, json!({"error": {"type": "api_error"}}));
+    let intent = json!({"id": "pi_3PgafyB7WZ01", "status": "succeeded", "payment_method": "pm_1PgafyB7WZ01"});
+    let outcome = stripe(6, "4242424242424242", "", broken(), vec![stripe_ask("GET", "", (200, intent))]);
     assert_eq!(approved(&outcome), (Some("pm_1PgafyB7WZ01"), Some("pi_3PgafyB7WZ01")));
+    let declined = json!({"status": "requires_payment_method", "last_payment_error": {"decline_code": "lost_card"}});
+    let outcome = stripe(9, "4242424242424242", "", broken(), vec![stripe_ask("GET", "", (200, declined))]);
+    assert_eq!(outcome, Outcome::Declined { code: "lost_card".into() });
 }
 
 #[test]
 fn stripe_cancels_an_intent_that_was_not_confirmed() {
-    let ask = |method, path: &str, answer| Exchange {
-        method,
-        path: path.into(),
-        headers: vec![],
-        body: Expected::Nothing,
-        answer,
-    };
-    let outcome = play(
-        "stripe",
-        "settle_s = 0",
-        charge(7, "4242424242424242"),
-        vec![
-            stripe_method(7, "4242424242424242", method_made()),
-            stripe_intent(7),
-            stripe_confirm(7, (400, json!({"error": {"code": "payment_intent_unexpected_state"}}))),
-            ask("GET", "/v1/payment_intents/pi_3PgafyB7WZ01", (200, json!({"status": "requires_confirmation"}))),
-            ask("GET", "/v1/payment_intents/pi_3PgafyB7WZ01", (200, json!({"status": "requires_confirmation"}))),
-            ask("GET", "/v1/payment_intents/pi_3PgafyB7WZ01", (200, json!({"status": "requires_confirmation"}))),
-            ask("GET", "/v1/payment_intents/pi_3PgafyB7WZ01", (200, json!({"status": "requires_confirmation"}))),
-            ask("POST", "/v1/payment_intents/pi_3PgafyB7WZ01/cancel", (200, json!({"status": "canceled"}))),
-        ],
-    );
+    let unexpected = (400, json!({"error": {"code": "payment_intent_unexpected_state"}}));
+    let waiting = || stripe_ask("GET", "", (200, json!({"status": "requires_confirmation"})));
+    let mut then: Vec<Exchange> = (0..4).map(|_| waiting()).collect();
+    then.push(stripe_ask("POST", "/cancel", (200, json!({"status": "canceled"}))));
+    let outcome = stripe(7, "4242424242424242", "settle_s = 0", unexpected, then);
     assert_eq!(outcome, Outcome::Failed { reason: Failure::NotCharged });
 }
 

@@ -19,7 +19,8 @@ use crate::audit::{Action, Audit, Outcome, Record};
 use crate::base::locked::Locked;
 use crate::config::{Method, Secret, Ship, ShipTo, WebhookUrl};
 use crate::psp::{Reply, Request};
-use crate::rt::{psp, webhooks};
+use crate::rt::client::trust;
+use crate::rt::psp;
 
 /// Checkpoints that wait for a place.
 const WAITING: usize = 1_000;
@@ -69,7 +70,8 @@ impl Place {
         match &ship.to {
             ShipTo::Directory(directory) => Ok(Place::Directory(directory.clone())),
             ShipTo::Url { url, token, ca } => {
-                let tls = if url.https { webhooks::trust(ca.as_deref())? } else { nobody()? };
+                let trusted = || trust::client(ca.as_deref(), None, true).map_err(|(_, reason)| reason);
+                let tls = if url.https { trusted()? } else { nobody()? };
                 Ok(Place::Url { url: url.clone(), token: token.clone(), tls })
             }
         }

@@ -1,7 +1,6 @@
 //! The shell of webhooks: a task that reads the event log, keeps on disk what is not delivered, and makes the tries that
 //! [`Schedule`] wants: each letter is written before its first try. It decides nothing itself.
 
-mod address;
 mod post;
 
 use std::io;
@@ -10,12 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::client::trust;
 use super::recorder::wall;
 use super::sip::tls::FileFault;
 use crate::base::Random;
@@ -220,36 +217,6 @@ fn tls(at: usize, hook: &Webhook) -> Result<Option<Arc<ClientConfig>>, FileFault
     if !hook.url.https {
         return Ok(None);
     }
-    let fault = |reason: String| FileFault { key: format!("webhooks.endpoint[{at}].ca"), reason };
-    trust(hook.ca.as_deref()).map(Some).map_err(fault)
-}
-
-/// What connections start from that trust the authorities of the file `ca`, or those of the system.
-///
-/// # Errors
-/// In words, when there is none to trust.
-pub(in crate::rt) fn trust(ca: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
-    let mut roots = RootCertStore::empty();
-    match ca {
-        Some(file) => {
-            let certificates = CertificateDer::pem_file_iter(file)
-                .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-                .map_err(|error| format!("{}: {error}", file.display()))?;
-            for certificate in certificates {
-                roots.add(certificate).map_err(|error| format!("{}: {error}", file.display()))?;
-            }
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    if roots.is_empty() {
-        return Err("names no certificate authority, and without it the system has none".to_owned());
-    }
-    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
+    let fault = |(key, reason)| FileFault { key: format!("webhooks.endpoint[{at}].{key}"), reason };
+    trust::client(hook.ca.as_deref(), None, true).map(Some).map_err(fault)
 }
