@@ -65,6 +65,11 @@ impl Detector {
         self.classifier.began()
     }
 
+    /// When the first key was pressed of what may be a card.
+    pub(super) fn suspected_since(&self) -> Option<Instant> {
+        self.classifier.began().filter(|_| self.classifier.suspected() > 0)
+    }
+
     /// How long the holds of a payment are leased.
     pub(super) fn lease(&self) -> Duration {
         self.payment + SPARE

@@ -4,7 +4,7 @@
 //!
 //! | guard | what can have been heard | when it is known | what is taken out |
 //! |---|---|---|---|
-//! | `signal` | keys before somebody took a hold | when the hold is taken | the keys that led up to it, with what was said |
+//! | `signal`, `auto` | keys before somebody took a hold | when the hold is taken | the keys that led up to it, and what may begin a card, with what was said |
 //! | `signal` | a card nobody took a hold for | at its 12th key, by the classifier of `auto`, which only listens here | the card, and all keys until a minute without one |
 //! | `signal` | the beginning of a card whose caller hangs up | at the end of the call, from 7 keys on | these keys |
 //! | `auto` | first keys that were sent on, as tones where the PBX takes no events | at the 12th key, up to a minute later | all since the first key |
@@ -66,10 +66,13 @@ impl Late {
         Redaction { from: began, to: now + RESTS, heard: self.first_heard(began) }
     }
 
-    /// Somebody takes a hold: what was keyed just before led up to it. Where that cannot be a card, what is sealed of it
-    /// already may stay.
-    pub(super) fn handle_hold(&mut self, now: Instant) -> Option<Redaction> {
+    /// Somebody takes a hold: what was keyed just before led up to it, and what may be a card's beginning, which under
+    /// `auto` its classifier knows of since `began`. Where that is no more than may be shown of a card, what is sealed of
+    /// it already may stay.
+    pub(super) fn handle_hold(&mut self, now: Instant, began: Option<Instant>) -> Option<Redaction> {
         let card = self.suspected();
+        let watched = self.watch.as_ref().filter(|watch| watch.suspected() > 0);
+        let began = began.or(watched.and_then(Classifier::began));
         if let Some(watch) = &mut self.watch {
             watch.reset();
         }
@@ -80,7 +83,7 @@ impl Late {
             }
             from = *at;
         }
-        let from = card.map_or(from, |began| began.min(from));
+        let from = began.map_or(from, |began| began.min(from));
         self.audible.clear();
         (from < now).then_some(Redaction { from, to: now + RESTS, heard: card })
     }
@@ -138,12 +141,18 @@ mod tests {
         key(&mut late, t, "1");
         let begins = t + 20_000 * MS;
         key(&mut late, begins, "424");
-        let order = late.handle_hold(begins + 2_000 * MS).expect("an order");
+        let order = late.handle_hold(begins + 2_000 * MS, None).expect("an order");
         assert_eq!((order.from, order.heard), (begins, None), "three keys are no card yet");
-        assert_eq!(late.handle_hold(begins + 3_000 * MS), None);
+        assert_eq!(late.handle_hold(begins + 3_000 * MS, None), None);
         key(&mut late, begins, "42424242");
-        let order = late.handle_hold(begins + 4_000 * MS).expect("an order");
+        let order = late.handle_hold(begins + 4_000 * MS, None).expect("an order");
         assert_eq!((order.from, order.heard), (begins, Some(begins)));
+        // A group, a long rest, and the hold with the next one: the group belongs to it.
+        let mut late = Late::new(GuardMode::Signal, Auto::default());
+        key(&mut late, t, "4242");
+        key(&mut late, t + 9_000 * MS, "4");
+        let order = late.handle_hold(t + 9_500 * MS, None).expect("an order");
+        assert_eq!((order.from, order.heard), (t, None));
     }
 
     #[test]

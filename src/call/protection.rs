@@ -332,7 +332,8 @@ impl Protection {
     ) -> Result<Hold, HoldError> {
         let hold = self.holds.take(now, random, kind, owner, reason, ttl)?.clone();
         if hold.owner != Owner::Detector {
-            let order = self.late.handle_hold(now);
+            let began = self.detector.as_ref().and_then(Detector::suspected_since);
+            let order = self.late.handle_hold(now, began);
             self.redact(order, out);
         }
         if kind == HoldKind::Mask && hold.owner != Owner::Detector {

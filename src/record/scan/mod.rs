@@ -228,8 +228,11 @@ impl Scan {
     }
 
     fn describe(&mut self, start: &Start) {
-        let Start { node, from_trunk, to_trunk, .. } = start;
-        [node, from_trunk, to_trunk].into_iter().for_each(|text| self.handle_text(text));
+        let Start { node, from_trunk, to_trunk, caller, called, agent, labels, .. } = start;
+        let labels = labels.iter().flat_map(|(key, value)| [key, value]);
+        for text in [node, from_trunk, to_trunk, caller, called, agent].into_iter().chain(labels) {
+            self.handle_text(text);
+        }
     }
 
     fn hit(&mut self, kind: Kind, channel: Option<Channel>, frame: u64) {
