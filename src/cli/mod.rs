@@ -11,6 +11,7 @@ use crate::rt::keyfile::load_keys;
 
 pub mod audit;
 pub mod bench;
+mod canary;
 pub mod check;
 pub mod demo;
 pub mod recordings;
@@ -39,6 +40,12 @@ enum Command {
         #[command(subcommand)]
         command: bench::Command,
     },
+    /// Call a node of its own, key a published test card, and look for it where it must not be. Exit status: 0 nothing
+    /// found, 2 something was, 1 it could not be done.
+    Canary {
+        /// Configuration file (TOML).
+        config: PathBuf,
+    },
     /// Check a configuration file: name every fault, or say what would run.
     Check {
         /// Configuration file (TOML).
@@ -66,6 +73,7 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Audit { command } => ExitCode::from(audit::run(&command)),
         Command::Bench { command } => bench::run(&command),
+        Command::Canary { config } => canary::run(&config),
         Command::Check { config } => check::run(&config),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Run { config } => run::run(&config),

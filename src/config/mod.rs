@@ -4,6 +4,7 @@
 //! and environment variables it names.
 
 mod audit;
+pub mod canary;
 mod connector;
 mod cross;
 mod fault;
@@ -23,6 +24,7 @@ mod vault;
 mod webhook;
 
 pub use audit::{Audit, AuditSync, Ship, ShipTo};
+pub use canary::{Canary, CanaryForm, CanaryGuard};
 pub use connector::{Auth, Body, Condition, Connector, Hash, Hmac, Method, Purpose, Rule, Step, Then};
 pub use fault::{Fault, Faults};
 pub use kek::{KekCommand, KekRef, KekSource, KekToken, Keys, SecretPlace};

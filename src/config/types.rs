@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::srtp::{Srtp, SrtpKeying, SrtpSuite};
 use super::{
-    Audit, Bounds, Connector, Keys, Link, ListenerOptions, MediaPlace, Methods, Numbers, Recorder, RecorderId, Storage,
-    Webhooks,
+    Audit, Bounds, Canary, Connector, Keys, Link, ListenerOptions, MediaPlace, Methods, Numbers, Recorder, RecorderId,
+    Storage, Webhooks,
 };
 use crate::base::secret::Digit;
 
@@ -47,6 +47,8 @@ pub struct Config {
     pub log: Log,
     /// `[audit]`: the audit log; `None` when the section is absent.
     pub audit: Option<Audit>,
+    /// `[canary]`: calls the node places to itself; `None` when the section is absent.
+    pub canary: Option<Canary>,
     /// SHA-256 of the text it was read from.
     pub fingerprint: [u8; 32],
 }

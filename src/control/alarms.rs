@@ -236,6 +236,10 @@ impl Alarms {
                 let detail = format!("the provider did not say whether {payment}{call}, was charged");
                 self.raise(at, AlarmKind::PaymentUnknown, &payment.to_string(), &detail);
             }
+            EventKind::Canary { name, good: false, finding, .. } => {
+                self.raise(at, AlarmKind::CanaryFailed, name, finding);
+            }
+            EventKind::Canary { name, good: true, .. } => self.clear(at, AlarmKind::CanaryFailed, name),
             EventKind::RecordingQuarantined { recording, reason } => {
                 self.raise(at, AlarmKind::RecordingQuarantined, &recording.to_string(), reason);
             }

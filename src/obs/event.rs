@@ -332,6 +332,19 @@ pub enum EventKind {
         /// New state.
         state: RecordingState,
     },
+    /// The node called itself and looked for the keys of a published test card everywhere they must not be.
+    Canary {
+        /// Guard and form, for instance `auto/tone`.
+        name: String,
+        /// Nothing was found, and every key was counted.
+        good: bool,
+        /// What was proven, or what is wrong.
+        finding: String,
+        /// Recording; destroyed when nothing was found.
+        #[schema(value_type = Option<String>)]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        recording: Option<RecordingId>,
+    },
     /// Alarm: the recording's self-audit found what may be a digit, or a card was recognised after its first keys had been
     /// sealed. It is kept and never played or exported.
     RecordingQuarantined {

@@ -55,6 +55,7 @@ pub struct Metrics {
     recorder_held: Gauge,
     recorder_early: Counter,
     redacted_ms: Counter,
+    canaries: Family<ResultLabel, Counter>,
     rescan_waiting: Gauge,
     rescans: Family<ResultLabel, Counter>,
     rescan_heard: Counter,
@@ -227,6 +228,7 @@ impl Metrics {
             "recordings_redacted_milliseconds",
             "Taken out of recordings before it was sealed: cards recognised late"
         );
+        let canaries = metric!("canaries", "Canary calls, by result: good, failed");
         let rescan_waiting = metric!("rescan_waiting", "Closed recordings that wait for their self-audit");
         let rescans = metric!("rescans", "Self-audits of recordings, by result: clean, hit, failed");
         let rescan_heard = metric!("rescan_heard_milliseconds", "Sound heard again by the self-audit");
@@ -296,6 +298,7 @@ impl Metrics {
             recorder_held,
             recorder_early,
             redacted_ms,
+            canaries,
             rescan_waiting,
             rescans,
             rescan_heard,
@@ -384,6 +387,10 @@ impl Metrics {
             EventKind::TrunkTarget { trunk, up, .. } => {
                 let state = if *up { "up" } else { "down" };
                 self.sip.targets.get_or_create(&TargetLabel { trunk: trunk.clone(), state }).inc();
+            }
+            EventKind::Canary { good, .. } => {
+                let result = if *good { "good" } else { "failed" };
+                self.canaries.get_or_create(&ResultLabel { result }).inc();
             }
             EventKind::RecordingQuarantined { .. } => {
                 self.recordings.get_or_create(&StateLabel { state: "quarantined" }).inc();

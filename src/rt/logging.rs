@@ -3,6 +3,7 @@
 //! meanwhile is left out and counted.
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
@@ -21,6 +22,48 @@ static LOST: OnceLock<ErrorCounter> = OnceLock::new();
 /// Lines left out since the start, because standard error was not read.
 pub fn lost_lines() -> u64 {
     LOST.get().map_or(0, |lost| lost.dropped_lines() as u64)
+}
+
+/// What is looked for in lines before they are blanked, and how many held it.
+static WATCHED: Mutex<Option<&'static str>> = Mutex::new(None);
+static WATCHES: AtomicBool = AtomicBool::new(false);
+static HELD: AtomicU64 = AtomicU64::new(0);
+
+/// Digits in a row of what is looked for that count.
+const RUN: usize = 8;
+
+/// Looks for a published test card in every line that is logged, until it is dropped. One at a time.
+pub(super) struct Watch;
+
+/// Begins to look.
+pub(super) fn watch(card: &'static str) -> Watch {
+    *WATCHED.lock().unwrap_or_else(PoisonError::into_inner) = Some(card);
+    HELD.store(0, Relaxed);
+    WATCHES.store(true, Relaxed);
+    Watch
+}
+
+impl Watch {
+    /// Lines so far that held digits of it.
+    pub(super) fn count(&self) -> u64 {
+        HELD.load(Relaxed)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        WATCHES.store(false, Relaxed);
+    }
+}
+
+/// Counts a line that holds what is looked for, as it was before the last net.
+fn look(line: &[u8]) {
+    if WATCHES.load(Relaxed)
+        && let Some(card) = *WATCHED.lock().unwrap_or_else(PoisonError::into_inner)
+        && card.as_bytes().windows(RUN).any(|run| memchr::memmem::find(line, run).is_some())
+    {
+        HELD.fetch_add(1, Relaxed);
+    }
 }
 
 /// Writes what waits before it goes; at most a second long.
@@ -94,6 +137,7 @@ impl Write for Kept {
 
 impl Drop for Kept {
     fn drop(&mut self) {
+        look(&self.0);
         redact(&mut self.0);
         self.1.0.lock().unwrap_or_else(PoisonError::into_inner).append(&mut self.0);
     }
@@ -125,6 +169,7 @@ impl Write for Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
+        look(&self.0);
         redact(&mut self.0);
         // A log that cannot be written must not end a call.
         let _ = self.1.write_all(&self.0);

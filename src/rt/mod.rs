@@ -17,6 +17,7 @@
 mod alarms;
 mod answers;
 pub mod audit;
+pub mod canary;
 pub mod catalogue;
 mod client;
 pub mod crew;

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::alarms::{Disk, Watch};
 use super::audit::{self, AuditError, Counts, Log};
+use super::canary::{Around, Bird, Booth};
 use super::catalogue::{Catalogue, CatalogueError};
 use super::engine::{Ask, Driver, Inputs, Stop};
 use super::forks::Counters as ForkCounters;
@@ -72,6 +73,9 @@ pub enum StartError {
     /// The recordings directory or its thread.
     #[error("[storage] recordings: {0}")]
     Recorder(#[from] Failure),
+    /// The canary's own sockets.
+    #[error("[canary]: {0}")]
+    Canary(std::io::Error),
     /// The catalogue of recordings.
     #[error("[storage] recordings: {0}")]
     Catalogue(#[from] CatalogueError),
@@ -126,6 +130,7 @@ pub struct Node {
     catalogue: Option<Arc<Catalogue>>,
     keys: Arc<Keys>,
     connectors: Connectors,
+    canary: Option<Bird>,
 }
 
 /// Changes the connectors of a running node. Cheap to clone.
@@ -288,7 +293,20 @@ impl Http {
 impl Node {
     /// Opens everything and starts. Must be called inside a tokio runtime; nothing is left open on an error.
     pub async fn start(options: Options) -> Result<Self, StartError> {
+        Self::start_as(options, false).await
+    }
+
+    /// Starts a node that has nothing but its canary: no trunk, API, webhook or provider of the configuration.
+    ///
+    /// # Errors
+    /// As [`Node::start`].
+    pub async fn start_for_canary(options: Options) -> Result<Self, StartError> {
+        Self::start_as(options, true).await
+    }
+
+    async fn start_as(options: Options, alone: bool) -> Result<Self, StartError> {
         let Options { mut config, keys, recipient, demo } = options;
+        let booth = Booth::open(&mut config, alone, &mut random()?).await.map_err(StartError::Canary)?;
         let sockets = SipSockets::open(&mut config)?;
         let metrics = Arc::new(Metrics::new());
         let history = History::new(wall(), KEPT, metrics.clone());
@@ -371,7 +389,18 @@ impl Node {
             }
         };
 
-        let listeners = config.listeners.iter().map(|listener| listener.address).collect();
+        let listeners: Vec<SocketAddr> = config.listeners.iter().map(|listener| listener.address).collect();
+        let canary = booth.map(|booth| {
+            let around = Around {
+                calls: calls.clone(),
+                history: history.clone(),
+                catalogue: catalogue.clone(),
+                audit: audit.clone(),
+                listeners: listeners.clone(),
+                substitutes: booth.substitutes(&config),
+            };
+            booth.start(around)
+        });
         let media_address = config.media.address;
         let config = Arc::new(config);
         let certificates = sockets.certificates(config.clone());
@@ -422,6 +451,7 @@ impl Node {
             log,
             keys,
             connectors: changing,
+            canary,
         })
     }
 
@@ -453,6 +483,11 @@ impl Node {
     /// The node's metrics; `control::Calls::refresh` brings them up to date.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Its canary, if it has one.
+    pub fn canary(&self) -> Option<&Bird> {
+        self.canary.as_ref()
     }
 
     /// The catalogue of its recordings, if a trunk records.

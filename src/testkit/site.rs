@@ -83,6 +83,8 @@ pub struct Site {
     pub log: LogLevel,
     /// The audit log; none unless a test wants one.
     pub audit: Option<crate::config::Audit>,
+    /// Calls the node places to itself; none unless a test wants them.
+    pub canary: Option<crate::config::Canary>,
 }
 
 impl Site {
@@ -116,6 +118,7 @@ impl Site {
             max_calls: 1_000,
             log: LogLevel::Info,
             audit: None,
+            canary: None,
         }
     }
 
@@ -219,6 +222,7 @@ impl Site {
             bounds: crate::config::Bounds::default(),
             log: Log { level: self.log, json: true },
             audit: self.audit.clone(),
+            canary: self.canary.clone(),
             fingerprint: [0; 32],
         }
     }

@@ -497,6 +497,15 @@ const SLIPS: &[Slip] = &[
     ),
     reference("end = \"*72\"", "end = \"*7\"", &["+0: trunk[1].star_codes.end: begins like the other code"]),
     reference("begin = \"*71\"", "begin = \"71\"", &["+0: trunk[1].star_codes.begin: is no star code"]),
+    // Canary.
+    reference(
+        "card = \"4242424242424242\"",
+        "card = \"4242424242424241\"",
+        &["+0: canary.card: is none of the cards published for tests"],
+    ),
+    reference("forms = [\"tone\", \"event\", \"info\"]", "forms = []", &["+0: canary.forms: is empty"]),
+    reference("every_s = 3600 ", "every_s = 30 ", &["+0: canary.every_s: "]),
+    reference("guards = [\"held\", \"auto\"]", "guards = [\"on\"]", &["+0: canary.guards[0]: "]),
     // Targets.
     small(
         "remotes = [\"198.51.100.7:5060\"]",

@@ -3,6 +3,7 @@
 //! reference file is complete.
 
 mod audit;
+mod canary;
 mod connector;
 mod connector_check;
 mod connector_step;
@@ -65,6 +66,7 @@ pub const SCHEMA: &[(&str, &[&str])] = &[
     ("keys.current", keys::KEK_KEYS),
     ("keys.old[]", keys::KEK_KEYS),
     ("log", LOG),
+    ("canary", canary::KEYS),
     ("audit", audit::KEYS),
     ("audit.ship[]", audit::SHIP_KEYS),
 ];
@@ -85,6 +87,7 @@ const ROOT: &[&str] = &[
     "keys",
     "log",
     "audit",
+    "canary",
 ];
 const NODE: &[&str] = &["name", "max_calls", "max_calls_per_s", "max_messages_per_s", "max_messages_per_source_s"];
 const DNS: &[&str] = &["nameservers"];
@@ -173,6 +176,14 @@ fn sections(root: &Table<'_>, around: &Surroundings<'_>) -> Option<Config> {
     let storage = storage::read(&drafts.storage, around, (trunks.len() == drafts.trunks.len()).then_some(&trunks));
     let bounds = bounds(root, &drafts.node);
     let log = log(root);
+    let canary = canary::read(root);
+    if canary.as_ref().is_some_and(Option::is_some) {
+        let own = |name: &Option<String>| name.as_deref().is_some_and(|name| name.starts_with(canary::PREFIX));
+        let why = format!("names that begin with {:?} are those of the canary", canary::PREFIX);
+        drafts.trunks.iter().filter(|trunk| own(&trunk.name)).for_each(|trunk| trunk.table.fault("name", why.clone()));
+        let listeners = drafts.listeners.iter().filter(|listener| own(&listener.name));
+        listeners.for_each(|listener| listener.table.fault("name", why.clone()));
+    }
     let audit = audit::read(root, around);
     let found = cross::check(&drafts);
     let node_calls = node_calls.or_else(|| {
@@ -208,6 +219,7 @@ fn sections(root: &Table<'_>, around: &Surroundings<'_>) -> Option<Config> {
         bounds: bounds?,
         log: log?,
         audit: audit?,
+        canary: canary?,
         fingerprint: [0; 32],
     })
 }
