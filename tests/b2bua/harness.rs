@@ -146,6 +146,7 @@ pub fn config() -> Config {
         bounds: Bounds::default(),
         log: Log { level: LogLevel::Info, json: true },
         audit: None,
+        canary: None,
         fingerprint: [0; 32],
     }
 }
