@@ -14,6 +14,8 @@ mod node;
 mod panels;
 #[path = "control/payments.rs"]
 mod payments;
+#[path = "control/recordings.rs"]
+mod recordings;
 #[path = "control/sight.rs"]
 mod sight;
 #[path = "control/streams.rs"]

@@ -361,6 +361,22 @@ pub enum Action {
         #[serde(skip_serializing_if = "Option::is_none")]
         call: Option<CallId>,
     },
+    /// How far a recorder that is not a file is on a call.
+    RecorderSession {
+        /// Name of the recorder.
+        recorder: Text,
+        /// Call.
+        call: CallId,
+        /// `recording`, `paused`, `stopped`, `closed`.
+        state: Text,
+    },
+    /// An alarm was raised, or is over: the failure of a control was noticed (10.7).
+    Alarm {
+        /// Which, as the API names it.
+        alarm: Text,
+        /// It stands.
+        on: bool,
+    },
     /// A recorder works again.
     RecorderRecovered {
         /// Name of the recorder.

@@ -2,7 +2,7 @@
 //! Calls coming and going, keys masked and progress are not who did what to what, and stay in the event log.
 
 use super::{Action, Origin, Outcome, Record, Text, Who};
-use crate::obs::event::{Event, EventKind, RecordingState};
+use crate::obs::event::{Event, EventKind, RecorderState, RecordingState};
 use crate::obs::payment::PaymentResult;
 
 /// The word of something that serialises as a word.
@@ -14,8 +14,24 @@ fn word(value: impl serde::Serialize) -> Text {
 /// paused before it.
 pub fn record_of(event: &Event, paused: bool) -> Option<Record> {
     use EventKind as E;
-    let call = event.call?;
     let by_node = |action| Some(Record::node(action));
+    match &event.kind {
+        E::AlarmRaised { alarm } => return by_node(Action::Alarm { alarm: alarm.id.as_str().into(), on: true }),
+        E::AlarmCleared { end } => {
+            let who = end.by.as_deref().map_or(Who::Node, Who::owner);
+            return Some(Record::new(who, Origin::Node, Action::Alarm { alarm: end.alarm.as_str().into(), on: false }));
+        }
+        E::RecorderTarget { recorder, target, up } => {
+            let recorder = format!("{recorder} {target}").into();
+            return match up {
+                true => by_node(Action::RecorderRecovered { recorder }),
+                false => by_node(Action::RecorderFailed { recorder, recording: None, call: event.call })
+                    .map(|record| record.outcome(Outcome::failed("it does not answer"))),
+            };
+        }
+        _ => {}
+    }
+    let call = event.call?;
     let by = |who: &str, action| Some(Record::new(Who::owner(who), Origin::Node, action));
     match &event.kind {
         E::HoldTaken { hold, kind, owner, reason, ttl_ms } => {
@@ -47,6 +63,16 @@ pub fn record_of(event: &Event, paused: bool) -> Option<Record> {
         }
         E::RecordingQuarantined { recording, reason } => {
             by_node(Action::RecordingQuarantined { recording: *recording, finding: reason.as_str().into() })
+        }
+        E::Recorder { recorder, state: RecorderState::Away, reason, spill, .. } => {
+            let action =
+                Action::RecorderFailed { recorder: recorder.as_str().into(), recording: *spill, call: Some(call) };
+            let why = reason.as_deref().unwrap_or("away");
+            by_node(action).map(|record| record.outcome(Outcome::failed(why)))
+        }
+        E::Recorder { state: RecorderState::Connecting, .. } => None,
+        E::Recorder { recorder, state, .. } => {
+            by_node(Action::RecorderSession { recorder: recorder.as_str().into(), call, state: word(state) })
         }
         E::Recording { recording, state } => {
             let recording = *recording;

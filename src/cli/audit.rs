@@ -25,7 +25,7 @@ pub const EXIT_FAULT: u8 = 1;
 pub const EXIT_TORN: u8 = 3;
 /// The log is not as it was written.
 pub const EXIT_TAMPERED: u8 = 4;
-/// No key was given, so it cannot be told whether checkpoints are genuine.
+/// It cannot be told whether the log is genuine: no key was given, or no checkpoint is there.
 pub const EXIT_KEY: u8 = 5;
 
 /// What to do with the audit log.
@@ -41,7 +41,7 @@ pub enum Command {
         output: PathBuf,
     },
     /// Read a log from end to end and say whether it is as it was written. Exit status: 0 whole, 3 a torn line at the end,
-    /// 4 tampered with, 5 no key to check signatures with, 1 unreadable.
+    /// 4 tampered with, 5 no key or no checkpoint to tell by, 1 unreadable.
     Verify {
         /// Configuration that names the log and its key.
         #[arg(short, long, value_name = "FILE")]
@@ -242,6 +242,10 @@ fn tell(report: &Report, key: Option<&Verifier>, terminal: &mut Terminal) -> Res
     }
     if key.is_none() {
         terminal.line("whole, but no key was given (--key): the checkpoints may be anybody's")?;
+        return Ok(EXIT_KEY);
+    }
+    if signed == 0 {
+        terminal.line("whole by its chain, but no checkpoint says that this is the log that was written")?;
         return Ok(EXIT_KEY);
     }
     terminal.line(&format!("whole up to entry {signed}, as signed"))?;

@@ -14,8 +14,10 @@ use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 use super::panels::{Admission, Fingerprint, PREFIX, Panels, fingerprint};
 use super::problem::Problem;
+use super::recordings::{Hearing, Hearings};
+use crate::audit::Text;
 use crate::base::Random;
-use crate::base::ids::CallId;
+use crate::base::ids::{CallId, RecordingId};
 use crate::call::Actor;
 use crate::config::{ApiKey, Role};
 
@@ -50,11 +52,21 @@ pub enum Right {
     SeeHealth,
     /// Settle alarms.
     SettleAlarms,
+    /// Search recordings, and see what is known of them.
+    SeeRecordings,
+    /// Hear recordings: play, draw and export them.
+    HearRecordings,
+    /// Label recordings.
+    LabelRecordings,
+    /// Put recordings under legal hold, and lift it.
+    HoldRecordings,
+    /// Destroy recordings.
+    DestroyRecordings,
 }
 
 impl Right {
     /// Every right.
-    pub const ALL: [Right; 11] = [
+    pub const ALL: [Right; 16] = [
         Right::SeeCalls,
         Right::SeeEvents,
         Right::Hold,
@@ -66,6 +78,11 @@ impl Right {
         Right::SeeTrunks,
         Right::SeeHealth,
         Right::SettleAlarms,
+        Right::SeeRecordings,
+        Right::HearRecordings,
+        Right::LabelRecordings,
+        Right::HoldRecordings,
+        Right::DestroyRecordings,
     ];
 
     /// In words: "a key of role `auditor` may not …".
@@ -82,6 +99,11 @@ impl Right {
             Right::SeeTrunks => "see trunks",
             Right::SeeHealth => "see the node's health",
             Right::SettleAlarms => "settle alarms",
+            Right::SeeRecordings => "see recordings",
+            Right::HearRecordings => "hear or export recordings",
+            Right::LabelRecordings => "label recordings",
+            Right::HoldRecordings => "put recordings under legal hold",
+            Right::DestroyRecordings => "destroy recordings",
         }
     }
 }
@@ -103,7 +125,12 @@ pub fn allows(role: Role, right: Right) -> bool {
             | Right::SeeMetrics
             | Right::SeeTrunks
             | Right::SeeHealth
-            | Right::SettleAlarms => true,
+            | Right::SettleAlarms
+            | Right::SeeRecordings
+            | Right::HearRecordings
+            | Right::LabelRecordings
+            | Right::HoldRecordings => true,
+            Right::DestroyRecordings => role == Role::Admin,
         },
         (Role::Integration, right) => match right {
             Right::SeeCalls
@@ -114,8 +141,14 @@ pub fn allows(role: Role, right: Right) -> bool {
             | Right::Webhooks
             | Right::SeeMetrics
             | Right::SeeTrunks
-            | Right::SeeHealth => true,
-            Right::HangUp | Right::SettleAlarms => false,
+            | Right::SeeHealth
+            | Right::SeeRecordings
+            | Right::LabelRecordings => true,
+            Right::HangUp
+            | Right::SettleAlarms
+            | Right::HearRecordings
+            | Right::HoldRecordings
+            | Right::DestroyRecordings => false,
         },
         (Role::Agent, right) => match right {
             Right::SeeCalls | Right::SeeEvents | Right::Hold | Right::Pay => true,
@@ -125,11 +158,30 @@ pub fn allows(role: Role, right: Right) -> bool {
             | Right::SeeMetrics
             | Right::SeeTrunks
             | Right::SeeHealth
-            | Right::SettleAlarms => false,
+            | Right::SettleAlarms
+            | Right::SeeRecordings
+            | Right::HearRecordings
+            | Right::LabelRecordings
+            | Right::HoldRecordings
+            | Right::DestroyRecordings => false,
         },
         (Role::Auditor, right) => match right {
-            Right::SeeCalls | Right::SeeEvents | Right::SeeMetrics | Right::SeeTrunks | Right::SeeHealth => true,
-            Right::Hold | Right::Collect | Right::Pay | Right::HangUp | Right::Webhooks | Right::SettleAlarms => false,
+            Right::SeeCalls
+            | Right::SeeEvents
+            | Right::SeeMetrics
+            | Right::SeeTrunks
+            | Right::SeeHealth
+            | Right::SeeRecordings
+            | Right::HearRecordings => true,
+            Right::Hold
+            | Right::Collect
+            | Right::Pay
+            | Right::HangUp
+            | Right::Webhooks
+            | Right::SettleAlarms
+            | Right::LabelRecordings
+            | Right::HoldRecordings
+            | Right::DestroyRecordings => false,
         },
     }
 }
@@ -167,6 +219,16 @@ pub const ENDPOINTS: &[(&str, &str, Right)] = &[
     ("DELETE", "/v1/alarms/{alarm}", Right::SettleAlarms),
     ("GET", "/v1/calls/{call}/recorders", Right::SeeCalls),
     ("POST", "/v1/calls/{call}/recorders/{recorder}", Right::Hold),
+    ("GET", "/v1/recordings", Right::SeeRecordings),
+    ("GET", "/v1/recordings/{recording}", Right::SeeRecordings),
+    ("PATCH", "/v1/recordings/{recording}", Right::LabelRecordings),
+    ("DELETE", "/v1/recordings/{recording}", Right::DestroyRecordings),
+    ("POST", "/v1/recordings/{recording}/hold", Right::HoldRecordings),
+    ("DELETE", "/v1/recordings/{recording}/hold", Right::HoldRecordings),
+    ("POST", "/v1/recordings/{recording}/access", Right::HearRecordings),
+    ("GET", "/v1/recordings/{recording}/waveform", Right::HearRecordings),
+    ("GET", "/v1/recordings/{recording}/audio", Right::HearRecordings),
+    ("GET", "/v1/recordings/{recording}/export", Right::HearRecordings),
     ("GET", "/v1/me", Right::SeeCalls),
     ("GET", "/metrics", Right::SeeMetrics),
 ];
@@ -194,6 +256,7 @@ pub struct Access {
     keys: RwLock<Vec<ApiKey>>,
     tickets: Mutex<Tickets>,
     panels: Mutex<Panels>,
+    hearings: Mutex<Hearings>,
 }
 
 /// In whose name a request is made, and by which panel if by one.
@@ -215,7 +278,9 @@ impl Access {
     /// The keys of the configuration; `random` draws tickets.
     pub fn new(keys: Vec<ApiKey>, mut random: Random) -> Self {
         let panels = Mutex::new(Panels::new(Random::from_rng(&mut random)));
-        Self { keys: RwLock::new(keys), tickets: Mutex::new(Tickets { random, open: HashMap::new() }), panels }
+        let hearings = Mutex::new(Hearings::new(Random::from_rng(&mut random)));
+        let tickets = Mutex::new(Tickets { random, open: HashMap::new() });
+        Self { keys: RwLock::new(keys), tickets, panels, hearings }
     }
 
     /// Replaces the keys: at once for new requests, and tickets of keys that are gone are void.
@@ -237,6 +302,17 @@ impl Access {
 
     fn panels(&self) -> MutexGuard<'_, Panels> {
         self.panels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Draws a ticket to listen to `recording`, for this purpose.
+    pub(super) fn open_hearing(&self, now: Instant, pass: Pass, recording: RecordingId, purpose: Text) -> String {
+        self.hearings.lock().unwrap_or_else(PoisonError::into_inner).open(now, pass, recording, purpose)
+    }
+
+    /// Who listens with a ticket to the recording that `path` is about, and what for; as long as their key is there.
+    pub(super) fn hears(&self, now: Instant, ticket: &str, path: &str) -> Option<Hearing> {
+        let hearing = self.hearings.lock().unwrap_or_else(PoisonError::into_inner).admits(now, ticket, path)?;
+        self.still_knows(now, &hearing.pass).then_some(hearing)
     }
 
     /// Draws a panel's token for `call` in the name of `actor`; it lasts for `life`, and no longer than an hour.

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use super::Api;
 use super::problem::{Blame, Part, Problem};
 use super::routes::calls::unexpected;
-use crate::base::ids::{CallId, CollectionId, HoldId, PaymentId};
+use crate::base::ids::{CallId, CollectionId, HoldId, PaymentId, RecordingId};
 use crate::call::{Find, Reply, Signal, SignalError};
 use crate::obs::redact::redact;
 
@@ -93,6 +93,17 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
 
 /// The call of the path.
 pub(super) struct InCall(pub CallId);
+
+/// The recording of the path.
+pub(super) struct InRecording(pub RecordingId);
+
+impl FromRequestParts<Api> for InRecording {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        let Path(recording): Path<String> = path(parts, api).await?;
+        Ok(Self(id(&recording, "recording")?))
+    }
+}
 
 /// The call and the hold of the path.
 pub(super) struct InHold(pub CallId, pub HoldId);

@@ -15,6 +15,7 @@ pub mod answers;
 pub mod health;
 pub mod history;
 pub mod problem;
+pub mod recordings;
 pub mod webhooks;
 
 mod audited;
@@ -111,6 +112,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// The audit log.
     pub audit: Audit,
+    /// The recordings, where the node keeps any.
+    pub recordings: Option<Arc<dyn recordings::Recordings>>,
     /// The clock; `Instant::now` in `rt/`.
     pub clock: Arc<dyn Fn() -> Instant + Send + Sync>,
     /// Answers that outlive the node.
@@ -118,6 +121,9 @@ pub struct Parts {
     /// Node name, shown on the page and in the OpenAPI title.
     pub node: String,
 }
+
+/// How long an answer waits for its entry in the audit log.
+const WRITTEN: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// WebSockets open at once.
 const STREAMS: usize = 512;
@@ -162,13 +168,25 @@ async fn guard(State(api): State<Api>, route: MatchedPath, mut request: Request,
     let ticket = extract::ticket(request.uri()).filter(|_| stream);
     let now = (api.clock)();
     let peer = request.extensions().get::<Peer>().copied();
-    let pass = match ticket {
-        Some(ticket) => match api.access.redeem(now, &ticket) {
+    let hearing = right == Some(access::Right::HearRecordings) && request.method() == axum::http::Method::GET;
+    let hearing = extract::ticket(request.uri()).filter(|_| hearing);
+    let pass = match (ticket, hearing) {
+        (None, Some(ticket)) => match api.access.hears(now, &ticket, request.uri().path()) {
+            Some(hearing) => {
+                request.extensions_mut().insert(routes::sound::Purpose(hearing.purpose));
+                Ok(hearing.pass)
+            }
+            None => Err(Problem::unauthenticated()
+                .hint("the ticket is of another recording, or its time is over; get one from POST …/access")),
+        },
+        (Some(ticket), _) => match api.access.redeem(now, &ticket) {
             Some(actor) => Ok(Pass { actor, panel: None }),
             None => Err(Problem::unauthenticated()
                 .hint("a ticket works once and for 30 s; get a new one from POST /v1/tickets")),
         },
-        None => api.access.admit(now, request.headers(), request.method(), route.as_str(), request.uri().path()),
+        (None, None) => {
+            api.access.admit(now, request.headers(), request.method(), route.as_str(), request.uri().path())
+        }
     };
     let pass = match pass {
         Ok(pass) => pass,
@@ -191,7 +209,18 @@ async fn guard(State(api): State<Api>, route: MatchedPath, mut request: Request,
             };
             let status = response.status().as_u16();
             if let Some(record) = audited::served(&pass, peer, &method, route.as_str(), &path, status) {
-                api.audit.note(record);
+                if record.action.repeats() {
+                    api.audit.note(record);
+                } else {
+                    // What was changed is answered when it is on the disk; a disk that stands still holds nobody up.
+                    let written = tokio::time::timeout(WRITTEN, api.audit.confirm(record)).await;
+                    if !matches!(written, Ok(Ok(()))) {
+                        tracing::warn!(
+                            route = route.as_str(),
+                            "answered before its entry in the audit log is on the disk"
+                        );
+                    }
+                }
             }
             response
         }
@@ -208,7 +237,7 @@ async fn guard(State(api): State<Api>, route: MatchedPath, mut request: Request,
 const SECURITY: [(HeaderName, &str); 8] = [
     (
         header::CONTENT_SECURITY_POLICY,
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; \
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; media-src 'self'; \
          connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     ),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),

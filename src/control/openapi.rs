@@ -83,12 +83,21 @@ fn finish(operation: &mut Operation, path: &str, right: Right) {
     } else if path.ends_with("{alarm}") {
         problems.push((StatusCode::CONFLICT, "It ends by itself when its cause does"));
     }
+    if path.contains("{recording}") {
+        problems.push((StatusCode::CONFLICT, "The state of the recording does not allow it, or it cannot be read"));
+    }
     if operation.request_body.is_some() {
         problems.push((StatusCode::BAD_REQUEST, "The body is not JSON"));
         problems.push((StatusCode::PAYLOAD_TOO_LARGE, "The body has more than 16 KiB"));
         problems.push((StatusCode::UNSUPPORTED_MEDIA_TYPE, "The Content-Type is not JSON"));
     }
-    if operation.request_body.is_some() || path == "/v1/calls" || path.ends_with("events") || path.ends_with("/dead") {
+    let asks = matches!(right, Right::SeeRecordings | Right::HearRecordings);
+    if operation.request_body.is_some()
+        || asks
+        || path == "/v1/calls"
+        || path.ends_with("events")
+        || path.ends_with("/dead")
+    {
         problems.push((StatusCode::UNPROCESSABLE_ENTITY, "A field or parameter is unknown, missing or out of range"));
     }
     for (status, description) in problems {

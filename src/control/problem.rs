@@ -155,6 +155,12 @@ impl Problem {
             .with_header(header::RETRY_AFTER, "2")
     }
 
+    /// 503: it may not be done without an entry of the audit log, and that cannot be written.
+    pub fn not_audited() -> Self {
+        let detail = "the audit log cannot be written, so this is not done";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "not-audited", "Audit log not writable", detail)
+    }
+
     /// 422: a field has a value that is understood and cannot be.
     pub fn invalid(place: Blame, detail: impl Into<Box<str>>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-request", "Invalid request", detail).at(place)

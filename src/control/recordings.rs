@@ -79,8 +79,12 @@ impl From<RecordingsError> for Problem {
         let detail = error.to_string();
         let (status, kind, title) = match error {
             RecordingsError::Unknown => (StatusCode::NOT_FOUND, "no-such-recording", "No such recording"),
-            RecordingsError::Refused(_) => (StatusCode::CONFLICT, "recording-withheld", "The recording's state forbids it"),
-            RecordingsError::NoSound(_) => (StatusCode::CONFLICT, "recording-unreadable", "The recording cannot be read"),
+            RecordingsError::Refused(_) => {
+                (StatusCode::CONFLICT, "recording-withheld", "The recording's state forbids it")
+            }
+            RecordingsError::NoSound(_) => {
+                (StatusCode::CONFLICT, "recording-unreadable", "The recording cannot be read")
+            }
             RecordingsError::Busy(_) => return Problem::unavailable(&detail),
         };
         Problem::new(status, kind, title, detail).at(Blame::field(Part::Path, "recording"))
@@ -216,7 +220,9 @@ mod tests {
         let pass = Pass { actor: Actor { name: "boss".into(), role: Role::Supervisor }, panel: None };
         let ticket = hearings.open(now, pass, one, "complaint".into());
         let path = |id: RecordingId| format!("/v1/recordings/{id}/audio");
-        assert!(hearings.admits(now, &ticket, &path(one)).is_some_and(|hearing| hearing.purpose.as_str() == "complaint"));
+        assert!(
+            hearings.admits(now, &ticket, &path(one)).is_some_and(|hearing| hearing.purpose.as_str() == "complaint")
+        );
         assert!(hearings.admits(now, &ticket, &path(one)).is_some(), "again: a browser seeks");
         assert!(hearings.admits(now, &ticket, &path(other)).is_none());
         assert!(hearings.admits(now, "hear_0", &path(one)).is_none());

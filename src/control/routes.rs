@@ -9,6 +9,8 @@ pub(super) mod holds;
 pub(super) mod panels;
 pub(super) mod payments;
 pub(super) mod recorders;
+pub(super) mod recordings;
+pub(super) mod sound;
 pub(super) mod system;
 pub(super) mod trunks;
 pub(super) mod webhooks;
@@ -44,6 +46,13 @@ pub(super) fn closed() -> OpenApiRouter<Api> {
         .routes(routes!(alarms::settle))
         .routes(routes!(recorders::of_call))
         .routes(routes!(recorders::steer))
+        .routes(routes!(recordings::search))
+        .routes(routes!(recordings::get, recordings::label, recordings::destroy))
+        .routes(routes!(recordings::hold, recordings::release))
+        .routes(routes!(sound::access))
+        .routes(routes!(sound::waveform))
+        .routes(routes!(sound::audio))
+        .routes(routes!(sound::export))
         .routes(routes!(system::me))
         .routes(routes!(system::metrics))
 }

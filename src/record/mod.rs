@@ -5,6 +5,7 @@
 pub mod catalogue;
 pub mod horizon;
 pub mod keys;
+pub mod ogg;
 pub mod place;
 pub mod scan;
 pub mod sealed;

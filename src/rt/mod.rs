@@ -37,6 +37,7 @@ pub mod node;
 pub mod peers;
 pub mod psp;
 pub mod recorder;
+pub mod recordings;
 pub mod rescan;
 mod resolve;
 pub mod sip;

@@ -24,6 +24,7 @@ use super::keys::Keys;
 use super::media::Workers;
 use super::psp::{Psp, PspError, Reload, keeps};
 use super::recorder::{Failure, HELD_BYTES, Handle, QUEUE_BLOCKS, Settings, WRITERS, wall};
+use super::recordings::{Shelf, destroy_files};
 use super::rescan;
 use super::resolve::Resolve;
 use super::sip::tls::FileFault;
@@ -381,6 +382,7 @@ impl Node {
                     webhooks: hooks,
                     metrics: metrics.clone(),
                     audit: audit.clone(),
+                    recordings: catalogue.as_ref().map(|catalogue| shelf(catalogue, &keys)),
                     clock: Arc::new(Instant::now),
                     answers,
                     node: config.node.name.clone(),
@@ -572,6 +574,12 @@ fn audit_log(config: &Config, board: &Arc<Board>) -> Result<Option<Log>, StartEr
 /// Names of the connectors, the usual one first.
 fn names(config: &Config) -> Vec<String> {
     config.connectors.iter().map(|connector| connector.name.clone()).collect()
+}
+
+/// The recordings as the API has them.
+fn shelf(catalogue: &Arc<Catalogue>, keys: &Arc<Keys>) -> Arc<dyn control::recordings::Recordings> {
+    let keys = keys.clone();
+    Arc::new(Shelf::new(catalogue.clone(), Arc::new(move || keys.ring()), Arc::new(destroy_files)))
 }
 
 /// Addresses of this node, to which no webhook may lead.

@@ -32,6 +32,7 @@ pub struct Node {
     pub access: Arc<Access>,
     pub metrics: Arc<Metrics>,
     pub audited: Arc<tonewall::audit::Memory>,
+    pub recordings: Arc<recordings::Scripted>,
     pub stop: watch::Sender<bool>,
     pub thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -83,6 +84,7 @@ impl Node {
     pub fn start(script: impl Fn(&Signal) -> Result<Reply, CallsError> + Send + Sync + 'static) -> Self {
         let metrics = Arc::new(Metrics::new());
         let (audit, audited) = tonewall::audit::Audit::in_memory();
+        let recordings = Arc::new(recordings::Scripted::default());
         let history = History::new(WallMs(77), 64, metrics.clone());
         let alarms = Board::new(history.clone(), metrics.clone(), || WallMs(1_700_000_000_000));
         let access = Arc::new(Access::new(keys(), Random::seed_from_u64(3)));
@@ -95,6 +97,7 @@ impl Node {
             webhooks: Arc::new(Webhooks::new(streams::schedule())),
             metrics: metrics.clone(),
             audit: audit.clone(),
+            recordings: Some(recordings.clone()),
             clock: Arc::new(Instant::now),
             answers: Default::default(),
             node: "node-1".into(),
@@ -110,7 +113,7 @@ impl Node {
                 tonewall::rt::http::serve(listener, router(parts, axum::Router::new()), stopped).await;
             });
         });
-        Self { address, calls, history, alarms, access, metrics, audited, stop, thread: Some(thread) }
+        Self { address, calls, history, alarms, access, metrics, audited, recordings, stop, thread: Some(thread) }
     }
 
     pub fn send(&self, method: &str, path: &str, key: Option<&str>, body: Option<(&str, &[u8])>) -> Answer {
@@ -353,10 +356,20 @@ pub fn concrete(route: &str) -> String {
         .replace("{endpoint}", "crm")
         .replace("{letter}", streams::DEAD)
         .replace("{alarm}", "canary-failed:daily")
+        .replace("{recording}/waveform", "{recording}/waveform?purpose=complaint")
+        .replace("{recording}/audio", "{recording}/audio?purpose=complaint")
+        .replace("{recording}/export", "{recording}/export?purpose=complaint")
+        .replace("{recording}", &recordings::id().to_string())
 }
 
 pub fn body_for(method: &str, route: &str) -> Option<Value> {
     match (method, route.rsplit('/').next()) {
+        ("PATCH", Some("{recording}")) => Some(json!({"labels": {"case": "A-17"}})),
+        ("DELETE", Some("{recording}" | "hold")) if route.contains("recordings") => {
+            Some(json!({"reason": "case A-17"}))
+        }
+        ("POST", Some("hold")) => Some(json!({"reason": "case A-17"})),
+        ("POST", Some("access")) => Some(json!({"purpose": "complaint A-17"})),
         ("POST", Some("holds")) => Some(json!({"kind": "both", "reason": "payment", "ttl_s": 60})),
         ("PATCH", _) => Some(json!({"ttl_s": 60})),
         ("POST", Some("collections")) => Some(json!({"length": 16})),

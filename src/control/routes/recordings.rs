@@ -170,9 +170,11 @@ impl From<Entry> for RecordingView {
                 at_ms: audit.at_ms.0,
                 detail: audit.detail,
             }),
-            tombstone: entry
-                .tombstone
-                .map(|stone| TombstoneView { by: stone.by, why: stone.why, at_ms: stone.at_ms.0 }),
+            tombstone: entry.tombstone.map(|stone| TombstoneView {
+                by: stone.by,
+                why: stone.why,
+                at_ms: stone.at_ms.0,
+            }),
         }
     }
 }
@@ -252,9 +254,8 @@ pub(in crate::control) async fn label(
     peer: Option<Extension<Peer>>,
     Json(request): Json<Labels>,
 ) -> Result<Answer<RecordingView>, Problem> {
-    let fine = |(key, value): (&String, &Option<String>)| {
-        is_label_key(key) && value.as_deref().is_none_or(is_label_value)
-    };
+    let fine =
+        |(key, value): (&String, &Option<String>)| is_label_key(key) && value.as_deref().is_none_or(is_label_value);
     if request.labels.is_empty() || !request.labels.iter().all(fine) {
         let detail = "a label's name is 1 to 64 letters, digits, `.`, `_`, `-`; its value up to 256 characters without a run \
                       of more than eleven digits";
@@ -404,7 +405,9 @@ fn query(wanted: Wanted) -> Result<(Query, Vec<Text>), Problem> {
         }
     };
     let time = |field, text: Option<String>| {
-        let read = |text: String| instant(&text).ok_or_else(|| bad(field, "a time is 2026-11-22T14:00:00Z, or milliseconds since 1970"));
+        let read = |text: String| {
+            instant(&text).ok_or_else(|| bad(field, "a time is 2026-11-22T14:00:00Z, or milliseconds since 1970"))
+        };
         text.map(read).transpose()
     };
     let (states, held) = match wanted.state.as_deref() {
@@ -449,7 +452,9 @@ fn instant(text: &str) -> Option<WallMs> {
         None => (text, "00:00:00"),
     };
     let numbers = |text: &str, by: char| -> Option<Vec<u64>> {
-        text.split(by).map(|part| if part.bytes().all(|b| b.is_ascii_digit()) { part.parse().ok() } else { None }).collect()
+        text.split(by)
+            .map(|part| if part.bytes().all(|b| b.is_ascii_digit()) { part.parse().ok() } else { None })
+            .collect()
     };
     let (clock, ms) = time.split_once('.').unwrap_or((time, "0"));
     let ms: u64 = format!("{ms:0<3}").get(..3)?.parse().ok()?;

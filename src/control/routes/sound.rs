@@ -132,7 +132,10 @@ pub(in crate::control) async fn waveform(
 ) -> Result<Answer<Waveform>, Problem> {
     let points = wanted.points.unwrap_or(POINTS);
     if !(10..=MOST_POINTS).contains(&points) {
-        return Err(Problem::invalid(Blame::field(Part::Query, "points"), format!("points must be 10 to {MOST_POINTS}")));
+        return Err(Problem::invalid(
+            Blame::field(Part::Query, "points"),
+            format!("points must be 10 to {MOST_POINTS}"),
+        ));
     }
     let listener = Listener::new(pass, peer, wanted.purpose, None, &headers)?;
     let action = Action::RecordingViewed { recording, part: "waveform".into() };
@@ -345,7 +348,9 @@ enum Ranged {
 
 /// RFC 9110 section 14: one range of bytes is understood; several, and what is no range, give the whole.
 fn part(range: &str, length: u64) -> Ranged {
-    let Some(spec) = range.trim().strip_prefix("bytes=").filter(|spec| !spec.contains(',')) else { return Ranged::Whole };
+    let Some(spec) = range.trim().strip_prefix("bytes=").filter(|spec| !spec.contains(',')) else {
+        return Ranged::Whole;
+    };
     let Some((from, to)) = spec.trim().split_once('-') else { return Ranged::Whole };
     match (from.parse::<u64>(), to.parse::<u64>()) {
         (Ok(from), Ok(to)) if from > to => Ranged::Whole,

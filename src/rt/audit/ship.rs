@@ -193,13 +193,14 @@ async fn deliver(place: &Arc<Place>, checkpoint: &Checkpoint) -> Result<(), Stri
     }
 }
 
-/// Writes a checkpoint to `<directory>/<log>/<entries>.note`. It appears whole or not at all.
+/// Writes a checkpoint to `<directory>/<log>/<entries>-<root>.note`. It appears whole or not at all.
 fn keep(directory: &Path, checkpoint: &Checkpoint) -> io::Result<()> {
     let fine = |c: char| if c.is_ascii_alphanumeric() || "-_".contains(c) { c } else { '_' };
     let log: String = checkpoint.origin.chars().map(fine).collect();
     let directory = directory.join(log);
     std::fs::create_dir_all(&directory)?;
-    let name = format!("{:012}.note", checkpoint.size);
+    // Another log of the same length must not take its place.
+    let name = format!("{:012}-{}.note", checkpoint.size, hex::encode(&checkpoint.root[..4]));
     let new = directory.join(format!(".{name}.new"));
     let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&new)?;
     file.write_all(checkpoint.print().as_bytes())?;

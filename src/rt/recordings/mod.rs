@@ -7,6 +7,8 @@
 //! ```
 
 mod sound;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -27,6 +29,9 @@ pub use sound::{each_item, frames_of, waveform_of};
 
 /// How many may be given sound at once; each takes a thread as long as it lasts.
 const LISTENERS: usize = 64;
+
+/// More than a sealed file's header is long: what holds the wrapped key.
+const HEADER_BYTES: usize = 512;
 
 /// Pieces that wait for a listener.
 const AHEAD: usize = 4;
@@ -147,6 +152,33 @@ impl Recordings for Shelf {
     fn waveform(&self, recording: RecordingId, points: usize) -> BoxFuture<'_, Result<Waveform, RecordingsError>> {
         self.wait(move |shelf| waveform_of(&shelf.catalogue, &shelf.open(recording)?, &(shelf.keys)(), points))
     }
+}
+
+/// Destroys what opens a recording, and then the rest of it: the key in its header is overwritten on the disk, and the
+/// files are removed.
+///
+/// # Errors
+/// In words.
+pub fn destroy_files(catalogue: &Catalogue, entry: &Entry) -> Result<(), String> {
+    use std::os::unix::fs::FileExt;
+    let path = catalogue.file(entry);
+    let work = || -> std::io::Result<()> {
+        match std::fs::OpenOptions::new().write(true).open(&path) {
+            Ok(file) => {
+                let length = file.metadata()?.len().min(HEADER_BYTES as u64) as usize;
+                file.write_all_at(&vec![0; length], 0)?;
+                file.sync_all()?;
+                std::fs::remove_file(&path)?;
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        match std::fs::remove_file(crate::record::place::seal_file(&path)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    };
+    work().map_err(|error| format!("is marked as destroyed, but its file could not be removed: {error}"))
 }
 
 fn told(error: CatalogueError) -> RecordingsError {

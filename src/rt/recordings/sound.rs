@@ -65,7 +65,8 @@ impl Write for Out {
         if self.piece.is_empty() {
             return Ok(());
         }
-        self.send(Ok(Bytes::from(std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE)))))
+        let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE));
+        self.send(Ok(Bytes::from(piece)))
     }
 }
 
@@ -247,7 +248,8 @@ pub fn waveform_of(
     }));
     stretches.retain(|stretch| stretch.from_ms < stretch.to_ms);
     stretches.sort_by_key(|stretch| (stretch.from_ms, stretch.to_ms));
-    let share = |peaks: &[u16]| peaks.iter().map(|peak| (f32::from(*peak) / 32_768.0 * 1_000.0).round() / 1_000.0).collect();
+    let share =
+        |peaks: &[u16]| peaks.iter().map(|peak| (f32::from(*peak) / 32_768.0 * 1_000.0).round() / 1_000.0).collect();
     let [customer, agent] = &peaks;
     Ok(Waveform {
         id: entry.recording,

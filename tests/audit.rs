@@ -1,0 +1,344 @@
+//! The audit log of a real process, and what `tonewall audit` says of it: whole, touched in every way, killed at random
+//! instants, on a disk that is full.
+#![allow(clippy::disallowed_methods)] // Tests may wait, and open sockets.
+
+mod common;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use common::{API_KEYS, Plan, Running};
+use rand::{RngExt, SeedableRng};
+use tonewall::base::Random;
+
+/// A directory with a key, and the configuration's section that names both.
+struct Log {
+    root: tempfile::TempDir,
+}
+
+impl Log {
+    fn new() -> Self {
+        let root = tempfile::tempdir().expect("a directory");
+        let log = Self { root };
+        let key = log.at("audit.key");
+        let (code, told) = audit(&["keygen", "--name", "tonewall/test", "--output", key.to_str().expect("a path")]);
+        assert_eq!(code, 0, "{told}");
+        assert!(told.starts_with("tonewall/test+"), "{told}");
+        assert_eq!(fs::metadata(&key).expect("the key").permissions().mode() & 0o777, 0o400);
+        log
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    fn section(&self, more: &str) -> String {
+        format!(
+            "\n[audit]\ndirectory = {:?}\nkey = {:?}\ncheckpoint_s = 1\ncheckpoint_entries = 5\nfile_mb = 1\n{more}\n\
+             [[audit.ship]]\nname = \"witness\"\ndirectory = {:?}\n",
+            self.at("log"),
+            self.at("audit.key"),
+            self.at("witness")
+        )
+    }
+
+    fn plan(&self) -> Plan {
+        Plan { control: true, more: self.section(""), ..Plan::new() }
+    }
+
+    fn verify(&self, elsewhere: bool) -> (i32, String) {
+        let (key, log, witness) = (self.at("audit.key.pub"), self.at("log"), self.at("witness"));
+        let paths = [&key, &witness, &log].map(|path| path.to_str().expect("a path").to_owned());
+        let mut arguments = vec!["verify", "--key", &paths[0]];
+        if elsewhere {
+            arguments.extend(["--checkpoints", &paths[1]]);
+        }
+        arguments.push(&paths[2]);
+        audit(&arguments)
+    }
+
+    fn page(&self) -> PathBuf {
+        let mut pages: Vec<PathBuf> = fs::read_dir(self.at("log"))
+            .expect("the log")
+            .map(|entry| entry.expect("an entry").path())
+            .filter(|path| path.extension().is_some_and(|kind| kind == "log"))
+            .collect();
+        pages.sort();
+        pages.pop().expect("a file")
+    }
+
+    fn text(&self) -> String {
+        fs::read_to_string(self.page()).expect("text")
+    }
+
+    /// A copy of the whole to be touched.
+    fn copy(&self) -> Log {
+        let root = tempfile::tempdir().expect("a directory");
+        let done =
+            Command::new("cp").arg("-a").arg(format!("{}/.", self.root.path().display())).arg(root.path()).status();
+        assert!(done.expect("cp").success());
+        Log { root }
+    }
+
+    fn rewrite(&self, change: impl FnOnce(&mut Vec<String>)) {
+        let page = self.page();
+        let mut lines: Vec<String> = self.text().lines().map(str::to_owned).collect();
+        change(&mut lines);
+        fs::write(page, lines.join("\n") + "\n").expect("written");
+    }
+}
+
+fn audit(arguments: &[&str]) -> (i32, String) {
+    let done = Command::new(env!("CARGO_BIN_EXE_tonewall")).arg("audit").args(arguments).output().expect("it runs");
+    let told = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
+    (done.status.code().unwrap_or(-1), told)
+}
+
+fn ask(node: &Running, method: &str, path: &str, key: &str) -> u16 {
+    let at = node.control.expect("the API");
+    let mut stream = TcpStream::connect(at).expect("connected");
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {at}\r\nAuthorization: Bearer {key}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).expect("asked");
+    let mut text = String::new();
+    let _ = stream.read_to_string(&mut text);
+    text.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
+}
+
+fn until(what: &str, mut true_: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !true_() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// As an operator ends it.
+fn terminate(node: &Running) {
+    let done = Command::new("kill").args(["-TERM", &node.pid().to_string()]).status();
+    assert!(done.expect("kill").success());
+}
+
+/// Makes entries: tickets, which are never put together.
+fn entries(node: &Running, count: usize) {
+    (0..count).for_each(|_| assert_eq!(ask(node, "POST", "/v1/tickets", API_KEYS[1].2), 201));
+}
+
+#[test]
+fn a_log_touched_in_any_way_is_told_with_the_right_word_and_verifying_is_an_entry() {
+    let log = Log::new();
+    let mut node = Running::start(&log.plan());
+    entries(&node, 23);
+    assert_eq!(ask(&node, "GET", "/v1/calls", "4242424242424242"), 401);
+    let config = node.config.to_str().expect("a path").to_owned();
+    let (code, told) = audit(&["verify", "--config", &config]);
+    assert_eq!(code, 0, "{told}");
+    let (code, told) = audit(&["list", "--config", &config, "--action", "ticket-*", "--last", "2"]);
+    assert_eq!((code, told.lines().count()), (0, 2), "{told}");
+    assert!(told.contains("key boss (127.0.0.1)  ticket-drawn  done 201"), "{told}");
+    terminate(&node);
+    assert!(node.ended(Duration::from_secs(20)).is_some_and(|status| status.success()), "{}", node.log());
+    let text = log.text();
+    for word in ["log-file", "log-started", "configuration-loaded", "node-started", "node-stopping", "log-stopped"] {
+        assert_eq!(text.matches(&format!("\"action\":\"{word}\"")).count(), 1, "{word}: {text}");
+    }
+    assert_eq!(text.matches("\"action\":\"log-read\"").count(), 2, "{text}");
+    assert!(
+        text.contains("\"made\":\"created\",\"name\":\"carrier\"") && text.contains("\"action\":\"access-denied\"")
+    );
+    assert!(!text.contains("4242424242") && !API_KEYS.iter().any(|(_, _, key)| text.contains(key)), "{text}");
+    let (code, told) = log.verify(true);
+    assert!(code == 0 && told.contains("whole up to entry"), "{code} {told}");
+
+    let tickets: Vec<usize> =
+        text.lines().zip(0..).filter(|(line, _)| line.contains("ticket-drawn")).map(|(_, at)| at).collect();
+    // The third one: line `at`, entry `at + 1`.
+    let (at, entry) = (tickets[2], tickets[2] + 1);
+    let touched = |what: String, elsewhere: bool, change: &dyn Fn(&Log)| {
+        let copy = log.copy();
+        change(&copy);
+        let (code, told) = copy.verify(elsewhere);
+        assert_eq!(code, 4, "{what}: {told}");
+        assert!(told.lines().next().is_some_and(|line| line.starts_with(&what)), "{what}: {told}");
+    };
+    touched(format!("altered: entry {entry} "), false, &|log| {
+        log.rewrite(|lines| lines[at] = lines[at].replace("\"boss\"", "\"crm\""));
+    });
+    touched(format!("dropped: entry {entry} "), false, &|log| log.rewrite(|lines| drop(lines.remove(at))));
+    touched(format!("reordered: entry {entry} "), false, &|log| log.rewrite(|lines| lines.swap(at, at + 1)));
+    let ends = format!("truncated: the log ends with entry {entry};");
+    touched(ends.clone(), false, &|log| log.rewrite(|lines| lines.truncate(entry)));
+    // The checkpoints beside it cut as well: only those kept elsewhere tell.
+    let cut = |log: &Log| {
+        log.rewrite(|lines| lines.truncate(entry));
+        fs::remove_file(log.at("log/checkpoints")).expect("removed");
+    };
+    let copy = log.copy();
+    cut(&copy);
+    assert_eq!(copy.verify(false).0, 5, "nothing here tells it");
+    touched(ends, true, &cut);
+    // Another history under the same key: a node that began anew in an empty directory.
+    let anew = log.copy();
+    fs::remove_dir_all(anew.at("log")).expect("removed");
+    let mut node = Running::start(&anew.plan());
+    entries(&node, 40);
+    terminate(&node);
+    assert!(node.ended(Duration::from_secs(20)).is_some());
+    assert_eq!(anew.verify(false).0, 0, "by itself it is whole");
+    let (code, told) = anew.verify(true);
+    assert!(code == 4 && told.contains("forked: "), "{code} {told}");
+    // A key that is not the log's.
+    let other = Log::new();
+    let (key, dir) = (other.at("audit.key.pub"), log.at("log"));
+    let (code, told) = audit(&["verify", "--key", key.to_str().expect("a path"), dir.to_str().expect("a path")]);
+    assert!(code == 4 && told.contains("not signed by the given key"), "{code} {told}");
+    let (code, told) = audit(&["verify", dir.to_str().expect("a path")]);
+    assert!(code == 5 && told.contains("no key was given"), "{code} {told}");
+}
+
+/// `TONEWALL_AUDIT_KILLS=300` makes it big.
+#[test]
+fn a_log_killed_at_random_instants_verifies_to_its_last_checkpoint() {
+    let kills: u64 = std::env::var("TONEWALL_AUDIT_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(4);
+    let log = Log::new();
+    let mut random = Random::seed_from_u64(11);
+    let (mut answered, mut signed) = (0usize, 0u64);
+    for kill in 0..kills {
+        let mut node = Running::start(&log.plan());
+        let deadline = Instant::now() + Duration::from_millis(random.random_range(5..400));
+        while Instant::now() < deadline {
+            entries(&node, 1);
+            answered += 1;
+        }
+        node.kill();
+        let (code, told) = log.verify(true);
+        if code == 5 && kill == 0 {
+            // Killed before anything was signed.
+            continue;
+        }
+        assert!(code == 0 || code == 3, "kill {kill}: {told}");
+        let upto = told.lines().find_map(|line| line.strip_prefix("whole up to entry ")).expect("a line");
+        let upto: u64 = upto.split(',').next().and_then(|number| number.parse().ok()).expect("a number");
+        assert!(upto >= signed, "kill {kill}: {upto} after {signed}");
+        signed = upto;
+    }
+    let mut node = Running::start(&log.plan());
+    terminate(&node);
+    assert!(node.ended(Duration::from_secs(20)).is_some());
+    let (code, told) = log.verify(true);
+    assert_eq!(code, 0, "{told}");
+    let pages: String = fs::read_dir(log.at("log"))
+        .expect("the log")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|kind| kind == "log"))
+        .map(|path| fs::read_to_string(path).expect("text"))
+        .collect();
+    let kept = pages.matches("\"action\":\"ticket-drawn\"").count();
+    // A change is answered when its entry is on the disk.
+    let lost = answered.saturating_sub(kept);
+    assert_eq!(lost, 0, "of {answered} entries in {kills} kills");
+    common::say(&format!("audit: {kills} kills, {answered} entries, {lost} lost, signed up to {signed}"));
+}
+
+#[test]
+fn without_its_log_a_node_begins_no_capture_and_its_calls_go_on() {
+    let log = Log::new();
+    let mut node = Running::start(&log.plan());
+    entries(&node, 1);
+    until("it is written", || log.text().contains("ticket-drawn"));
+    let metric = |node: &Running| node.counter("tonewall_audit_writable");
+    assert_eq!(metric(&node), 1);
+    // The directory goes away under it, and a file stands in its place: the next day's or the next full file cannot be made.
+    // A full file is made by hand: the log is at its size, so the next entry wants a new file.
+    let page = log.page();
+    let line = "x".repeat(1_000_100);
+    fs::rename(log.at("log"), log.at("gone")).expect("moved");
+    fs::write(log.at("log"), "").expect("a file");
+    let moved = log.at("gone").join(page.file_name().expect("a name"));
+    fs::OpenOptions::new()
+        .append(true)
+        .open(&moved)
+        .expect("the file")
+        .write_all(format!("{line}\n").as_bytes())
+        .expect("filled");
+    let begin = |node: &Running| {
+        let path = "/v1/calls/call_00000000000000000000000000000000/collections";
+        let at = node.control.expect("the API");
+        let mut stream = TcpStream::connect(at).expect("connected");
+        let body = "{\"length\": 4}";
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: {at}\r\nAuthorization: Bearer {}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            API_KEYS[1].2,
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).expect("asked");
+        let mut text = String::new();
+        let _ = stream.read_to_string(&mut text);
+        text
+    };
+    until("it says so", || {
+        entries(&node, 1);
+        metric(&node) == 0
+    });
+    let refused = begin(&node);
+    assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("not-audited"), "{refused}");
+    assert!(node.log().contains("the audit log cannot be written"), "{}", node.log());
+    // The node itself takes calls as before.
+    assert!(common::answers_options(node.carrier_side));
+    node.kill();
+}
+
+#[test]
+fn checkpoints_get_to_an_address_with_their_token() {
+    let log = Log::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = listener.local_addr().expect("its address");
+    let (heard, notes) = std::sync::mpsc::channel();
+    let server = std::thread::spawn(move || {
+        for (number, stream) in listener.incoming().take(3).enumerate() {
+            let mut stream = stream.expect("a connection");
+            let mut text = Vec::new();
+            let mut buffer = [0; 4_096];
+            while !String::from_utf8_lossy(&text).contains("\u{2014} tonewall/test ") {
+                let length = stream.read(&mut buffer).expect("read");
+                assert!(length > 0, "{}", String::from_utf8_lossy(&text));
+                text.extend_from_slice(&buffer[..length]);
+            }
+            // The first is refused: it must come again.
+            let status = if number == 0 { "503 Not Now" } else { "204 No Content" };
+            let _ = stream
+                .write_all(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").as_bytes());
+            let _ = heard.send(String::from_utf8_lossy(&text).into_owned());
+        }
+    });
+    let more = format!(
+        "\n[audit]\ndirectory = {:?}\nkey = {:?}\ncheckpoint_s = 1\n[[audit.ship]]\nname = \"witness\"\n\
+         url = \"http://{at}/checkpoints\"\nsecret_file = \"witness.token\"\n",
+        log.at("log"),
+        log.at("audit.key")
+    );
+    let files = vec![("witness.token", "a-token-of-the-witness".to_owned())];
+    let mut node = Running::start(&Plan { control: true, more, files, ..Plan::new() });
+    let first = notes.recv_timeout(Duration::from_secs(20)).expect("a checkpoint");
+    let again = notes.recv_timeout(Duration::from_secs(20)).expect("once more");
+    let body = |text: &str| text.split("\r\n\r\n").nth(1).map(str::to_owned).expect("a body");
+    assert_eq!(body(&first), body(&again));
+    assert!(
+        first.starts_with("POST /checkpoints HTTP/1.1") && first.contains("Bearer a-token-of-the-witness"),
+        "{first}"
+    );
+    assert!(body(&first).starts_with("tonewall/test\n"), "{first}");
+    until("it is told", || log.text().contains("shipping-failed") && log.text().contains("shipping-resumed"));
+    assert!(!log.text().contains("a-token-of"), "{}", log.text());
+    terminate(&node);
+    assert!(node.ended(Duration::from_secs(20)).is_some());
+    drop(server);
+    assert!(Path::new(&log.at("log")).is_dir());
+}
