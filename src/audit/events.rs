@@ -16,7 +16,7 @@ pub fn record_of(event: &Event, paused: bool) -> Option<Record> {
     use EventKind as E;
     let by_node = |action| Some(Record::node(action));
     match &event.kind {
-        E::AlarmRaised { alarm } => return by_node(Action::Alarm { alarm: alarm.id.as_str().into(), on: true }),
+        E::AlarmRaised { alarm } => return by_node(Action::Alarm { alarm: alarm.alarm.as_str().into(), on: true }),
         E::AlarmCleared { end } => {
             let who = end.by.as_deref().map_or(Who::Node, Who::owner);
             return Some(Record::new(who, Origin::Node, Action::Alarm { alarm: end.alarm.as_str().into(), on: false }));

@@ -314,6 +314,9 @@ impl Node {
         let board = Board::new(history.clone(), metrics.clone(), wall);
         let log = audit_log(&config, &board)?;
         let audit = log.as_ref().map_or_else(Audit::off, Log::audit);
+        if audit.is_on() {
+            tokio::spawn(audit::follow_alarms(history.read(None, None), audit.clone()));
+        }
         let (signals, signals_rx) = mpsc::channel(SIGNALS);
         let (media_tx, media) = mpsc::unbounded_channel();
         let (reports_tx, reports) = mpsc::unbounded_channel();

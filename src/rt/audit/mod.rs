@@ -324,6 +324,19 @@ pub fn host() -> Origin {
     Origin::Host(rustix::system::uname().nodename().to_string_lossy().as_ref().into())
 }
 
+/// Notes the alarms that `reader` tells of; what the engine tells is noted where it is told. Ends with the event log.
+pub async fn follow_alarms(mut reader: crate::control::history::Reader, audit: Audit) {
+    use crate::obs::event::EventKind;
+    while let Some(read) = reader.next().await {
+        let crate::control::history::Read::Event(_, event) = read else { continue };
+        if matches!(event.kind, EventKind::AlarmRaised { .. } | EventKind::AlarmCleared { .. })
+            && let Some(record) = crate::audit::events::record_of(&event, false)
+        {
+            audit.note(record);
+        }
+    }
+}
+
 /// Notes that the program runs: its version and hash, and that of its configuration.
 pub async fn started(audit: &Audit, configuration: &[u8; 32]) {
     if !audit.is_on() {
