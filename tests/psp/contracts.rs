@@ -18,6 +18,9 @@ struct Exchange {
     answer: (u16, Value),
 }
 
+/// The request arrives, and its answer never does.
+const LOST: (u16, Value) = (0, Value::Null);
+
 enum Expected {
     Nothing,
     Form(Vec<(&'static str, String)>),
@@ -83,7 +86,7 @@ fn play(name: &str, more: &str, charge: Charge, exchanges: Vec<Exchange>) -> Out
         if let Err(fault) = check(&next, &request) {
             noted.lock().expect("the faults").push(fault);
         }
-        Act::Answer(next.answer.0, next.answer.1.to_string())
+        if next.answer.0 == LOST.0 { Act::Cut } else { Act::Answer(next.answer.0, next.answer.1.to_string()) }
     });
     let directory = tempfile::tempdir().expect("a directory");
     let config = config(&preset(name, &server.url(), more), directory.path());
@@ -445,25 +448,44 @@ fn worldpay_takes_a_payment_by_telephone() {
     );
 }
 
+fn worldpay_found(seed: u64) -> Exchange {
+    let paid = json!({"lastEvent": "settlementRequestSubmitted", "paymentId": "pay1"});
+    Exchange {
+        method: "GET",
+        path: format!("/paymentQueries/payments?transactionReference={}", key(seed)),
+        headers: vec![("accept", "application/vnd.worldpay.payment-queries-v1.hal+json".into())],
+        body: Expected::Nothing,
+        answer: (200, json!({"_embedded": {"payments": [paid]}})),
+    }
+}
+
 #[test]
 fn worldpay_looks_for_a_payment_by_its_reference() {
-    let outcome = play(
-        "worldpay",
-        WORLDPAY,
-        charge(34, "5555555555554444"),
-        vec![
-            worldpay(34, (500, json!({"errorName": "internalErrorOccurred"}))),
-            Exchange {
-                method: "GET",
-                path: format!("/paymentQueries/payments?transactionReference={}", key(34)),
-                headers: vec![("accept", "application/vnd.worldpay.payment-queries-v1.hal+json".into())],
-                body: Expected::Nothing,
-                answer: (
-                    200,
-                    json!({"_embedded": {"payments": [{"lastEvent": "settlementRequestSubmitted", "paymentId": "pay1"}]}}),
-                ),
-            },
-        ],
-    );
+    let broken = (500, json!({"errorName": "internalErrorOccurred"}));
+    let exchanges = vec![worldpay(34, broken), worldpay_found(34)];
+    let outcome = play("worldpay", WORLDPAY, charge(34, "5555555555554444"), exchanges);
     assert_eq!(approved(&outcome), (None, Some("pay1")));
+}
+
+/// Who knows an idempotency key is asked the same again; who knows none is asked what became of it.
+#[test]
+fn a_lost_answer_charges_once_with_every_preset() {
+    let done = json!({"id": "pi_3PgafyB7WZ01", "status": "succeeded", "payment_method": "pm_1PgafyB7WZ01"});
+    let outcome = stripe(41, "4242424242424242", "", LOST, vec![stripe_confirm(41, (200, done))]);
+    assert_eq!(approved(&outcome).1, Some("pi_3PgafyB7WZ01"));
+    let card = "4111111111111111";
+    let done = json!({"pspReference": "NC6HT9CRT65ZGN82", "resultCode": "Authorised"});
+    let outcome = play("adyen", ADYEN, charge(42, card), vec![adyen(42, card, LOST), adyen(42, card, (200, done))]);
+    assert_eq!(approved(&outcome).1, Some("NC6HT9CRT65ZGN82"));
+    let tokenized = json!({"data": {"tokenizeCreditCard": {"paymentMethod": {"id": "tokencc_bh_1"}}}});
+    let found =
+        json!({"data": {"search": {"transactions": {"edges": [{"node": {"id": "dHJhbnM", "status": "SETTLING"}}]}}}});
+    let exchanges = vec![
+        braintree_tokenize(tokenized),
+        Exchange { answer: LOST, ..braintree_charge(43, Value::Null) },
+        graphql("search", json!({"order": key(43)}), found),
+    ];
+    assert_eq!(approved(&play("braintree", BRAINTREE, with_postal_code(43), exchanges)).1, Some("dHJhbnM"));
+    let exchanges = vec![worldpay(44, LOST), worldpay_found(44)];
+    assert_eq!(approved(&play("worldpay", WORLDPAY, charge(44, "5555555555554444"), exchanges)).1, Some("pay1"));
 }
