@@ -11,7 +11,46 @@ use tonewall::record::sealed::peek;
 use crate::common::{KEK, free_address};
 use crate::desk::Desk;
 use crate::srs::{Mood, Srs};
-use crate::{open, section, sounding, until, wait};
+use crate::{all, open, section, sounding, until, wait};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn recorders_that_fail_disturb_nobody_else() {
+    all(vec![
+        (
+            "a hung recorder disturbs neither the other nor the call",
+            Box::pin(a_hung_recorder_disturbs_neither_the_other_nor_the_call()),
+        ),
+        (
+            "the next target stands in for one that refuses or is not there",
+            Box::pin(the_next_target_stands_in_for_one_that_refuses_or_is_not_there()),
+        ),
+        (
+            "what a lost recorder misses is in a sealed file that says so",
+            Box::pin(what_a_lost_recorder_misses_is_in_a_sealed_file_that_says_so()),
+        ),
+        (
+            "a required recorder that takes nothing ends the call and keeps new ones away",
+            Box::pin(a_required_recorder_that_takes_nothing_ends_the_call_and_keeps_new_ones_away()),
+        ),
+        (
+            "a recorder that ends the session is asked again",
+            Box::pin(a_recorder_that_ends_the_session_is_asked_again()),
+        ),
+        (
+            "a recorder that dies is spilled for and asked again when it is back",
+            Box::pin(a_recorder_that_dies_is_spilled_for_and_asked_again_when_it_is_back()),
+        ),
+        (
+            "a recorder whose media is refused is left for the next target",
+            Box::pin(a_recorder_whose_media_is_refused_is_left_for_the_next_target()),
+        ),
+        (
+            "a recorder that hangs at the end keeps nothing open",
+            Box::pin(a_recorder_that_hangs_at_the_end_keeps_nothing_open()),
+        ),
+    ])
+    .await;
+}
 
 fn quality(desk: &Desk) -> Value {
     let shown = desk.ask("GET", "/v1/recorders", None);
@@ -22,7 +61,6 @@ fn quality(desk: &Desk) -> Value {
     siprec
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_hung_recorder_disturbs_neither_the_other_nor_the_call() {
     let (hung, good) = (Srs::open("tcp"), Srs::open("tcp"));
     hung.set(Mood::Silent);
@@ -50,7 +88,6 @@ async fn a_hung_recorder_disturbs_neither_the_other_nor_the_call() {
     until("both are ended", || hung.live().is_empty() && good.live().is_empty()).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn the_next_target_stands_in_for_one_that_refuses_or_is_not_there() {
     let (refuses, takes) = (Srs::open("tcp"), Srs::open("tcp"));
     refuses.set(Mood::Refusing(480));
@@ -71,7 +108,6 @@ async fn the_next_target_stands_in_for_one_that_refuses_or_is_not_there() {
 }
 
 /// A recorder that hangs in the middle is found out, and the sound spilled until it is back.
-#[tokio::test(flavor = "multi_thread")]
 async fn what_a_lost_recorder_misses_is_in_a_sealed_file_that_says_so() {
     let srs = Srs::open("tcp");
     let mut desk = open(&["quality"], &section("quality", "tcp", &[&srs], "alive_s = 1\nfailover_ms = 600")).await;
@@ -104,7 +140,6 @@ fn spills(root: &Path) -> Vec<String> {
     sealed.map(mark).collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_required_recorder_that_takes_nothing_ends_the_call_and_keeps_new_ones_away() {
     let srs = Srs::open("tcp");
     let mut desk = open(
@@ -125,8 +160,7 @@ async fn a_required_recorder_that_takes_nothing_ends_the_call_and_keeps_new_ones
     assert_eq!(second, Some(503), "a new call is refused while it takes nothing");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_recorder_that_ends_the_session_is_asked_again_and_glare_is_waited_out() {
+async fn a_recorder_that_ends_the_session_is_asked_again() {
     let srs = Srs::open("tcp");
     let mut desk = open(&["quality"], &section("quality", "tcp", &[&srs], "")).await;
     let call = desk.call().await;
@@ -136,4 +170,49 @@ async fn a_recorder_that_ends_the_session_is_asked_again_and_glare_is_waited_out
     until("a second session", || srs.sessions().len() == 2).await;
     desk.hang_up(call).await;
     until("it is ended", || srs.count("BYE") == 1).await;
+}
+
+/// The recorder's process dies and comes back: connections are reset and refused.
+async fn a_recorder_that_dies_is_spilled_for_and_asked_again_when_it_is_back() {
+    let srs = Srs::open("tcp");
+    let at = srs.at;
+    let mut desk = open(&["quality"], &section("quality", "tcp", &[&srs], "alive_s = 1\nfailover_ms = 600")).await;
+    let call = desk.call().await;
+    sounding(&srs).await;
+    tokio::task::block_in_place(|| drop(srs));
+    until("it is away", || quality(&desk)["spilling"] == 1).await;
+    let again = Srs::open_at("tcp", at, None);
+    sounding(&again).await;
+    assert_eq!(quality(&desk)["spilling"], 0);
+    desk.hang_up(call).await;
+    until("it is ended", || again.live().is_empty()).await;
+}
+
+/// Its media ports are closed while its signalling lives: packets come back as unreachable.
+async fn a_recorder_whose_media_is_refused_is_left_for_the_next_target() {
+    let (deaf, good) = (Srs::open("tcp"), Srs::open("tcp"));
+    deaf.set(Mood::Deaf);
+    let mut desk = open(&["quality"], &section("quality", "tcp", &[&deaf, &good], "")).await;
+    let call = desk.call().await;
+    until("it is left", || deaf.count("BYE") == 1).await;
+    let shown = quality(&desk);
+    assert_eq!(shown["last_error"], "the recorder's media ports are closed", "{shown}");
+    desk.hang_up(call).await;
+}
+
+/// It hangs when the call ends: nobody waits for it.
+async fn a_recorder_that_hangs_at_the_end_keeps_nothing_open() {
+    let srs = Srs::open("udp");
+    let mut desk = open(&["quality"], &section("quality", "udp", &[&srs], "")).await;
+    let call = desk.call().await;
+    sounding(&srs).await;
+    srs.set(Mood::Silent);
+    let began = Instant::now();
+    desk.hang_up(call).await;
+    until("the session is over", || quality(&desk)["sessions"] == 0).await;
+    assert!(began.elapsed().as_secs() < 5, "{:?}", began.elapsed());
+    let next = desk.call().await;
+    srs.set(Mood::Willing);
+    sounding(&srs).await;
+    desk.hang_up(next).await;
 }

@@ -6,7 +6,25 @@ use tonewall::testkit::rtp_peer::hiss;
 
 use crate::pki::{Authority, Wish};
 use crate::srs::{Mood, Packet, Srs};
-use crate::{loudness, open, plan, schema, section, sounding, until, wait};
+use crate::{all, loudness, open, plan, schema, section, sounding, until, wait};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_call_is_recorded_over_each_transport_and_no_masked_key_is_heard() {
+    all(vec![
+        ("a call is recorded over udp", Box::pin(a_call_is_recorded_over_udp())),
+        ("a call is recorded over tcp", Box::pin(a_call_is_recorded_over_tcp())),
+        (
+            "over tls the sound is encrypted and opens by the offered key",
+            Box::pin(over_tls_the_sound_is_encrypted_and_opens_by_the_offered_key()),
+        ),
+        ("a recorder that waits gets sound when it asks", Box::pin(a_recorder_that_waits_gets_sound_when_it_asks())),
+        (
+            "keys that are masked are never in what the recorder hears",
+            Box::pin(keys_that_are_masked_are_never_in_what_the_recorder_hears()),
+        ),
+    ])
+    .await;
+}
 
 /// A call is recorded over `transport`, from its answer to its end.
 async fn recorded(transport: &'static str) {
@@ -49,17 +67,14 @@ async fn recorded(transport: &'static str) {
     assert_eq!(srs.count("BYE"), 1);
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_call_is_recorded_over_udp() {
     recorded("udp").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_call_is_recorded_over_tcp() {
     recorded("tcp").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn over_tls_the_sound_is_encrypted_and_opens_by_the_offered_key() {
     let theirs = Authority::new();
     let (node, server) = (theirs.sign(Wish::of(&["node.example"])), theirs.sign(Wish::of(&["srs.example"])));
@@ -100,7 +115,6 @@ async fn over_tls_the_sound_is_encrypted_and_opens_by_the_offered_key() {
     until("BYE", || srs.live().is_empty()).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_recorder_that_waits_gets_sound_when_it_asks() {
     let srs = Srs::open("tcp");
     srs.set(Mood::Waiting);
@@ -126,10 +140,8 @@ async fn a_recorder_that_waits_gets_sound_when_it_asks() {
     until("BYE", || srs.live().is_empty()).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn keys_that_are_masked_are_never_in_what_the_recorder_hears() {
-    let attackers = Attackers::new();
-    if let Some(missing) = attackers.missing() {
+    if let Some(missing) = Attackers::new().missing() {
         crate::common::skip("spandsp as an attacker of the recorder", missing);
     }
     let srs = Srs::open("tcp");
@@ -151,7 +163,7 @@ async fn keys_that_are_masked_are_never_in_what_the_recorder_hears() {
         let heard = srs.sound(&session, at);
         assert!(heard.len() > 8_000 * 4, "the call was recorded on: {}", heard.len());
         let keyed = call.caller.with(|phone, _| phone.rtp.keyed().to_vec());
-        let findings = attackers.listen(&heard);
+        let findings = Attackers::new().listen(&heard);
         assert!(findings.nothing_decoded(), "stream {at}: {findings:?} of {} keys", keyed.len());
     }
     desk.hang_up(call).await;

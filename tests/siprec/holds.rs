@@ -6,7 +6,30 @@ use serde_json::{Value, json};
 
 use crate::desk::{Call, Desk};
 use crate::srs::{Session, Srs};
-use crate::{open, schema, section, sounding, until, wait};
+use crate::{all, open, schema, section, sounding, until, wait};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn pauses_reach_whom_they_are_for() {
+    all(vec![
+        (
+            "a pause hold reaches every recorder and leaves no packet on the wire",
+            Box::pin(a_pause_hold_reaches_every_recorder_and_leaves_no_packet_on_the_wire()),
+        ),
+        (
+            "one recorder is paused stopped and started while the other goes on",
+            Box::pin(one_recorder_is_paused_stopped_and_started_while_the_other_goes_on()),
+        ),
+        (
+            "the recorder hears of hold and pause in its metadata",
+            Box::pin(the_recorder_hears_of_hold_and_pause_in_its_metadata()),
+        ),
+        (
+            "the pbx steers one recorder or all by its header",
+            Box::pin(the_pbx_steers_one_recorder_or_all_by_its_header()),
+        ),
+    ])
+    .await;
+}
 
 /// How long after the order a packet may still arrive that had left before it, in ms.
 const FLIGHT: u64 = 60;
@@ -25,7 +48,6 @@ async fn steer(desk: &Desk, call: &Call, recorder: &str, action: &str) -> Value 
     )
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_pause_hold_reaches_every_recorder_and_leaves_no_packet_on_the_wire() {
     let (one, two) = (Srs::open("tcp"), Srs::open("udp"));
     let sections = section("one", "tcp", &[&one], "") + &section("two", "udp", &[&two], "codec = \"PCMA\"");
@@ -61,7 +83,6 @@ async fn a_pause_hold_reaches_every_recorder_and_leaves_no_packet_on_the_wire() 
     desk.hang_up(call).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn one_recorder_is_paused_stopped_and_started_while_the_other_goes_on() {
     let (one, two) = (Srs::open("tcp"), Srs::open("tcp"));
     let sections = section("one", "tcp", &[&one], "") + &section("two", "tcp", &[&two], "");
@@ -95,7 +116,6 @@ async fn one_recorder_is_paused_stopped_and_started_while_the_other_goes_on() {
     until("both are ended", || one.live().is_empty() && two.live().is_empty()).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn the_recorder_hears_of_hold_and_pause_in_its_metadata() {
     let srs = Srs::open("tcp");
     let more = "[[recorder.header]]\nname = \"X-Call\"\nvalue = \"{call} {caller}\"\n\n\
@@ -111,5 +131,34 @@ async fn the_recorder_hears_of_hold_and_pause_in_its_metadata() {
     call.agent.with(|agent, now| agent.reinvite(now, tonewall::testkit::simple_sdp::Direction::SendOnly));
     until("the hold is told", || srs.live()[0].metadata.last().is_some_and(|text| !text.contains("<recv>"))).await;
     schema::check("held", srs.live()[0].metadata.last().expect("metadata"));
+    desk.hang_up(call).await;
+}
+
+async fn the_pbx_steers_one_recorder_or_all_by_its_header() {
+    let (one, two) = (Srs::open("tcp"), Srs::open("tcp"));
+    let sections = section("one", "tcp", &[&one], "") + &section("two", "tcp", &[&two], "");
+    let mut desk = open(&["one", "two"], &sections).await;
+    let call = desk.call().await;
+    sounding(&one).await;
+    sounding(&two).await;
+    let path = format!("/v1/calls/{}/recorders", call.id);
+    for (action, wanted) in [
+        ("pause-siprec;recording-ip-group=two", ["recording", "paused"]),
+        ("resume-siprec;recording-ip-group=\"TWO\"", ["recording", "recording"]),
+        ("pause-siprec", ["paused", "paused"]),
+        ("resume-siprec", ["recording", "recording"]),
+        ("pause-siprec;recording-ip-group=three", ["paused", "paused"]),
+        ("resume-siprec", ["recording", "recording"]),
+        ("stop-siprec;recording-ip-group=one", ["stopped", "recording"]),
+        ("start-siprec;recording-ip-group=one", ["recording", "recording"]),
+    ] {
+        call.agent.with(|agent, now| agent.signal(now, "X-AC-Action", action));
+        let shown = |shown: &Value| [0, 1].map(|at| shown["recorders"][at]["state"].as_str().map(str::to_owned));
+        desk.until(&path, |now| shown(now) == wanted.map(|state| Some(state.to_owned()))).await;
+    }
+    // The customer's side has no say.
+    call.caller.with(|caller, now| caller.signal(now, "X-AC-Action", "stop-siprec"));
+    wait(300).await;
+    assert_eq!((one.live().len(), two.live().len()), (1, 1));
     desk.hang_up(call).await;
 }

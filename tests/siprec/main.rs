@@ -60,6 +60,22 @@ async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// Plays scenarios at once: they mostly wait. Whatever fails is named.
+async fn all(scenarios: Vec<(&'static str, Scenario)>) {
+    let playing: Vec<_> = scenarios.into_iter().map(|(name, scenario)| (name, tokio::spawn(scenario))).collect();
+    let mut failed = Vec::new();
+    for (name, task) in playing {
+        match task.await {
+            Ok(()) => common::say(&format!("siprec: {name}: ok")),
+            Err(_) => failed.push(name),
+        }
+    }
+    assert!(failed.is_empty(), "failed: {failed:?}");
+}
+
+/// One of them.
+type Scenario = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
 async fn wait(ms: u64) {
     tokio::time::sleep(Duration::from_millis(ms)).await;
 }

@@ -10,7 +10,22 @@ use serde_json::json;
 
 use crate::common::{free_address, installed, skip};
 use crate::process::Sipp;
-use crate::{open, until, wait};
+use crate::{all, open, until, wait};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn sipp_is_a_recorder_over_udp_and_tcp() {
+    all(vec![
+        (
+            "sipp takes a session over udp and is told of a pause",
+            Box::pin(sipp_takes_a_session_over_udp_and_is_told_of_a_pause()),
+        ),
+        (
+            "sipp takes a session over tcp and is told of a pause",
+            Box::pin(sipp_takes_a_session_over_tcp_and_is_told_of_a_pause()),
+        ),
+    ])
+    .await;
+}
 
 /// Counts what comes to a port of its own.
 fn counted() -> (u16, Arc<AtomicU32>) {
@@ -66,12 +81,10 @@ async fn sipp_records(transport: &'static str) {
     tokio::task::block_in_place(|| sipp.succeeds());
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn sipp_takes_a_session_over_udp_and_is_told_of_a_pause() {
     sipp_records("udp").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn sipp_takes_a_session_over_tcp_and_is_told_of_a_pause() {
     sipp_records("tcp").await;
 }

@@ -27,6 +27,8 @@ pub enum Mood {
     Silent,
     /// Takes it and says nothing after that.
     Hanging,
+    /// Takes it, and has its media ports closed.
+    Deaf,
 }
 
 /// A packet as it came.
@@ -373,7 +375,10 @@ fn invite(inner: &Arc<Inner>, message: &Message, within: bool, mood: Mood, reply
             return reply(&answer(inner, message, 481).print());
         }
         None => {
-            let ports = [listen(inner, &mut state), listen(inner, &mut state)];
+            let ports = match mood {
+                Mood::Deaf => [crate::common::free_port(), crate::common::free_port()],
+                _ => [listen(inner, &mut state), listen(inner, &mut state)],
+            };
             state.sessions.push(Session {
                 call_id,
                 descriptions: Vec::new(),

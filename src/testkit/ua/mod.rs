@@ -317,6 +317,12 @@ impl UserAgent {
         });
     }
 
+    /// Sends an INFO with a header and no body, as PBXs steer recorders.
+    pub fn signal(&mut self, now: Instant, header: &str, value: &str) {
+        let (header, value) = (header.to_owned(), value.to_owned());
+        self.send_request(now, "INFO", |m| m.with(&header, value));
+    }
+
     fn next_info(&mut self, now: Instant) {
         if self.info_open {
             return;
