@@ -95,6 +95,9 @@ fn recorder_on(
 ) -> (Option<ListenerId>, bool) {
     let table = &recorder.table;
     let named = recorder.name.as_deref();
+    if named == Some("sealed") {
+        table.fault("name", "is what the recorder of sealed files is called; another name is wanted");
+    }
     let wanted = drafts.trunks.iter().flat_map(|trunk| trunk.recorders.iter().flatten());
     if let Some(name) = named
         && !wanted.map(|(_, name)| *name).any(|wanted| wanted == name)

@@ -19,11 +19,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::history::History;
-use crate::base::ids::RecordingId;
+use crate::base::ids::{CallId, RecordingId};
 use crate::base::time::WallMs;
 use crate::call::{TargetState, TrunkState, TrunkView};
 use crate::obs::alarm::{Alarm, AlarmEnd, AlarmKind, Severity};
-use crate::obs::event::{Event, EventKind, RecordingState};
+use crate::obs::event::{Event, EventKind, RecorderState, RecordingState};
 use crate::obs::metrics::Metrics;
 use crate::obs::payment::PaymentResult;
 use crate::obs::redact::redact;
@@ -123,6 +123,8 @@ pub struct Alarms {
     unlisted: u64,
     /// Recordings that began, or went on, after a recorder failed.
     since_failure: BTreeSet<RecordingId>,
+    /// Calls that go without a SIPREC recorder they want.
+    without: BTreeSet<(String, CallId)>,
     lost: Growing,
     shed: Growing,
     events: VecDeque<EventKind>,
@@ -230,6 +232,26 @@ impl Alarms {
             {
                 self.since_failure.clear();
                 self.clear(at, AlarmKind::RecorderFailed, SEALED);
+            }
+            EventKind::Recorder { recorder, state, reason, .. } => {
+                let Some(call) = event.call else { return };
+                if *state == RecorderState::Away {
+                    if self.without.len() < MOST {
+                        self.without.insert((recorder.clone(), call));
+                    }
+                    let why = reason.as_deref().unwrap_or("it is away");
+                    self.raise(
+                        at,
+                        AlarmKind::RecorderFailed,
+                        recorder,
+                        &format!("{call} goes without {recorder}: {why}"),
+                    );
+                } else {
+                    self.without.remove(&(recorder.clone(), call));
+                    if !self.without.iter().any(|(other, _)| other == recorder) {
+                        self.clear(at, AlarmKind::RecorderFailed, recorder);
+                    }
+                }
             }
             EventKind::PaymentEnded { payment, result: PaymentResult::Unknown, .. } => {
                 let call = event.call.map_or_else(String::new, |call| format!(", of {call}"));

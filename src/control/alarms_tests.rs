@@ -99,6 +99,24 @@ fn a_failed_recorder_is_over_with_the_next_recording_that_is_complete_and_not_wi
 }
 
 #[test]
+fn a_siprec_recorder_that_is_away_is_an_alarm_until_no_call_goes_without_it() {
+    let mut alarms = Alarms::default();
+    let mut random = Random::seed_from_u64(3);
+    let calls = [CallId::draw(&mut random), CallId::draw(&mut random)];
+    let mut step = |call: usize, state: RecorderState| {
+        let (recorder, reason) = ("quality".to_owned(), Some("no answer to the INVITE".to_owned()));
+        let kind = EventKind::Recorder { recorder, state, target: None, reason, spill: None };
+        alarms.handle_event(&Event { call: Some(calls[call]), ..event(1, kind) });
+        told(&mut alarms)
+    };
+    assert!(step(0, RecorderState::Recording).is_empty());
+    assert_eq!(step(0, RecorderState::Away), ["+recorder-failed:quality"]);
+    assert!(step(1, RecorderState::Away).is_empty(), "told once");
+    assert!(step(0, RecorderState::Recording).is_empty(), "the other goes without it");
+    assert_eq!(step(1, RecorderState::Closed), ["-recorder-failed:quality"]);
+}
+
+#[test]
 fn a_payment_that_nobody_knows_of_stands_until_it_is_found_out() {
     let mut alarms = Alarms::default();
     let payment = PaymentId::draw(&mut Random::seed_from_u64(2));

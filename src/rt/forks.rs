@@ -203,13 +203,11 @@ impl Sink for Out {
             }
             self.connected[stream] = Some(to);
         }
+        let mut refused = false;
         match socket.send(packet.get()) {
             Ok(_) => self.sent += 1,
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-                self.refused += 1;
-                let now = Instant::now();
-                self.refused_since.get_or_insert(now);
-                self.refused_last = Some(now);
+                refused = true;
                 // That was of an earlier packet; this one goes now.
                 if socket.send(packet.get()).is_ok() {
                     self.sent += 1;
@@ -217,6 +215,9 @@ impl Sink for Out {
             }
             // A full socket buffer loses the packet, as a network does.
             Err(_) => {}
+        }
+        if refused {
+            self.note_refused(Instant::now());
         }
     }
 
@@ -236,18 +237,27 @@ impl Out {
         unheard && !std::mem::replace(&mut self.told, true)
     }
 
-    /// Reads away what the recorder sends: nothing of it is wanted.
-    fn drain(&self) {
+    /// A packet came back.
+    fn note_refused(&mut self, now: Instant) {
+        self.refused += 1;
+        self.refused_since.get_or_insert(now);
+        self.refused_last = Some(now);
+    }
+
+    /// Reads away what the recorder sends: nothing of it is wanted but that packets to it come back.
+    fn drain(&mut self, now: Instant) {
         let mut room = [0u8; 64];
-        for (rtp, rtcp) in self.sockets.iter() {
-            for socket in [rtp, rtcp] {
-                for _ in 0..BURST {
-                    if socket.recv(&mut room).is_err() {
-                        break;
-                    }
+        let mut back = 0;
+        for socket in self.sockets.iter().flat_map(|(rtp, rtcp)| [rtp, rtcp]) {
+            for _ in 0..BURST {
+                match socket.recv(&mut room) {
+                    Ok(_) => {}
+                    Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => back += 1,
+                    Err(_) => break,
                 }
             }
         }
+        (0..back).for_each(|_| self.note_refused(now));
     }
 }
 
@@ -326,7 +336,7 @@ impl Wire {
                 continue;
             }
             sound.handle_timeout(now, out);
-            out.drain();
+            out.drain(now);
             self.counters.packets.fetch_add(std::mem::take(&mut out.sent), Ordering::Relaxed);
             self.counters.refused.fetch_add(std::mem::take(&mut out.refused), Ordering::Relaxed);
             if out.is_unheard(now) {

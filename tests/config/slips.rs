@@ -712,6 +712,7 @@ fn every_slip_in_a_recorder_gets_its_fault() {
         ("recorders = [\"q\"]", "", "recorder[0].name", "would record nothing"),
         ("recorders = [\"q\"]", "recorders = [\"q\", \"q\"]", "trunk[0].recorders[1]", "named twice"),
         ("name = \"q\"", "name = \"carrier\"", "recorder[0].name", "named \"carrier\" stands above already"),
+        ("name = \"q\"", "name = \"sealed\"", "recorder[0].name", "recorder of sealed files"),
         ("kind = \"siprec\"", "kind = \"tape\"", "recorder[0].kind", "not known here"),
         ("kind = \"siprec\"\n", "", "recorder[0].kind", "missing"),
         ("listener = \"rec\"", "listener = \"rex\"", "recorder[0].listener", "no listener is named \"rex\""),
