@@ -763,6 +763,6 @@ fn every_slip_in_a_recorder_gets_its_fault() {
         assert!(faults.iter().any(|fault| fault.key == key), "{reason}: {faults}");
     }
     let text = format!("{base}\n[[recorder.header]]\nname = \"X-A\"\nvalue = \"{{digits}}\"\n");
-    let faults = Config::parse("t", &text).err().expect("an unknown word");
+    let faults = Config::parse("t", &text).expect_err("an unknown word");
     assert!(faults.iter().any(|fault| fault.key == "recorder[0].header[0].value" && fault.line > 0), "{faults}");
 }
