@@ -221,6 +221,7 @@ fn each<R: Send>(
         // Virtual time runs faster than any disk.
         queue_blocks: usize::MAX,
         held_bytes: HELD_BYTES,
+        stall: std::time::Duration::from_secs(60),
         random: Random::seed_from_u64(9),
     };
     let recorder = Recorder::start(settings, move |recording, report| {

@@ -103,6 +103,7 @@ impl Site {
             keys,
             queue_blocks: QUEUE_BLOCKS,
             held_bytes: HELD_BYTES,
+            stall: Duration::from_secs(10),
             random,
         };
         Recorder::start(settings, |_, _| {}).expect("started")

@@ -8,12 +8,15 @@ use clap::{Parser, Subcommand};
 
 use crate::config::Config;
 use crate::rt::keyfile::load_keys;
+use crate::rt::keys::Keys;
 
 pub mod audit;
 pub mod bench;
 mod canary;
 pub mod check;
 pub mod demo;
+pub mod keeping;
+pub mod keys;
 pub mod recordings;
 mod run;
 
@@ -53,7 +56,12 @@ enum Command {
     },
     /// Play a payment call on this machine, show it live, and prove that nothing leaked.
     Demo(demo::Arguments),
-    /// List, verify and export sealed recordings.
+    /// Make key-encryption keys.
+    Keys {
+        #[command(subcommand)]
+        command: keys::Command,
+    },
+    /// List, verify, export, hold, label, rewrap and destroy sealed recordings.
     Recordings {
         /// Configuration file (TOML): where recordings are and which keys open them.
         #[arg(short, long)]
@@ -76,6 +84,7 @@ pub fn main() -> ExitCode {
         Command::Canary { config } => canary::run(&config),
         Command::Check { config } => check::run(&config),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Keys { command } => keys::run(&command),
         Command::Run { config } => run::run(&config),
         Command::Recordings { config, command } => recordings(&config, &command),
     }
@@ -86,14 +95,17 @@ pub fn main() -> ExitCode {
 fn recordings(config: &Path, command: &recordings::Command) -> ExitCode {
     let opened = Config::load(config).map_err(|faults| faults.to_string()).and_then(|config| {
         let keys = load_keys(&config.keys).map_err(|error| error.to_string())?;
-        Ok((config.storage.recordings, keys))
+        Ok((config, keys))
     });
     match opened {
-        Ok((root, keys)) => {
+        Ok((config, ring)) => {
             let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr());
             let progress = err.is_terminal();
             let mut terminal = recordings::Terminal { out: &mut out, err: &mut err, progress };
-            ExitCode::from(recordings::run(command, &root, &keys, &mut terminal))
+            ExitCode::from(match command {
+                recordings::Command::Keep(command) => keeping::run(command, &config, Keys::fixed(ring), &mut terminal),
+                command => recordings::run(command, &config.storage.recordings, &ring, &mut terminal),
+            })
         }
         Err(why) => {
             eprintln!("{why}");

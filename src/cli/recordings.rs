@@ -14,6 +14,7 @@ use crate::record::keys::KeyRing;
 use crate::record::place::{self, Utc};
 use crate::record::sealed::{Fault, Gap, GapKind, Item, Place, Report, Tear, Verdict, peek, verify};
 use crate::rt::catalogue::Catalogue;
+use crate::rt::vault::files;
 
 mod rescan;
 mod wav;
@@ -66,6 +67,9 @@ pub enum Command {
     },
     /// Make the catalogue again from the recordings and the notes beside them.
     Reindex,
+    /// What is done with them afterwards.
+    #[command(flatten)]
+    Keep(super::keeping::Command),
 }
 
 /// Where results and messages go; tests take them, the binary gives standard output and standard error.
@@ -86,6 +90,7 @@ pub fn run(command: &Command, root: &Path, ring: &KeyRing, terminal: &mut Termin
         Command::Export { recording, output, force } => export(*recording, output, *force, root, ring, terminal),
         Command::Rescan { recordings } => rescan::run(recordings, root, ring, terminal),
         Command::Reindex => reindex(root, ring, terminal),
+        Command::Keep(_) => Err(io::Error::other("needs the whole configuration, not only the recordings")),
     };
     match done {
         Ok(status) => status,
@@ -187,7 +192,8 @@ fn judge(
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error.into()),
         };
-        let file = BufReader::with_capacity(1 << 16, File::open(&found.file)?);
+        let opened = files::open(&found.file)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        let file = BufReader::with_capacity(1 << 16, opened.file);
         // What is being written while we read is judged as it was when we began.
         let input = bar.wrap_read(file.take(found.bytes));
         verify(input, seal.as_deref(), Some(found.recording), ring, sink)

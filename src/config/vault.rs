@@ -32,13 +32,13 @@ impl Storage {
 pub struct DiskWatch {
     /// How long one write may take before the disk is told as hanging, and its recordings as failed.
     pub stall: Duration,
-    /// Bytes that must be free; fewer are told.
-    pub least_free: u64,
+    /// Bytes that must be free; fewer are told. `None`: 5 % of the disk, or 1 GiB if that is less.
+    pub least_free: Option<u64>,
 }
 
 impl Default for DiskWatch {
     fn default() -> Self {
-        Self { stall: Duration::from_secs(10), least_free: 1 << 30 }
+        Self { stall: Duration::from_secs(10), least_free: None }
     }
 }
 

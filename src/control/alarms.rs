@@ -75,6 +75,8 @@ pub struct RecorderSample {
     pub lost: u64,
     /// Free and all bytes of its disk, where known.
     pub disk: Option<(u64, u64)>,
+    /// Bytes of it that must be free; `None`: 5 %, or 1 GiB if that is less.
+    pub least_free: Option<u64>,
 }
 
 /// Why an alarm cannot be settled.
@@ -338,8 +340,8 @@ impl Alarms {
             self.clear(at, AlarmKind::RecorderBehind, SEALED);
         }
         let Some((free, all)) = recorder.disk else { return };
-        // 5 % or 1 GiB, whichever is less; over again with a fifth more.
-        let low = (all / 20).min(1 << 30);
+        // Over again with a fifth more.
+        let low = recorder.least_free.unwrap_or_else(|| (all / 20).min(1 << 30));
         if free < low {
             if !self.stands(AlarmKind::DiskLow, SEALED) {
                 let detail = format!("{} MB of {} MB are free", free >> 20, all >> 20);

@@ -137,7 +137,7 @@ fn a_recorder_that_loses_sound_is_behind_until_it_has_been_quiet_for_a_minute() 
     let mut alarms = Alarms::default();
     let start = Instant::now();
     let mut look = |s, waiting, lost| {
-        let recorder = RecorderSample { waiting, most_waiting: 100, lost, disk: None };
+        let recorder = RecorderSample { waiting, most_waiting: 100, lost, ..Default::default() };
         let sample = Sample { recorder: Some(recorder), ..Sample::default() };
         alarms.handle_sample(start + Duration::from_secs(s), WallMs(s * 1_000), &sample);
         told(&mut alarms)

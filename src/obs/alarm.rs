@@ -14,6 +14,8 @@ pub enum AlarmKind {
     RecorderFailed,
     /// A recorder does not keep up: sound was lost, or soon will be.
     RecorderBehind,
+    /// The disk of the recordings does not answer.
+    DiskHangs,
     /// The disk of the recordings is nearly full.
     DiskLow,
     /// Calls can go nowhere on a trunk.
@@ -52,9 +54,10 @@ pub enum Severity {
 
 impl AlarmKind {
     /// Every kind.
-    pub const ALL: [AlarmKind; 14] = [
+    pub const ALL: [AlarmKind; 15] = [
         AlarmKind::RecorderFailed,
         AlarmKind::RecorderBehind,
+        AlarmKind::DiskHangs,
         AlarmKind::DiskLow,
         AlarmKind::TrunkDown,
         AlarmKind::TargetDown,
@@ -74,6 +77,7 @@ impl AlarmKind {
         match self {
             AlarmKind::RecorderFailed => "recorder-failed",
             AlarmKind::RecorderBehind => "recorder-behind",
+            AlarmKind::DiskHangs => "disk-hangs",
             AlarmKind::DiskLow => "disk-low",
             AlarmKind::TrunkDown => "trunk-down",
             AlarmKind::TargetDown => "target-down",
@@ -93,6 +97,7 @@ impl AlarmKind {
     pub fn severity(self) -> Severity {
         match self {
             AlarmKind::RecorderFailed
+            | AlarmKind::DiskHangs
             | AlarmKind::TrunkDown
             | AlarmKind::RegistrationLost
             | AlarmKind::PaymentUnknown
@@ -117,6 +122,7 @@ impl AlarmKind {
             | AlarmKind::RecordingQuarantined
             | AlarmKind::CanaryFailed => true,
             AlarmKind::RecorderBehind
+            | AlarmKind::DiskHangs
             | AlarmKind::DiskLow
             | AlarmKind::TrunkDown
             | AlarmKind::TargetDown
@@ -134,6 +140,7 @@ impl AlarmKind {
         match self {
             AlarmKind::RecorderFailed => "A recorder failed",
             AlarmKind::RecorderBehind => "A recorder cannot keep up",
+            AlarmKind::DiskHangs => "The disk of the recordings stands still",
             AlarmKind::DiskLow => "The disk of the recordings is nearly full",
             AlarmKind::TrunkDown => "A trunk is down",
             AlarmKind::TargetDown => "A peer does not answer",
@@ -159,6 +166,10 @@ impl AlarmKind {
             AlarmKind::RecorderBehind => {
                 "The disk is too slow for the calls that are recorded. Lost sound stands as marked silence. Take load \
                  off the disk, or give recordings a faster one."
+            }
+            AlarmKind::DiskHangs => {
+                "A write has not come back. Where recording is required, calls end as they are answered; elsewhere they go \
+                 on unrecorded. Look at the disk, its controller or its network."
             }
             AlarmKind::DiskLow => "Make room or give the recordings more: when the disk is full, recordings fail.",
             AlarmKind::TrunkDown => {

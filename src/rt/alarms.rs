@@ -11,9 +11,10 @@ use tokio::task::JoinHandle;
 use super::node::Calls;
 use crate::call::{Reply, Signal};
 use crate::control::Calls as _;
-use crate::control::alarms::{Board, RecorderSample, Sample};
+use crate::control::alarms::{Board, RecorderSample, SEALED, Sample};
 use crate::control::history::{History, Read};
 use crate::control::webhooks::Webhooks;
+use crate::obs::alarm::AlarmKind;
 use crate::obs::event::EventKind;
 
 /// How often it looks.
@@ -54,6 +55,8 @@ pub(super) struct Watch {
     pub(super) webhooks: Arc<Webhooks>,
     /// Directory of the recordings, where there are any.
     pub(super) root: Option<PathBuf>,
+    /// Bytes that must be free there.
+    pub(super) least_free: Option<u64>,
 }
 
 impl Watch {
@@ -110,10 +113,17 @@ impl Watch {
         let recorder = self.calls.recorders().into_iter().find_map(|recorder| recorder.sealed).map(|sealed| {
             let (waiting, most_waiting) = (sealed.waiting_blocks, sealed.most_waiting_blocks);
             let disk = sealed.disk_free.zip(sealed.disk_bytes);
-            RecorderSample { waiting, most_waiting, lost: sealed.lost_blocks, disk }
+            RecorderSample { waiting, most_waiting, lost: sealed.lost_blocks, disk, least_free: self.least_free }
         });
         let (shed, certificate_end_s) = (sip.shed, sip.certificate_end);
         let sample = Sample { trunks, recorder, dead_letters, shed, certificate_end_s };
         self.board.handle_sample(Instant::now(), &sample);
+        match self.calls.stalled() {
+            Some(still) => {
+                let detail = format!("a write has not come back for {} s", still.as_secs());
+                self.board.raise(AlarmKind::DiskHangs, SEALED, &detail);
+            }
+            None => self.board.clear(AlarmKind::DiskHangs, SEALED),
+        }
     }
 }

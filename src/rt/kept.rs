@@ -1,30 +1,32 @@
-//! What is kept of recordings, at the start of a node: the catalogue, brought up to date beside the calls, and the
-//! self-audit that hears what an earlier run left. Configuration and keys go in; both come out, running.
+//! What is kept of recordings, at the start of a node: the vault with its catalogue, brought up to date beside
+//! the calls, and the self-audit that hears what an earlier run left. Configuration and keys go in; both come out, running.
 
 use std::sync::Arc;
 
-use super::catalogue::Catalogue;
 use super::keys::Keys;
 use super::node::StartError;
 use super::recorder::wall;
 use super::rescan::{Outcome, Rescan};
+use super::vault::Vault;
 use crate::config::Config;
 use crate::control::history::History;
 use crate::obs::event::EventKind;
-use crate::record::catalogue::{AuditVerdict, Retention};
+use crate::record::catalogue::AuditVerdict;
 use crate::record::keys::KeyRing;
 
-/// The catalogue of recordings, brought up to date with what an earlier run left, and their self-audit, if a trunk of
+/// The vault of recordings, its catalogue brought up to date with what an earlier run left, and their self-audit, if a trunk of
 /// `config` records.
 pub(super) fn open(
     config: &Config,
     keys: &Arc<Keys>,
     history: &Arc<History>,
-) -> Result<Option<(Arc<Catalogue>, Rescan)>, StartError> {
+) -> Result<Option<(Arc<Vault>, Rescan)>, StartError> {
     if !config.seals() {
         return Ok(None);
     }
-    let catalogue = Arc::new(Catalogue::open(&config.storage.recordings, Retention::default())?);
+    let random = super::random().map_err(|error| StartError::Random(error.to_string()))?;
+    let vault = Arc::new(Vault::of(&config.storage, keys.clone(), random)?);
+    let catalogue = vault.catalogue().clone();
     let (live, history) = (keys.clone(), history.clone());
     let told = move |outcome: &Outcome| tell(&history, outcome);
     let ring = Arc::new(move || KeyRing::clone(&live.ring()));
@@ -48,7 +50,7 @@ pub(super) fn open(
             desk.missed();
         })
         .map_err(StartError::Media)?;
-    Ok(Some((catalogue, rescan)))
+    Ok(Some((vault, rescan)))
 }
 
 /// Passes a self-audit's outcome on.

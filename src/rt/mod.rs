@@ -42,4 +42,16 @@ pub mod rescan;
 mod resolve;
 pub mod sip;
 mod taps;
+pub mod vault;
 pub mod webhooks;
+
+/// A generator seeded by the operating system.
+///
+/// # Errors
+/// When it gives no seed.
+pub fn random() -> Result<crate::base::Random, rand::rngs::SysError> {
+    use rand::{SeedableRng, TryRng};
+    let mut seed = [0u8; 32];
+    rand::rngs::SysRng.try_fill_bytes(&mut seed)?;
+    Ok(crate::base::Random::from_seed(seed))
+}

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use futures_util::future::BoxFuture;
@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use super::alarms::{Disk, Watch};
 use super::audit::{self, AuditError, Counts, Log};
 use super::canary::{Around, Bird, Booth};
-use super::catalogue::{Catalogue, CatalogueError};
+use super::catalogue::Catalogue;
 use super::engine::{Ask, Driver, Inputs, Stop};
 use super::forks::Counters as ForkCounters;
 use super::kept;
@@ -30,6 +30,7 @@ use super::resolve::Resolve;
 use super::sip::tls::FileFault;
 use super::sip::{Certificates, Counters, ListenError, SipSockets};
 use super::taps::{Taps, totals};
+use super::vault::{Rounds, Vault, VaultError};
 use super::webhooks::{self, WebhookError};
 use super::{answers, identity};
 use crate::audit::Audit;
@@ -54,6 +55,9 @@ const SIGNALS: usize = 1024;
 /// What the alarm of the audit log is of.
 const LOG: &str = "log";
 
+/// How often what is due of recordings is done.
+const ROUNDS: Duration = Duration::from_secs(5);
+
 /// What could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -77,9 +81,9 @@ pub enum StartError {
     /// The canary's own sockets.
     #[error("[canary]: {0}")]
     Canary(std::io::Error),
-    /// The catalogue of recordings.
-    #[error("[storage] recordings: {0}")]
-    Catalogue(#[from] CatalogueError),
+    /// The catalogue of recordings, or the object store they go to.
+    #[error("[storage] {0}")]
+    Vault(#[from] VaultError),
     /// Webhooks.
     #[error(transparent)]
     Webhooks(#[from] WebhookError),
@@ -128,7 +132,9 @@ pub struct Node {
     audit: Audit,
     /// Ends last: what ends before it is still noted.
     log: Option<Log>,
-    catalogue: Option<Arc<Catalogue>>,
+    vault: Option<Arc<Vault>>,
+    /// Ends with the node, after the recording it is at.
+    _rounds: Option<Rounds>,
     keys: Arc<Keys>,
     connectors: Connectors,
     canary: Option<Bird>,
@@ -176,6 +182,11 @@ impl Calls {
     /// Room on the disk of the recordings.
     pub(super) fn disk(&self) -> &Arc<Disk> {
         &self.disk
+    }
+
+    /// How long the disk of the recordings has stood still, if it does.
+    pub(super) fn stalled(&self) -> Option<Duration> {
+        self.recorder.as_ref().and_then(Handle::stalled)
     }
 
     /// What the SIP sockets counted.
@@ -329,8 +340,9 @@ impl Node {
 
         let keys = Keys::fixed(keys);
         let kept = kept::open(&config, &keys, &history)?;
-        let catalogue = kept.as_ref().map(|(catalogue, _)| catalogue.clone());
+        let vault = kept.as_ref().map(|(vault, _)| vault.clone());
         let rescan = kept.as_ref().map(|(_, rescan)| rescan.desk());
+        let kept = kept.map(|(vault, rescan)| (vault.catalogue().clone(), rescan));
         let mut taps = Taps::start(recorder_settings(&config, &keys)?, kept, reports_tx, history.clone())?;
         let (forks_tx, forks) = mpsc::unbounded_channel();
         if !config.recorders.is_empty() {
@@ -365,7 +377,13 @@ impl Node {
         let own = own_addresses(&config);
         let postman = webhooks::start(&config.webhooks, hooks.clone(), &history, metrics.clone(), &own)?;
         let root = calls.recorder.is_some().then(|| config.storage.recordings.clone());
-        let watch = Watch { board: board.clone(), calls: calls.clone(), webhooks: hooks.clone(), root };
+        let watch = Watch {
+            board: board.clone(),
+            calls: calls.clone(),
+            webhooks: hooks.clone(),
+            root,
+            least_free: config.storage.disk.least_free,
+        };
         let watch = watch.start(&history);
         let answers = if keeps(&config) && config.control.is_some() {
             let (store, kept) =
@@ -399,7 +417,7 @@ impl Node {
             let around = Around {
                 calls: calls.clone(),
                 history: history.clone(),
-                catalogue: catalogue.clone(),
+                catalogue: vault.as_ref().map(|vault| vault.catalogue().clone()),
                 audit: audit.clone(),
                 listeners: listeners.clone(),
                 substitutes: booth.substitutes(&config),
@@ -439,6 +457,8 @@ impl Node {
         let connectors = connectors_rx;
         let inputs = Inputs { signals: signals_rx, media, reports, forks, payments, connectors, stop: stop_rx };
         let engine = tokio::spawn(driver.run(inputs));
+        let rounds = vault.clone().map(|vault| Rounds::start(vault, audit.clone(), ROUNDS)).transpose();
+        let rounds = rounds.map_err(StartError::Media)?;
         Ok(Self {
             calls,
             history,
@@ -451,7 +471,8 @@ impl Node {
             listeners,
             certificates,
             metrics: kept,
-            catalogue,
+            vault,
+            _rounds: rounds,
             audit,
             log,
             keys,
@@ -497,7 +518,12 @@ impl Node {
 
     /// The catalogue of its recordings, if a trunk records.
     pub fn catalogue(&self) -> Option<&Arc<Catalogue>> {
-        self.catalogue.as_ref()
+        self.vault.as_ref().map(|vault| vault.catalogue())
+    }
+
+    /// What is done with recordings after they are closed, if a trunk records.
+    pub fn vault(&self) -> Option<&Arc<Vault>> {
+        self.vault.as_ref()
     }
 
     /// Its audit log.
@@ -604,6 +630,7 @@ fn recorder_settings(config: &Config, keys: &Arc<Keys>) -> Result<Option<Setting
         keys: keys.clone(),
         queue_blocks: QUEUE_BLOCKS,
         held_bytes: HELD_BYTES,
+        stall: config.storage.disk.stall,
         random: random()?,
     }))
 }

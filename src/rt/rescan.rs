@@ -12,7 +12,7 @@
 //! Where a node was killed, the next start finds what has no verdict yet.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufReader};
 use std::path::Path;
 use std::sync::Arc;
@@ -22,6 +22,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::catalogue::{Catalogue, CatalogueError};
+use super::vault::files;
 use crate::base::ids::{CallId, RecordingId};
 use crate::media::RECORD_RATE;
 use crate::obs::metrics::RescanTotals;
@@ -312,7 +313,9 @@ fn hear(
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(format!("its seal cannot be read: {error}")),
     };
-    let input = File::open(file).map_err(|error| format!("it cannot be read: {error}"))?;
+    // Locked: it is not put under another key while it is heard.
+    let opened = files::open(file).map_err(|error| format!("it cannot be read: {error}"))?;
+    let input = opened.ok_or("it is not there")?.file;
     let input = BufReader::with_capacity(1 << 16, input);
     let read = verify(input, seal.as_deref(), Some(entry.recording), ring, &mut |item| {
         scan.handle_item(item);

@@ -55,6 +55,7 @@ fn record(catalogue: &Arc<Catalogue>, calls: &[&str], audit: Option<Desk>) -> Ve
         keys: Keys::fixed(ring()),
         queue_blocks,
         held_bytes,
+        stall: Duration::from_secs(60),
         random: Random::seed_from_u64(4),
     };
     let recorder = Recorder::start(settings, move |recording, report| desk.report(recording, &report));

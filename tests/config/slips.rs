@@ -474,7 +474,7 @@ const SLIPS: &[Slip] = &[
     ),
     // Where recordings are and how long.
     reference("stall_s = 10", "stall_s = 0", &["+0: storage.stall_s: 0 is not from 1 to 600"]),
-    reference("least_free_mb = 1074", "least_free_mb = \"1 GB\"", &["+0: storage.least_free_mb: is a string"]),
+    reference("least_free_mb = 2000", "least_free_mb = \"1 GB\"", &["+0: storage.least_free_mb: is a string"]),
     reference(
         "# [[storage.retention]]",
         "[[storage.retention]]\ntrunk = \"carier\"\nlabel = \"team\"\n#",

@@ -49,7 +49,7 @@ pub(super) fn read(table: &Table<'_>, around: &Surroundings<'_>, trunks: Option<
         None => Some(usual.stall),
     };
     let least_free = match table.get("least_free_mb") {
-        Some(v) => v.integer(0..=100_000_000).map(|megabytes| megabytes * 1_000_000),
+        Some(v) => v.integer(1..=100_000_000).map(|megabytes| Some(megabytes * 1_000_000)),
         None => Some(usual.least_free),
     };
     let rules = table.children("retention", "storage.retention[]");

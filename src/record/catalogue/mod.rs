@@ -265,11 +265,10 @@ impl Entry {
         }
     }
 
-    /// Turns it into a tombstone: who and when stays, who spoke and what was labelled goes.
+    /// Turns it into a tombstone: who destroyed it and when stays, who spoke and what was labelled goes. Where its bytes are
+    /// is said until they are wiped.
     pub fn bury(&mut self, tombstone: Tombstone) {
         self.state = State::Destroyed;
-        self.whereabouts = Whereabouts::Nowhere;
-        self.stored = None;
         self.labels.clear();
         self.sip_call_ids.clear();
         for text in [&mut self.caller, &mut self.called, &mut self.agent] {

@@ -27,10 +27,14 @@ pub struct Query {
     pub held: Option<bool>,
     /// Wrapped under this key.
     pub kek_id: Option<String>,
+    /// Wrapped under any key but this.
+    pub other_kek: Option<String>,
     /// Whose deadline is at this time or before.
     pub due: Option<WallMs>,
     /// With sound that is nowhere but on this node's disk.
     pub only_local: bool,
+    /// With sound on this node's disk and in the object store.
+    pub in_both: bool,
     /// The last entry of the page before, as [`Page::next`] tells it.
     pub after: Option<(WallMs, RecordingId)>,
     /// Most entries in a page; 0 stands for [`Query::USUAL`], and more than [`Query::MOST`] for that.

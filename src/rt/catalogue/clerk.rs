@@ -93,7 +93,8 @@ fn run(catalogue: &Catalogue, node: &str, audit: Option<&rescan::Desk>, queue: &
                 let closed = |entry: &mut Entry| {
                     (entry.length_ms, entry.bytes, entry.gaps, entry.chunks) = (length_ms, bytes, gaps, chunks);
                     entry.ended_ms = Some(wall());
-                    if entry.state == State::Recording {
+                    // One whose disk stood still for a while was told as failed before.
+                    if matches!(entry.state, State::Recording | State::Interrupted) {
                         entry.state = State::Sealed;
                     }
                 };

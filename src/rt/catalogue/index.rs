@@ -5,8 +5,6 @@ use std::fs::{self, File};
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
-
 use super::{Catalogue, CatalogueError, notes, rows};
 use crate::base::ids::RecordingId;
 use crate::base::time::WallMs;
@@ -15,6 +13,7 @@ use crate::record::catalogue::{Entry, State, Whereabouts};
 use crate::record::keys::KeyRing;
 use crate::record::place;
 use crate::record::sealed::{Report, Verdict, header_of, peek, verify};
+use crate::rt::vault::files;
 
 /// What [`Catalogue::reindex`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -113,10 +112,7 @@ impl Catalogue {
         {
             return Ok(noted);
         }
-        let (file, live) = match open(&path)? {
-            Some(opened) => opened,
-            None => return Ok(noted),
-        };
+        let Some(files::Opened { file, live }) = files::open(&path)? else { return Ok(noted) };
         let bytes = file.metadata()?.len();
         let seal = fs::read(place::seal_file(&path)).ok();
         // Without its key the file says less than an earlier row may.
@@ -186,17 +182,6 @@ fn tell(entry: &mut Entry, report: &Report) {
         }
     };
     entry.length_ms = frames * 1_000 / u64::from(RECORD_RATE);
-}
-
-/// The file, and whether a writer has it. `None` when it is not there (any more).
-fn open(path: &Path) -> io::Result<Option<(File, bool)>> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let live = matches!(flock(&file, FlockOperation::NonBlockingLockShared), Err(rustix::io::Errno::WOULDBLOCK));
-    Ok(Some((file, live)))
 }
 
 /// Id of the KEK in the header, which is readable without any key.

@@ -161,6 +161,23 @@ impl Catalogue {
         rows::counts(&self.lock()).map_err(|error| self.failed(error))
     }
 
+    /// Reckons every deadline anew, for rules that have changed. Gives how many are others now.
+    ///
+    /// # Errors
+    /// When the database cannot be read or written.
+    pub fn reckon(&self) -> Result<u64, CatalogueError> {
+        let mut changed = 0;
+        self.for_each(Query::default(), &mut |entry| {
+            let until = self.retention.deadline(&entry);
+            if until != entry.keep_until_ms {
+                changed += 1;
+                self.index(entry)?;
+            }
+            Ok(())
+        })?;
+        Ok(changed)
+    }
+
     /// The sealed file of an entry on this disk; it is there when the entry's whereabouts say so.
     pub fn file(&self, entry: &Entry) -> PathBuf {
         place::sealed_file(&place::directory(&self.root, entry.started_ms), entry.recording)
@@ -290,14 +307,32 @@ impl Catalogue {
         })
     }
 
-    /// The recording is wrapped under another key now.
+    /// The recording is wrapped under this key now. `changed`: it was under another, so what the object store has of it is
+    /// to be put there anew.
     ///
     /// # Errors
     /// When it is not there or destroyed.
-    pub fn rewrapped(&self, recording: RecordingId, kek_id: &str) -> Result<Entry, CatalogueError> {
+    pub fn rewrapped(&self, recording: RecordingId, kek_id: &str, changed: bool) -> Result<Entry, CatalogueError> {
         self.change(recording, |entry| {
             entry.kek_id = kek_id.to_owned();
+            if changed {
+                (entry.whereabouts, entry.stored) = (Whereabouts::Local, None);
+            }
             Ok(())
+        })
+    }
+
+    /// Everything of a destroyed recording is wiped.
+    ///
+    /// # Errors
+    /// When it was not destroyed.
+    pub fn gone(&self, recording: RecordingId) -> Result<Entry, CatalogueError> {
+        self.change_any(recording, |entry| match entry.state {
+            State::Destroyed => {
+                (entry.whereabouts, entry.stored) = (Whereabouts::Nowhere, None);
+                Ok(())
+            }
+            _ => Err("was not destroyed".into()),
         })
     }
 
@@ -315,8 +350,20 @@ impl Catalogue {
         })
     }
 
-    /// Reads, changes and writes an entry: its notes first, so that no change is only in the index.
+    /// Changes an entry that is no tombstone.
     fn change(
+        &self,
+        recording: RecordingId,
+        change: impl FnOnce(&mut Entry) -> Result<(), String>,
+    ) -> Result<Entry, CatalogueError> {
+        self.change_any(recording, |entry| match entry.state {
+            State::Destroyed => Err("was destroyed".into()),
+            _ => change(entry),
+        })
+    }
+
+    /// Reads, changes and writes an entry: its notes first, so that no change is only in the index.
+    fn change_any(
         &self,
         recording: RecordingId,
         change: impl FnOnce(&mut Entry) -> Result<(), String>,
@@ -328,9 +375,6 @@ impl Catalogue {
         let found = rows::get(&transaction, recording).map_err(|error| self.failed(error))?;
         let mut entry = found.ok_or(CatalogueError::Unknown(recording))?;
         let refused = |why| CatalogueError::Refused { recording, why };
-        if entry.state == State::Destroyed {
-            return Err(refused("was destroyed".into()));
-        }
         change(&mut entry).map_err(refused)?;
         if entry.state != State::Destroyed {
             entry.keep_until_ms = self.retention.deadline(&entry);
@@ -343,7 +387,7 @@ impl Catalogue {
     }
 
     /// Writes a row without notes: what the sealed file says of itself.
-    fn index(&self, mut entry: Entry) -> Result<(), CatalogueError> {
+    pub(in crate::rt) fn index(&self, mut entry: Entry) -> Result<(), CatalogueError> {
         if entry.state != State::Destroyed {
             entry.keep_until_ms = self.retention.deadline(&entry);
         }

@@ -147,6 +147,12 @@ pub(super) fn search(database: &Connection, query: &Query) -> rusqlite::Result<P
     if let Some(kek) = &query.kek_id {
         want("kek = ?", vec![text(kek)]);
     }
+    if let Some(kek) = &query.other_kek {
+        want("kek <> ?", vec![text(kek)]);
+    }
+    if query.in_both {
+        want("place = ?", vec![text(Whereabouts::Both.word())]);
+    }
     if let Some(due) = query.due {
         want("keep_until <= ?", vec![time(due)]);
     }

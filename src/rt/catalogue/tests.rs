@@ -46,6 +46,7 @@ fn record(catalogue: &Arc<Catalogue>, callers: &[&str]) -> Vec<RecordingId> {
         keys: Keys::fixed(ring()),
         queue_blocks: QUEUE_BLOCKS,
         held_bytes: HELD_BYTES,
+        stall: Duration::from_secs(10),
         random: Random::seed_from_u64(4),
     };
     let recorder = Recorder::start(settings, move |recording, report| {

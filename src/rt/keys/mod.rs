@@ -242,5 +242,13 @@ fn follow(keys: &Weak<Keys>) {
     }
 }
 
+/// A passphrase from where it is.
+///
+/// # Errors
+/// Why it cannot be had.
+pub fn passphrase(place: &crate::config::SecretPlace) -> Result<zeroize::Zeroizing<String>, String> {
+    first_line(place)
+}
+
 #[cfg(test)]
 mod tests;

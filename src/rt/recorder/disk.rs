@@ -14,6 +14,7 @@ use std::time::Instant;
 use rustix::fs::{FlockOperation, flock};
 
 use super::files::{make_directory, sync_directory, write_seal};
+use super::stall::Stalls;
 use super::{Counters, Failure, FailureKind, LONGEST_LOSS, Meta, Order, Report, wall};
 use crate::base::Random;
 use crate::base::ids::{CallId, RecordingId};
@@ -27,6 +28,9 @@ use crate::rt::keys::Keys;
 
 /// One writer's thread.
 pub(super) struct Disk {
+    /// Which of the writers it is.
+    pub(super) number: usize,
+    pub(super) stalls: Arc<Stalls>,
     pub(super) root: PathBuf,
     pub(super) node: String,
     pub(super) keys: Arc<Keys>,
@@ -52,6 +56,7 @@ pub(super) struct Recording {
 impl Disk {
     pub(super) fn run(mut self, queue: &Receiver<Order>) {
         while let Ok(order) = queue.recv() {
+            self.stalls.begin(self.number);
             match order {
                 Order::Open(recording, meta) => self.open(recording, meta),
                 Order::Block { recording, number, came, block } => {
@@ -67,6 +72,7 @@ impl Disk {
                 Order::Close { recording, blocks } => self.close(recording, blocks),
                 Order::Stop => break,
             }
+            self.stalls.end(self.number);
         }
         for recording in self.open.keys().copied().collect::<Vec<_>>() {
             let blocks = self.open.get(&recording).map_or(0, |open| open.next);
@@ -219,6 +225,7 @@ impl Disk {
         }
         self.seal(recording);
         self.note_shelf();
+        self.stalls.closed(recording);
         let Some(Recording { mut writer, file, .. }) = self.open.remove(&recording) else { return };
         self.counters.open.fetch_sub(1, Relaxed);
         let (seal, text) = match writer.close(wall()) {

@@ -19,6 +19,7 @@
 
 mod disk;
 pub(super) mod files;
+mod stall;
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, HashMap};
@@ -35,6 +36,7 @@ use rand::{RngExt, SeedableRng};
 
 use self::disk::Disk;
 use self::files::{make_directory, probe};
+use self::stall::Stalls;
 use crate::base::Random;
 use crate::base::ids::{CallId, RecordingId};
 use crate::base::time::WallMs;
@@ -69,6 +71,8 @@ pub struct Settings {
     pub queue_blocks: usize,
     /// Most bytes of locked memory for what waits to be sealed; [`HELD_BYTES`] unless a test wants less.
     pub held_bytes: usize,
+    /// How long a writer may be at one thing before the disk is told as hanging.
+    pub stall: Duration,
     /// Source of data keys and nonces, seeded by the operating system.
     pub random: Random,
 }
@@ -253,6 +257,7 @@ pub struct Handle {
     writers: Arc<[Sender<Order>]>,
     counters: Arc<Counters>,
     queue_blocks: usize,
+    stalls: Arc<Stalls>,
 }
 
 /// The way of one recording's blocks into the queue. Give it to the media worker; it never waits.
@@ -276,9 +281,12 @@ impl Recorder {
         let counters = Arc::new(Counters::default());
         let report: Arc<dyn Fn(RecordingId, Report) + Send + Sync> = Arc::new(report);
         let (mut writers, mut threads) = (Vec::new(), Vec::new());
+        let stalls = Arc::new(Stalls::new(settings.stall));
         for number in 0..WRITERS {
             let (orders, queue) = mpsc::channel();
             let disk = Disk {
+                number,
+                stalls: stalls.clone(),
                 root: settings.root.clone(),
                 node: settings.node.clone(),
                 keys: settings.keys.clone(),
@@ -297,7 +305,12 @@ impl Recorder {
             writers.push(orders);
             threads.push(thread);
         }
-        let handle = Handle { writers: writers.into(), counters, queue_blocks: settings.queue_blocks };
+        let (watched, counted) = (Arc::downgrade(&stalls), counters.clone());
+        std::thread::Builder::new()
+            .name("recorder-watch".into())
+            .spawn(move || stall::watch(&watched, &counted, &report))
+            .map_err(|e| Failure::of(&e, "cannot watch the disk of", &settings.root))?;
+        let handle = Handle { writers: writers.into(), counters, queue_blocks: settings.queue_blocks, stalls };
         Ok(Self { handle, threads })
     }
 
@@ -324,7 +337,9 @@ impl Handle {
     /// Begins a recording; its blocks go through the feed. Failure comes back as a report.
     pub fn open(&self, recording: RecordingId, meta: Meta) -> Feed {
         let at = std::hash::BuildHasher::hash_one(&BuildHasherDefault::<DefaultHasher>::new(), recording);
-        let orders = self.writers[at as usize % self.writers.len()].clone();
+        let writer = at as usize % self.writers.len();
+        let orders = self.writers[writer].clone();
+        self.stalls.opened(recording, writer);
         // The channel closes only after `stop`; there is nobody left to report to.
         let _ = orders.send(Order::Open(recording, meta));
         Feed {
@@ -334,6 +349,11 @@ impl Handle {
             recording,
             next: Arc::default(),
         }
+    }
+
+    /// How long the disk has stood still, if it does.
+    pub fn stalled(&self) -> Option<Duration> {
+        self.stalls.stalled()
     }
 
     /// Counters, for metrics.

@@ -38,6 +38,7 @@ fn settings(root: &Path, queue_blocks: usize, seed: u64) -> Settings {
         keys: Keys::fixed(ring()),
         queue_blocks,
         held_bytes: HELD_BYTES,
+        stall: Duration::from_secs(10),
         random,
     }
 }
@@ -252,11 +253,11 @@ fn a_directory_that_cannot_be_written_is_told_at_start() {
 
 #[test]
 fn killed_at_any_instant_every_acknowledged_chunk_decrypts_and_nothing_is_plaintext() {
-    const KILLS: usize = 36;
+    let kills: usize = std::env::var("TONEWALL_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(36);
     let mut random = Random::seed_from_u64(99);
     let marker: Vec<u8> = MARKER.iter().flat_map(|sample| sample.to_le_bytes()).collect();
     let (mut chunks, mut torn) = (0, 0);
-    for kill in 0..KILLS {
+    for kill in 0..kills {
         let root = tempfile::tempdir().expect("a directory");
         let mut writing = child(root.path(), "forever").stdout(Stdio::piped()).spawn().expect("the child");
         let mut lines = BufReader::new(writing.stdout.take().expect("its output"));
@@ -269,9 +270,8 @@ fn killed_at_any_instant_every_acknowledged_chunk_decrypts_and_nothing_is_plaint
         writing.wait().expect("gone");
         std::io::Read::read_to_string(&mut lines, &mut text).expect("the rest");
         let acknowledged = last_acknowledged(&text);
+        assert_no_plaintext(root.path(), &marker[..8], kill);
         for file in sealed_files(root.path()) {
-            let bytes = fs::read(&file).expect("the file");
-            assert!(memchr::memmem::find(&bytes, &marker[..8]).is_none(), "plaintext after kill {kill}");
             let (report, audio) = read(&file);
             let Verdict::Interrupted { good_chunks, tear } = report.verdict else {
                 panic!("kill {kill}: {:?}", report.verdict)
@@ -284,8 +284,163 @@ fn killed_at_any_instant_every_acknowledged_chunk_decrypts_and_nothing_is_plaint
             torn += usize::from(tear != crate::record::sealed::Tear::BetweenChunks);
         }
     }
-    eprintln!("{KILLS} kills: {chunks} chunks read, {torn} files torn inside a chunk, 0 lost, 0 plaintext");
-    assert!(chunks > KILLS as u64, "the kills came too early to prove anything");
+    eprintln!("{kills} kills: {chunks} chunks read, {torn} files torn inside a chunk, 0 lost, 0 plaintext");
+    assert!(chunks > kills as u64, "the kills came too early to prove anything");
+}
+
+/// Nothing under `directory`, whatever its name, holds a run of samples.
+fn assert_no_plaintext(directory: &Path, marker: &[u8], kill: usize) {
+    for entry in fs::read_dir(directory).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            assert_no_plaintext(&path, marker, kill);
+        } else {
+            let bytes = fs::read(&path).expect("the file");
+            assert!(
+                memchr::memmem::find(&bytes, marker).is_none(),
+                "plaintext in {} after kill {kill}",
+                path.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_stands_still_is_told_within_its_time_and_what_it_holds_as_failed() {
+    let root = tempfile::tempdir().expect("a directory");
+    let (gate_tx, gate) = mpsc::channel::<()>();
+    let (tx, reports) = mpsc::channel();
+    let gate = std::sync::Mutex::new(gate);
+    let mut settings = settings(root.path(), 64, 2);
+    settings.stall = Duration::from_millis(300);
+    // The writer stands still inside its first report, as it would inside a write.
+    let recorder = Recorder::start(settings, move |recording, report| {
+        if matches!(report, Report::Opened { .. }) {
+            gate.lock().expect("one waits").recv().expect("the gate");
+        }
+        // The test may have seen enough.
+        drop(tx.send((recording, report)));
+    })
+    .expect("started");
+    let handle = recorder.handle();
+    let mut random = Random::seed_from_u64(8);
+    let first = handle.open(RecordingId::draw(&mut random), meta(&mut random));
+    assert_eq!(handle.stalled(), None);
+    let told = |want: RecordingId| loop {
+        let (recording, report) = reports.recv_timeout(Duration::from_secs(10)).expect("a report");
+        if let (true, Report::Failed(failure)) = (recording == want, report) {
+            return failure;
+        }
+    };
+    assert_eq!(told(first.recording()).kind, FailureKind::TooSlow);
+    assert!(handle.stalled().is_some_and(|still| still >= Duration::from_millis(300)));
+    // Who comes to the same writer meanwhile is told too, and is not left waiting.
+    let more: Vec<_> = (0..24).map(|_| handle.open(RecordingId::draw(&mut random), meta(&mut random))).collect();
+    told(reports_of_same_writer(&more, &first));
+    (0..25).for_each(|_| gate_tx.send(()).expect("the recorder waits"));
+    first.close();
+    more.iter().for_each(Feed::close);
+    recorder.stop();
+    assert_eq!(handle.stalled(), None);
+    // The disk came back: what it held is on it, whole.
+    for file in sealed_files(root.path()) {
+        assert_eq!(read(&file).0.verdict, Verdict::Intact);
+    }
+}
+
+/// One of `feeds` that goes to the same writer as `first`.
+fn reports_of_same_writer(feeds: &[Feed], first: &Feed) -> RecordingId {
+    let writer =
+        |id| std::hash::BuildHasher::hash_one(&BuildHasherDefault::<DefaultHasher>::new(), id) as usize % WRITERS;
+    let same = feeds.iter().find(|feed| writer(feed.recording()) == writer(first.recording()));
+    same.expect("one of twenty-four").recording()
+}
+
+/// `mount` with these arguments; whether it could.
+fn mount(arguments: &[&str], at: &Path) -> bool {
+    Command::new("mount").args(arguments).arg(at).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+struct Mounted(PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_disk_that_fills_or_turns_read_only_at_any_instant_loses_nothing_acknowledged() {
+    let rounds: u64 = std::env::var("TONEWALL_DISKS").ok().and_then(|text| text.parse().ok()).unwrap_or(4);
+    let place = tempfile::tempdir().expect("a directory");
+    if !mount(&["-t", "tmpfs", "-o", "size=1m,mode=700", "tonewall"], place.path()) {
+        eprintln!("!!! SKIPPED: nothing can be mounted here (root is needed): full and read-only disks are not tested");
+        return;
+    }
+    let _mounted = Mounted(place.path().to_owned());
+    let (mut full, mut refused, mut kept, mut closed) = (0, 0, 0u64, 0);
+    for round in 0..rounds {
+        let mut random = Random::seed_from_u64(1_000 + round);
+        let root = place.path().join(format!("round-{round}"));
+        // Somebody else's bytes, so that the disk is full at any byte of a chunk.
+        let filler = random.random_range(0..500_000);
+        fs::write(place.path().join("filler"), vec![0x55; filler]).expect("a filler");
+        let (recorder, reports) = start(&root, 4_096);
+        let feeds: Vec<_> =
+            (0..5).map(|_| recorder.handle().open(RecordingId::draw(&mut random), meta(&mut random))).collect();
+        for _ in 0..random.random_range(20..120) {
+            feeds.iter().for_each(|feed| feed.block(block()));
+        }
+        feeds.iter().for_each(Feed::close);
+        recorder.stop();
+        let mut acknowledged: HashMap<RecordingId, u64> = HashMap::new();
+        for (recording, report) in reports {
+            match report {
+                Report::Opened { .. } => drop(acknowledged.insert(recording, 1)),
+                Report::Acknowledged { chunks } => drop(acknowledged.insert(recording, chunks)),
+                Report::Failed(failure) => {
+                    assert_eq!(failure.kind, FailureKind::DiskFull, "{failure}");
+                    full += 1;
+                }
+                Report::Closed { .. } => closed += 1,
+                _ => {}
+            }
+        }
+        for file in sealed_files(&root) {
+            let good = match read(&file).0.verdict {
+                Verdict::Interrupted { good_chunks, .. } => good_chunks,
+                Verdict::Intact => u64::MAX,
+                Verdict::Tampered { at, why } => panic!("round {round}: {at:?}: {why}"),
+            };
+            let promised = acknowledged.get(&place::recording_of(&file).expect("ours")).copied().unwrap_or(0);
+            assert!(good >= promised, "round {round}: {promised} acknowledged, {good} read");
+            kept += promised;
+        }
+        fs::remove_file(place.path().join("filler")).expect("removed");
+        // Read-only between two recordings: the next is refused, and when it is over the one after is whole.
+        let (recorder, reports) = {
+            fs::remove_dir_all(&root).expect("room");
+            start(&root, 4_096)
+        };
+        assert!(mount(&["-o", "remount,ro"], place.path()), "read-only");
+        let feed = recorder.handle().open(RecordingId::draw(&mut random), meta(&mut random));
+        let (_, report) = reports.recv_timeout(Duration::from_secs(10)).expect("a report");
+        assert!(matches!(&report, Report::Failed(f) if f.kind == FailureKind::NotWritable), "{report:?}");
+        refused += 1;
+        feed.block(block());
+        assert!(mount(&["-o", "remount,rw"], place.path()), "writable");
+        let feed = recorder.handle().open(RecordingId::draw(&mut random), meta(&mut random));
+        (0..12).for_each(|_| feed.block(block()));
+        feed.close();
+        recorder.stop();
+        assert!(reports.iter().any(|(_, report)| matches!(report, Report::Closed { length_ms: 1_200, .. })));
+        fs::remove_dir_all(&root).expect("room");
+    }
+    eprintln!(
+        "{rounds} full disks: {full} recordings ended by them, {closed} complete, {kept} acknowledged chunks, 0 lost; \
+         {refused} refused on a read-only disk, the next whole"
+    );
+    assert!(full > 0 && kept > 0);
 }
 
 /// This test's own binary, running [`writes_until_it_is_killed_or_full`] as a process of its own.
