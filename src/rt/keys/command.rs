@@ -50,12 +50,15 @@ pub(in crate::rt) fn print_of(argv: &[String], patience: Duration) -> Result<Zer
         let _ = child.wait();
         return Err(format!("{program} did not end within {} s and was killed", patience.as_secs()));
     }
+    // Whoever prints on and on dies of our not reading on; that is not why.
+    if matches!(&read, Ok(Ok(text)) if text.len() as u64 >= MOST) {
+        return Err(format!("{program} printed more than {MOST} bytes"));
+    }
     let status = ended.ok().flatten();
     if let Some(status) = status.filter(|status| !status.success()) {
         return Err(format!("{program} failed: {status}"));
     }
     match read {
-        Ok(Ok(text)) if text.len() as u64 >= MOST => Err(format!("{program} printed more than {MOST} bytes")),
         Ok(Ok(text)) => Ok(text),
         Ok(Err(error)) => Err(format!("what {program} prints cannot be read: {error}")),
         Err(_) => Err(format!("{program} did not end within {} s", patience.as_secs())),

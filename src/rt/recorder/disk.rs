@@ -78,6 +78,7 @@ impl Disk {
             let blocks = self.open.get(&recording).map_or(0, |open| open.next);
             self.close(recording, blocks);
         }
+        self.stalls.end(self.number);
     }
 
     fn open(&mut self, recording: RecordingId, meta: Meta) {

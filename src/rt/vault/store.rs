@@ -21,7 +21,7 @@ use crate::record::place;
 use crate::rt::recorder::wall;
 
 /// Larger ones go in parts.
-const ONE_PUT: u64 = 32 << 20;
+const ONE_PUT: u64 = 8 << 20;
 const PART: usize = 8 << 20;
 
 /// The store did not do it.
