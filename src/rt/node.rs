@@ -342,6 +342,7 @@ impl Node {
         let kept = kept::open(&config, &keys, &history)?;
         let vault = kept.as_ref().map(|(vault, _)| vault.clone());
         let rescan = kept.as_ref().map(|(_, rescan)| rescan.desk());
+        let catalogue = vault.as_ref().map(|vault| vault.catalogue().clone());
         let kept = kept.map(|(vault, rescan)| (vault.catalogue().clone(), rescan));
         let mut taps = Taps::start(recorder_settings(&config, &keys)?, kept, reports_tx, history.clone())?;
         let (forks_tx, forks) = mpsc::unbounded_channel();
@@ -417,7 +418,7 @@ impl Node {
             let around = Around {
                 calls: calls.clone(),
                 history: history.clone(),
-                catalogue: vault.as_ref().map(|vault| vault.catalogue().clone()),
+                catalogue: catalogue.clone(),
                 audit: audit.clone(),
                 listeners: listeners.clone(),
                 substitutes: booth.substitutes(&config),
