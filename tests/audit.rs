@@ -143,6 +143,23 @@ fn a_log_touched_in_any_way_is_told_with_the_right_word_and_verifying_is_an_entr
     let (code, told) = audit(&["list", "--config", &config, "--action", "ticket-*", "--last", "2"]);
     assert_eq!((code, told.lines().count()), (0, 2), "{told}");
     assert!(told.contains("key boss (127.0.0.1)  ticket-drawn  done 201"), "{told}");
+    // A command that is about to give sound out says so first, even if there turns out to be none.
+    let export = |config: &str| {
+        let id = "rec_00000000000000000000000000000001";
+        let out = log.at("call.ogg");
+        let arguments = ["recordings", "--config", config, "export", id, "-o", out.to_str().expect("a path")];
+        let done = Command::new(env!("CARGO_BIN_EXE_tonewall")).args(arguments).output().expect("it runs");
+        String::from_utf8_lossy(&done.stderr).into_owned()
+    };
+    export(&config);
+    let entry =
+        log.text().lines().find(|line| line.contains("recording-exported")).map(str::to_owned).expect("its entry");
+    assert!(entry.contains("\"kind\":\"user\"") && entry.contains("\"format\":\"ogg\""), "{entry}");
+    let elsewhere = fs::read_to_string(&node.config).expect("text").replace("/log\"", "/audit.key/log\"");
+    let other = node.dir.path().join("other.toml");
+    fs::write(&other, elsewhere).expect("written");
+    let refused = export(other.to_str().expect("a path"));
+    assert!(refused.contains("it cannot be written into the audit log"), "{refused}");
     terminate(&node);
     assert!(node.ended(Duration::from_secs(20)).is_some_and(|status| status.success()), "{}", node.log());
     let text = log.text();
@@ -289,7 +306,7 @@ fn without_its_log_a_node_begins_no_capture_and_its_calls_go_on() {
     });
     let refused = begin(&node);
     assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("not-audited"), "{refused}");
-    assert!(node.log().contains("the audit log cannot be written"), "{}", node.log());
+    until("its log tells it", || node.log().contains("the audit log cannot be written"));
     // The node itself takes calls as before.
     assert!(common::answers_options(node.carrier_side));
     node.kill();

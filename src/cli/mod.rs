@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::audit::{Action, Outcome};
 use crate::config::Config;
+use crate::rt::audit::Guest;
 use crate::rt::keyfile::load_keys;
 use crate::rt::keys::Keys;
 
@@ -86,8 +88,40 @@ pub fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Keys { command } => keys::run(&command),
         Command::Run { config } => run::run(&config),
-        Command::Recordings { config, command } => recordings(&config, &command),
+        Command::Recordings { config, command } => {
+            noted(&config, &command).unwrap_or_else(|| recordings(&config, &command))
+        }
     }
+}
+
+/// Writes into the audit log that a recording is about to be exported, or verified; an exit status when it cannot: then it
+/// is not done.
+#[allow(clippy::print_stderr)]
+fn noted(config: &Path, command: &recordings::Command) -> Option<ExitCode> {
+    let actions: Vec<Action> = match command {
+        recordings::Command::Export { recording, output, .. } => {
+            let ogg = output.extension().is_some_and(|kind| kind == "ogg" || kind == "opus");
+            vec![Action::RecordingExported { recording: *recording, format: if ogg { "ogg" } else { "wav" }.into() }]
+        }
+        recordings::Command::Verify { recordings } => {
+            let ids = recordings.iter().filter_map(|id| id.parse().ok());
+            ids.map(|recording| Action::RecordingViewed { recording, part: "verify".into() }).collect()
+        }
+        _ => return None,
+    };
+    // What is wrong with the configuration is told where it is used.
+    let config = Config::load(config).ok()?;
+    let written = Guest::open(&config).map_err(|error| error.to_string()).and_then(|mut guest| {
+        for action in actions {
+            guest.write(action, Outcome::DONE, None).map_err(|error| error.to_string())?;
+        }
+        guest.finish();
+        Ok(())
+    });
+    written.err().map(|why| {
+        eprintln!("error: it cannot be written into the audit log, so it is not done: {why}");
+        ExitCode::from(EXIT_FAILED)
+    })
 }
 
 /// Opens what `config` names and does `command` on its recordings.

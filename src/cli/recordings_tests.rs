@@ -193,6 +193,28 @@ fn export_writes_the_sound_with_its_gaps_and_never_half_a_file() {
 }
 
 #[test]
+fn an_export_named_ogg_is_ogg_opus_of_the_same_length() {
+    let root = tempfile::tempdir().expect("a directory");
+    let (recording, _) = record(root.path(), 9, true);
+    let output = root.path().join("call.ogg");
+    let command = Command::Export { recording, output: output.clone(), force: false };
+    let (status, out, err) = run_with(&command, root.path(), &ring());
+    assert_eq!((status, err.as_str()), (EXIT_INTACT, ""));
+    assert!(out.contains("0:02.5 stereo"), "{out}");
+    let mut packets = ogg::PacketReader::new(fs::File::open(&output).expect("the file"));
+    let (mut head, mut last, mut end) = (Vec::new(), false, 0);
+    while let Some(packet) = packets.read_packet().expect("a packet") {
+        (last, end) = (packet.last_in_stream(), packet.absgp_page());
+        if head.is_empty() {
+            head = packet.data;
+        }
+    }
+    let skip = u64::from(u16::from_le_bytes([head[10], head[11]]));
+    assert!(head.starts_with(b"OpusHead") && last);
+    assert_eq!(end - skip, 20_000 * 6);
+}
+
+#[test]
 fn an_interrupted_recording_exports_what_is_sound_and_says_so() {
     let root = tempfile::tempdir().expect("a directory");
     let (recording, _) = record(root.path(), 8, false);

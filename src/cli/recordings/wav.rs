@@ -1,4 +1,4 @@
-//! The WAV file of an export: written beside its name, for its owner only, and renamed when whole. Gaps become cue
+//! The file of an export, WAV or, by its name (`.ogg`, `.opus`), Ogg Opus: written beside its name, for its owner only, and renamed when whole. Gaps become cue
 //! points with labels (RIFF `cue ` and `LIST adtl`), which audio editors show as regions.
 
 use std::fs::{self, File, OpenOptions};
@@ -9,14 +9,21 @@ use std::path::{Path, PathBuf};
 use hound::{SampleFormat, WavSpec, WavWriter};
 
 use crate::media::RECORD_RATE;
+use crate::record::ogg::OggOpus;
 use crate::record::sealed::{Gap, GapKind};
 
 const SPEC: WavSpec =
     WavSpec { channels: 2, sample_rate: RECORD_RATE, bits_per_sample: 16, sample_format: SampleFormat::Int };
 
+/// What it is written as.
+enum Form {
+    Wav(WavWriter<BufWriter<File>>),
+    Ogg(Box<OggOpus<BufWriter<File>>>),
+}
+
 /// An export being written. Dropped before [`Export::finish`], it leaves nothing.
 pub(super) struct Export {
-    writer: Option<WavWriter<BufWriter<File>>>,
+    writer: Option<Form>,
     partial: PathBuf,
     output: PathBuf,
     frames: u64,
@@ -34,27 +41,43 @@ impl Export {
             Ok(()) | Err(_) => {}
         }
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&partial);
-        let writer = WavWriter::new(BufWriter::new(file.map_err(named)?), SPEC).map_err(io_error)?;
+        let file = BufWriter::new(file.map_err(named)?);
+        let ogg = output.extension().is_some_and(|kind| kind == "ogg" || kind == "opus");
+        let writer = if ogg {
+            Form::Ogg(Box::new(OggOpus::new(file, 1, &[])?))
+        } else {
+            Form::Wav(WavWriter::new(file, SPEC).map_err(io_error)?)
+        };
         Ok(Self { writer: Some(writer), partial, output: output.to_owned(), frames: 0 })
     }
 
     /// Appends interleaved 16-bit little-endian samples.
     pub(super) fn audio(&mut self, samples: &[u8]) -> io::Result<()> {
         let Some(writer) = &mut self.writer else { return Ok(()) };
+        self.frames += samples.len() as u64 / 4;
+        let writer = match writer {
+            Form::Wav(writer) => writer,
+            Form::Ogg(writer) => return writer.audio(samples),
+        };
         for sample in samples.as_chunks::<2>().0 {
             writer.write_sample(i16::from_le_bytes(*sample)).map_err(io_error)?;
         }
-        self.frames += samples.len() as u64 / 4;
         Ok(())
     }
 
     /// Completes the file and gives it its name. Gives the frames written.
     pub(super) fn finish(mut self, gaps: &[Gap]) -> io::Result<u64> {
-        if let Some(writer) = self.writer.take() {
-            writer.finalize().map_err(io_error)?;
+        let mut cues = false;
+        match self.writer.take() {
+            Some(Form::Wav(writer)) => {
+                writer.finalize().map_err(io_error)?;
+                cues = true;
+            }
+            Some(Form::Ogg(writer)) => writer.finish()?.0.flush()?,
+            None => {}
         }
         let mut file = OpenOptions::new().read(true).write(true).open(&self.partial)?;
-        if !gaps.is_empty() {
+        if cues && !gaps.is_empty() {
             append_cues(&mut file, gaps, self.frames)?;
         }
         file.sync_all()?;
