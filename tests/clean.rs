@@ -356,3 +356,44 @@ fn with_the_guard_off_every_recording_that_holds_a_card_is_caught() {
     ));
     assert_eq!(count, cases.len());
 }
+
+/// A WAV file of one channel of 16 bits at 8 kHz, if it is one.
+fn wav(path: &std::path::Path) -> Option<Vec<i16>> {
+    let bytes = fs::read(path).ok()?;
+    let plain =
+        bytes.get(22..24)? == [1, 0] && bytes.get(24..28)? == 8_000u32.to_le_bytes() && bytes.get(34..36)? == [16, 0];
+    let data = bytes.windows(4).position(|part| part == b"data")? + 8;
+    plain.then(|| bytes[data..].as_chunks::<2>().0.iter().map(|sample| i16::from_le_bytes(*sample)).collect())
+}
+
+/// What people say is no reason for a quarantine. Our own talker always; recorded speech where `TONEWALL_SPEECH` names a
+/// directory of it, then with the rates it has.
+#[test]
+fn speech_without_keys_quarantines_nothing() {
+    let mut scan = Scan::new(Instant::now());
+    let mut hear = |samples: &[i16]| {
+        for second in samples.chunks(8_000) {
+            let bytes: Vec<u8> = second.iter().flat_map(|s| [s.to_le_bytes(), [0; 2]]).flatten().collect();
+            scan.handle_item(&Item::Audio(&bytes));
+        }
+    };
+    let recorded = std::env::var_os("TONEWALL_SPEECH");
+    match &recorded {
+        None => (0..4).for_each(|seed| hear(&tonewall::testkit::speech::Talker::new(seed, -18.0).say(10 * 8_000))),
+        Some(directory) => {
+            let files = fs::read_dir(directory).expect("the speech").flatten();
+            files.filter_map(|file| wav(&file.path())).for_each(|samples| hear(&samples));
+        }
+    }
+    let found = scan.finish();
+    let hours = found.frames as f64 / 8_000.0 / 3_600.0;
+    common::say(&format!(
+        "clean: {:.1} min of {}: {} hits, {:.1} stray sightings per hour ({})",
+        hours * 60.0,
+        if recorded.is_some() { "recorded speech" } else { "our own talker" },
+        found.hits.len(),
+        found.stray as f64 / hours,
+        found.text(),
+    ));
+    assert!(found.frames > 0 && found.is_clean(), "{}", found.text());
+}
