@@ -268,6 +268,7 @@ fn child(mode: &str) {
         keys: Keys::fixed(ring),
         queue_blocks: QUEUE_BLOCKS,
         held_bytes: HELD_BYTES,
+        stall: Duration::from_secs(60),
         random: Random::seed_from_u64(1),
     };
     let recorder = (mode == "sealed").then(|| Recorder::start(settings, |_, _| {}).expect("a recorder"));
