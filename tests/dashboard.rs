@@ -132,7 +132,7 @@ async fn a_call_its_holds_and_its_capture_are_seen_as_they_happen_and_no_page_ho
     let at = format!("{path}/payments/{}", payment["id"].as_str().expect("an id"));
     desk.answer("POST", &at, Some(json!({"capture": "payment-card-number"})));
     page.until(&shown("#captures .capture", "Keying: card")).await;
-    call.press(&CARD[..9], Form::Tone);
+    call.press(&CARD[..9], Form::Event);
     page.until("document.querySelector('#captures code')?.textContent.match(/x/g)?.length === 9").await;
     page.photograph(shots, "dashboard-2-keying").await;
     let mut seen = page.document().await;

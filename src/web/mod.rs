@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 pub use demo::{Check, DemoState, Heard, KeyForm, Keyed, Phase, Source, Verdict};
 
 /// Path, content type, text.
-const ASSETS: [(&str, &str, &str); 15] = [
+const ASSETS: [(&str, &str, &str); 17] = [
     ("/assets/app.css", "text/css; charset=utf-8", include_str!("assets/app.css")),
     ("/assets/app.js", SCRIPT, include_str!("assets/app.js")),
     ("/assets/api.js", SCRIPT, include_str!("assets/api.js")),
@@ -24,6 +24,8 @@ const ASSETS: [(&str, &str, &str); 15] = [
     ("/assets/model.js", SCRIPT, include_str!("assets/model.js")),
     ("/assets/calls.js", SCRIPT, include_str!("assets/calls.js")),
     ("/assets/payments.js", SCRIPT, include_str!("assets/payments.js")),
+    ("/assets/recordings.js", SCRIPT, include_str!("assets/recordings.js")),
+    ("/assets/wave.js", SCRIPT, include_str!("assets/wave.js")),
     ("/assets/health.js", SCRIPT, include_str!("assets/health.js")),
     ("/assets/alarms.js", SCRIPT, include_str!("assets/alarms.js")),
     ("/assets/demo.js", SCRIPT, include_str!("assets/demo.js")),

@@ -8,6 +8,7 @@ import { callsPage } from "/assets/calls.js";
 import { paymentsPage } from "/assets/payments.js";
 import { healthPage } from "/assets/health.js";
 import { alarmsPage, subject } from "/assets/alarms.js";
+import { recordingsPage } from "/assets/recordings.js";
 import { tick, words } from "/assets/view.js";
 import { startDemo } from "/assets/demo.js";
 
@@ -73,9 +74,8 @@ function link(kind, text) {
 
 // ---- views ----
 
-const PAGES = { calls: callsPage, payments: paymentsPage, health: healthPage, alarms: alarmsPage };
-const NEEDS = { health: "see the node's health", alarms: "see the node's health" };
-const TITLES = { calls: "Calls", payments: "Payments", health: "Health", alarms: "Alarms" };
+const PAGES = { calls: callsPage, payments: paymentsPage, recordings: recordingsPage, health: healthPage, alarms: alarmsPage };
+const NEEDS = { recordings: "see recordings", health: "see the node's health", alarms: "see the node's health" };
 const mayOpen = (page) => page in PAGES && (!NEEDS[page] || act.may(NEEDS[page]));
 const pages = {};
 

@@ -81,6 +81,8 @@ function become(old, wanted) {
   const all = told.get(wanted) ?? new Map();
   for (const name of told.get(old)?.keys() ?? []) if (!all.has(name)) told.get(old).set(name, null);
   for (const [name, tell] of all) listen(old, name, tell);
+  // What is kept holds elements of its own: sound that plays would stop if they were touched.
+  if (old.dataset.keep) return;
   // Clocks are kept by whoever keeps them.
   const clock = (node) => node.dataset.age ?? node.dataset.left ?? node.dataset.since;
   if (clock(old) === undefined || !old.textContent) match(old, wanted);

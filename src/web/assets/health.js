@@ -6,7 +6,7 @@ import { span } from "/assets/alarms.js";
 
 const EVERY_MS = 2000;
 const NODE = { running: ["good", "Takes calls"], draining: ["warn", "Draining: takes no new calls"], stopping: ["bad", "Stopping"] };
-const RECORDER = { up: ["good", "Up"], ailing: ["warn", "Ailing"], down: ["bad", "Down"] };
+const RECORDER = { up: ["good", "Up"], ailing: ["warn", "Ailing"], degraded: ["warn", "Not all of it works"], down: ["bad", "Down"] };
 const KIND = { sealed: "Sealed files", siprec: "SIPREC recorder" };
 const TARGET = { up: "good", last: "warn", resting: "warn", down: "bad" };
 const WORDS = { up: "up", last: "tried last", resting: "resting", down: "down" };
@@ -87,14 +87,18 @@ function meter(value, most, what) {
 
 function recorder(one) {
   const { sealed } = one;
+  const more = one.siprec ?? {};
   return h("li", { class: "recorder", "data-key": one.name, "data-state": one.state },
     h("div", { class: "row" }, h("strong", {}, one.name), h("span", { class: "muted" }, KIND[one.kind] ?? one.kind), chip(RECORDER[one.state] ?? ["off", one.state])),
-    facts([["Open now", one.open], ["Failed since start", one.failed],
+    facts([["Open now", one.open], ["Failed since start", one.failed], more.policy && ["Calls need it", more.policy === "required" ? "always" : "if it can be had"],
+      more.paused ? ["Paused", more.paused] : null, more.away ? ["Calls that go without it", more.away] : null, more.spilling ? ["Spilled to sealed files", more.spilling] : null,
       sealed && ["Waiting to be written", `${sealed.waiting_blocks} of ${sealed.most_waiting_blocks} blocks`],
       sealed && ["Sound lost", seconds(sealed.lost_blocks)], sealed && ["Writers", sealed.writers],
       sealed && ["Written", `${bytes(sealed.bytes)} in ${sealed.chunks} ${sealed.chunks === 1 ? "chunk" : "chunks"}`], sealed && ["Slowest chunk", `${sealed.slowest_ms} ms`],
       sealed?.disk_bytes && ["Disk free", `${bytes(sealed.disk_free)} of ${bytes(sealed.disk_bytes)}`],
-      ...Object.entries(one.siprec ?? {}).filter(([, value]) => value !== null && typeof value !== "object").map(([name, value]) => [name.replaceAll("_", " "), value])]),
+      more.dialect && ["Dialect", more.dialect], more.transport && ["Transport", more.transport]]),
+    more.targets?.length ? targets(more.targets) : null,
+    more.last_error ? h("p", { class: "bad-text" }, `Last fault${more.last_error_ms ? ` ${span(more.last_error_ms)} ago` : ""}: ${more.last_error}`) : null,
     sealed?.disk_bytes ? meter(sealed.disk_bytes - sealed.disk_free, sealed.disk_bytes, "of the disk is used") : null);
 }
 
@@ -104,10 +108,12 @@ function trunk(one) {
     h("td", {}, h("strong", {}, one.name), h("span", { class: "muted" }, ` ${one.side}`)),
     h("td", {}, chip(one.state === "up" ? ["good", "Up"] : ["bad", "Down"])),
     h("td", { class: "number" }, `${one.calls} of ${one.max_calls}`),
-    h("td", {}, one.targets.length ? h("ul", { class: "targets" }, one.targets.map((target) => h("li", {}, h("code", {}, target.address), " ", chip([TARGET[target.state] ?? "off", WORDS[target.state] ?? target.state]),
-      target.probes_lost ? h("span", { class: "muted" }, ` ${target.probes_lost} probes unanswered`) : null))) : h("span", { class: "muted" }, "none")),
+    h("td", {}, one.targets.length ? targets(one.targets) : h("span", { class: "muted" }, "none")),
     h("td", {}, r ? chip(r.registered ? ["good", "Registered"] : ["bad", `Not registered, ${r.failures} failed`]) : h("span", { class: "muted" }, "not wanted")));
 }
+
+const targets = (all) => h("ul", { class: "targets" }, all.map((target) => h("li", {}, h("code", {}, target.address), " ",
+  chip([TARGET[target.state] ?? "off", WORDS[target.state] ?? target.state]), target.probes_lost ? h("span", { class: "muted" }, ` ${target.probes_lost} probes unanswered`) : null)));
 
 const seconds = (blocks) => (blocks ? `${(blocks / 10).toFixed(1)} s` : "none");
 

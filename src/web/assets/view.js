@@ -248,6 +248,10 @@ export function words(event) {
     case "registration": return `Trunk ${event.trunk}: ${event.registered ? "registered" : "not registered"}`;
     case "unmaskable": return `${event.leg === "agent" ? "Agent’s" : "Customer’s"} codec ${event.codec} can be neither heard nor masked`;
     case "unmaskable-stopped": return event.on ? "What cannot be masked is held back" : "What cannot be masked goes on";
+    case "recording-quarantined": return `Recording put in quarantine: ${event.reason}`;
+    case "recording-redacted": return "What was heard of a card was taken out of the recording";
+    case "recorder": return `Recorder ${event.recorder}: ${event.state}${event.reason ? ` – ${event.reason}` : ""}`;
+    case "recorder-target": return `Recorder ${event.recorder}: ${event.target} ${event.up ? "answers again" : "does not answer"}`;
     case "alarm-raised": return `Alarm: ${event.title}: ${event.subject}${event.detail ? ` – ${event.detail}` : ""}`;
     case "alarm-cleared": return `Alarm over: ${event.alarm.replace(":", ": ")}`;
     case "missed": return "Some events were missed; the view was brought up to date";
