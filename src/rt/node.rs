@@ -24,7 +24,7 @@ use super::keys::Keys;
 use super::media::Workers;
 use super::psp::{Psp, PspError, Reload, keeps};
 use super::recorder::{Failure, HELD_BYTES, Handle, QUEUE_BLOCKS, Settings, WRITERS, wall};
-use super::recordings::{Shelf, destroy_files};
+use super::recordings::{Shelf, destroy_in};
 use super::rescan;
 use super::resolve::Resolve;
 use super::sip::tls::FileFault;
@@ -404,7 +404,7 @@ impl Node {
                     webhooks: hooks,
                     metrics: metrics.clone(),
                     audit: audit.clone(),
-                    recordings: catalogue.as_ref().map(|catalogue| shelf(catalogue, &keys)),
+                    recordings: vault.as_ref().map(shelf),
                     clock: Arc::new(Instant::now),
                     answers,
                     node: config.node.name.clone(),
@@ -607,9 +607,10 @@ fn names(config: &Config) -> Vec<String> {
 }
 
 /// The recordings as the API has them.
-fn shelf(catalogue: &Arc<Catalogue>, keys: &Arc<Keys>) -> Arc<dyn control::recordings::Recordings> {
-    let keys = keys.clone();
-    Arc::new(Shelf::new(catalogue.clone(), Arc::new(move || keys.ring()), Arc::new(destroy_files)))
+fn shelf(vault: &Arc<Vault>) -> Arc<dyn control::recordings::Recordings> {
+    let (catalogue, keys, vault) = (vault.catalogue().clone(), vault.keys().clone(), vault.clone());
+    let destroy = move |_: &Catalogue, recording, by: &str, why: &str| destroy_in(&vault, recording, by, why);
+    Arc::new(Shelf::new(catalogue, Arc::new(move || keys.ring()), Arc::new(destroy)))
 }
 
 /// Addresses of this node, to which no webhook may lead.

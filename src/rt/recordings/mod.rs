@@ -20,6 +20,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::catalogue::{Catalogue, CatalogueError};
 use super::recorder::wall;
+use super::vault::{Vault, VaultError};
 use crate::base::ids::RecordingId;
 use crate::control::recordings::{Change, Recordings, RecordingsError, Sound, Waveform};
 use crate::record::catalogue::{Entry, Page, Query, Tombstone};
@@ -39,8 +40,8 @@ const AHEAD: usize = 4;
 /// The keys in force, as they are when asked.
 pub type Keys = Arc<dyn Fn() -> Arc<KeyRing> + Send + Sync>;
 
-/// Destroys the bytes of a recording whose tombstone stands.
-pub type Destroy = Arc<dyn Fn(&Catalogue, &Entry) -> Result<(), String> + Send + Sync>;
+/// Destroys a recording, in this name and for this reason, and leaves its tombstone.
+pub type Destroy = Arc<dyn Fn(&Catalogue, RecordingId, &str, &str) -> Result<(), RecordingsError> + Send + Sync>;
 
 /// The recordings of a node.
 #[derive(Clone)]
@@ -122,9 +123,8 @@ impl Recordings for Shelf {
                 if !before.state.is_over() {
                     return Err(RecordingsError::Refused("is still being written".into()));
                 }
-                let entry = shelf.catalogue.bury(recording, Tombstone { by, why, at_ms: wall() }).map_err(told)?;
-                (shelf.destroy)(&shelf.catalogue, &before).map_err(RecordingsError::Refused)?;
-                Ok(entry)
+                (shelf.destroy)(&shelf.catalogue, recording, &by, &why)?;
+                shelf.entry(recording)
             }
         })
     }
@@ -158,10 +158,16 @@ impl Recordings for Shelf {
 /// files are removed.
 ///
 /// # Errors
-/// In words.
-pub fn destroy_files(catalogue: &Catalogue, entry: &Entry) -> Result<(), String> {
+/// As [`Recordings::change`].
+pub fn destroy_files(
+    catalogue: &Catalogue,
+    recording: RecordingId,
+    by: &str,
+    why: &str,
+) -> Result<(), RecordingsError> {
     use std::os::unix::fs::FileExt;
-    let path = catalogue.file(entry);
+    let stone = Tombstone { by: by.to_owned(), why: why.to_owned(), at_ms: wall() };
+    let path = catalogue.file(&catalogue.bury(recording, stone).map_err(told)?);
     let work = || -> std::io::Result<()> {
         match std::fs::OpenOptions::new().write(true).open(&path) {
             Ok(file) => {
@@ -178,7 +184,24 @@ pub fn destroy_files(catalogue: &Catalogue, entry: &Entry) -> Result<(), String>
             _ => Ok(()),
         }
     };
-    work().map_err(|error| format!("is marked as destroyed, but its file could not be removed: {error}"))
+    work().map_err(|error| {
+        RecordingsError::Refused(format!("is marked as destroyed, but its file could not be removed: {error}"))
+    })
+}
+
+/// Destroys a recording as `vault` does, in the object store too.
+///
+/// # Errors
+/// As [`Recordings::change`].
+pub fn destroy_in(vault: &Vault, recording: RecordingId, by: &str, why: &str) -> Result<(), RecordingsError> {
+    match vault.destroy(recording, by, why) {
+        Ok(destroyed) => {
+            tracing::info!(%recording, proof = destroyed.proof, "a recording was destroyed");
+            Ok(())
+        }
+        Err(VaultError::Catalogue(error)) => Err(told(error)),
+        Err(error) => Err(RecordingsError::Refused(format!("could not be destroyed now: {error}"))),
+    }
 }
 
 fn told(error: CatalogueError) -> RecordingsError {
