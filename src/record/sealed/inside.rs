@@ -137,6 +137,8 @@ pub struct Gap {
 }
 
 /// One item, authenticated.
+// A recording has one start; boxing it would buy nothing.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Item<'a> {
     /// What the recording is of.

@@ -297,5 +297,5 @@ fn token(root: &Path) {
         let error = token::open("x", &change).expect_err("refused");
         assert!(error.contains(told) && !error.contains("87654321"), "{error}");
     }
-    println!("token done");
+    eprintln!("token done");
 }

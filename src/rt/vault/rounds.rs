@@ -71,12 +71,14 @@ impl Rounds {
     }
 }
 
+/// One of the things a round does.
+type Pass = fn(&Vault, &Audit, &mut Done) -> Result<(), CatalogueError>;
+
 impl Vault {
     /// One round: does what is due.
     pub fn round(&self, audit: &Audit) -> Done {
         let mut done = Done::default();
-        let passes: [fn(&Self, &Audit, &mut Done) -> Result<(), CatalogueError>; 5] =
-            [Self::wipe_rest, Self::expire, Self::rewrap_all, Self::store_all, Self::drop_copies];
+        let passes: [Pass; 5] = [Self::wipe_rest, Self::expire, Self::rewrap_all, Self::store_all, Self::drop_copies];
         for pass in passes {
             if let Err(error) = pass(self, audit, &mut done) {
                 done.failed.push(error.to_string());

@@ -150,8 +150,8 @@ fn a_crash_between_the_steps_of_a_change_leaves_the_recording_whole() {
         assert!(reads(&vault, *id, &both));
     }
     // Re-encrypted, and cut off before either, or one, of the renames.
-    for renamed in 0..2 {
-        let (id, path) = (ids[renamed], file(&vault, ids[renamed]));
+    for (renamed, id) in ids.iter().copied().take(2).enumerate() {
+        let path = file(&vault, id);
         let (old, old_seal) = (fs::read(&path).expect("the file"), fs::read(place::seal_file(&path)).expect("a seal"));
         assert_eq!(vault.reencrypt(id).expect("changed"), Changed::Done);
         let (new, seal) = (fs::read(&path).expect("the file"), fs::read(place::seal_file(&path)).expect("a seal"));
