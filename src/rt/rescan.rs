@@ -1,6 +1,6 @@
 //! The self-audit of recordings: each is heard again (`record::scan`) before it counts as sealed. Names of closed
 //! recordings come in through a queue that makes nobody wait; verdicts go to the catalogue, alarms out through a callback.
-//! One thread, of the lowest priority and for at most [`SHARE`] of a core: the calls come first.
+//! One thread, of the lowest priority and for at most a part (`SHARE`) of a core: the calls come first.
 //!
 //! ```text
 //!  clerk ── closed ──┐                                     ┌─ clean ──► catalogue: sealed

@@ -39,9 +39,10 @@ impl Fragments {
     pub(super) fn new() -> Self {
         let mut waves = Box::new([[[0.0; WINDOW]; 2]; 2 * GROUP]);
         for (wave, hz) in waves.iter_mut().zip(ROWS.iter().chain(&COLUMNS)) {
-            for n in 0..WINDOW {
+            let [cosine, sine] = wave;
+            for (n, (cosine, sine)) in cosine.iter_mut().zip(sine).enumerate() {
                 let turn = std::f64::consts::TAU * f64::from(*hz) / 8_000.0 * (n as f64 - (WINDOW as f64 - 1.0) / 2.0);
-                (wave[0][n], wave[1][n]) = (turn.cos(), turn.sin());
+                (*cosine, *sine) = (turn.cos(), turn.sin());
             }
         }
         let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
@@ -101,9 +102,8 @@ impl Fragments {
         for row in near_row.saturating_sub(1)..=(near_row + 1).min(GROUP - 1) {
             for column in near_column.saturating_sub(1)..=(near_column + 1).min(GROUP - 1) {
                 let (mut explained, mut parts) = (0.0, [0.0; 2]);
-                for half in 0..2 {
+                for (half, (a, b, d)) in self.inverse[row][column].into_iter().enumerate() {
                     let (r, c) = (sums[row][half], sums[GROUP + column][half]);
-                    let (a, b, d) = self.inverse[row][column][half];
                     let (of_row, of_column) = (a * r + b * c, b * r + d * c);
                     explained += of_row * r + of_column * c;
                     parts[0] += of_row * of_row;

@@ -13,7 +13,7 @@
 //! # What is a hit
 //! The detector at its most sensitive finds a key now and then in speech; a quarantine for one would teach people to lift
 //! quarantines unseen. And keys are in recordings by right: a menu choice under `signal`, a member number that `auto` has
-//! sent on as tones. So the writer marks in the file when keys may be heard ([`Mark`]), and a hit is
+//! sent on as tones. So the writer marks in the file when keys may be heard (`Mark`), and a hit is
 //!
 //! - **card**: keys, explained or not, that `auto` would take for a card: 12 that may be one, or 13 in a row;
 //! - **keys**: three keys within 10 s, of one channel, that nothing explains: the shortest secret is a security code;
@@ -37,9 +37,9 @@ use crate::media::RECORD_RATE;
 use fragments::Fragments;
 use marks::Marks;
 
-/// How many unexplained keys within [`WITHIN`] are a hit.
+/// How many unexplained keys within `WITHIN` are a hit.
 pub const KEYS: usize = 3;
-/// How many unexplained fragments within [`WITHIN`] are a hit.
+/// How many unexplained fragments within `WITHIN` are a hit.
 pub const FRAGMENTS: usize = 6;
 /// Frames within which they have to be: 10 s.
 const WITHIN: u64 = 10 * RECORD_RATE as u64;
@@ -166,7 +166,7 @@ struct Ear {
 struct Recent<const N: usize>(VecDeque<u64>);
 
 impl<const N: usize> Recent<N> {
-    /// Whether this one makes `N` within [`WITHIN`]; they count anew then.
+    /// Whether this one makes `N` within `WITHIN`; they count anew then.
     fn add(&mut self, frame: u64) -> bool {
         self.0.push_back(frame);
         while self.0.front().is_some_and(|first| first + WITHIN < frame) {

@@ -175,10 +175,9 @@ impl Thread {
                 state.sync.get_or_insert(now + SECOND);
             }
         }
-        if always || state.sync.is_some_and(|at| at <= now) {
-            if state.sync.take().is_some() {
-                book.sync()?;
-            }
+        if state.sync.is_some_and(|at| always || at <= now) {
+            state.sync = None;
+            book.sync()?;
         }
         if was_unwritable {
             tracing::info!("the audit log can be written again");
