@@ -1,6 +1,6 @@
 //! What recording a call costs: processor time of a process that relays calls (PCMU, 20 ms, both ways) without recording
-//! and with sealed files (locked memory, AES-256-GCM, a synced write a second), and in turn of rtpengine relaying the same
-//! calls in user space without recording and with its pcap files. All on loopback, one media thread each, from
+//! with sealed files (locked memory, AES-256-GCM, a synced write a second), and with SIPREC (two streams of G.711 to a
+//! recorder), and in turn of rtpengine relaying the same calls in user space without recording and with its pcap files. All on loopback, one media thread each, from
 //! `/proc/PID/stat`. Prints per kind CPU per call and what recording adds. Needs Linux and, for the peer,
 //! `rtpengine-daemon`; without it, only ours are measured, and that is said.
 //!
@@ -11,14 +11,19 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
 use tonewall::base::Random;
 use tonewall::base::ids::{CallId, Leg, RecordingId, SessionId};
+use tonewall::call::{ForkId, RecordOrder};
 use tonewall::config::{Codec, Network};
 use tonewall::media::{AudioFormat, Command as Order, Guard, LegMedia, ReceiveFormats, SendFormats, Tap};
 use tonewall::record::keys::{Kek, KeyRing};
+use tonewall::record::siprec::sdp::Stream;
+use tonewall::rt::forks::Forks;
 use tonewall::rt::keys::Keys;
 use tonewall::rt::media::{Sockets, Workers, bind_pair};
 use tonewall::rt::recorder::{Feed, HELD_BYTES, Meta, QUEUE_BLOCKS, Recorder, Settings};
@@ -36,17 +41,19 @@ const PORTS: std::ops::Range<u16> = 22_000..30_000;
 enum Kind {
     Relay,
     Sealed,
+    Siprec,
     Peer,
     Pcap,
 }
 
 impl Kind {
-    const ALL: [Kind; 4] = [Kind::Relay, Kind::Sealed, Kind::Peer, Kind::Pcap];
+    const ALL: [Kind; 5] = [Kind::Relay, Kind::Sealed, Kind::Siprec, Kind::Peer, Kind::Pcap];
 
     fn name(self) -> &'static str {
         match self {
             Kind::Relay => "tonewall, relayed",
             Kind::Sealed => "tonewall, sealed files",
+            Kind::Siprec => "tonewall, SIPREC",
             Kind::Peer => "rtpengine, relayed",
             Kind::Pcap => "rtpengine, pcap files",
         }
@@ -65,7 +72,7 @@ fn main() {
         println!("!!! SKIPPED: rtpengine is not installed (Debian: rtpengine-daemon); only ours are measured");
     }
     println!("{calls} calls, {seconds} s each round, {rounds} rounds; CPU in % of a core per 100 calls");
-    let mut sums = [0.0; 4];
+    let mut sums = [0.0; 5];
     for round in 1..=rounds {
         for (kind, sum) in Kind::ALL.into_iter().zip(&mut sums) {
             if matches!(kind, Kind::Peer | Kind::Pcap) && !peer {
@@ -76,14 +83,17 @@ fn main() {
             println!("round {round}: {:<24} {share:6.2} %", kind.name());
         }
     }
-    let [relay, sealed, other, pcap] = sums;
+    let [relay, sealed, siprec, other, pcap] = sums;
     println!(
-        "recording adds: tonewall {:.2} %, rtpengine {:.2} % of a core per 100 calls",
+        "recording adds: sealed {:.2} %, SIPREC {:.2} %, rtpengine's pcap {:.2} % of a core per 100 calls",
         sealed - relay,
+        siprec - relay,
         pcap - other
     );
     if peer && pcap > other {
-        println!("ratio, sealed to pcap: {:.2}; whole: {:.2}", (sealed - relay) / (pcap - other), sealed / pcap);
+        let added = pcap - other;
+        println!("to pcap: sealed {:.2}, SIPREC {:.2}", (sealed - relay) / added, (siprec - relay) / added);
+        println!("whole, to rtpengine with pcap: sealed {:.2}, SIPREC {:.2}", sealed / pcap, siprec / pcap);
     }
 }
 
@@ -94,8 +104,13 @@ fn measure(kind: Kind, calls: usize, seconds: u64) -> f64 {
         (0..calls).map(|_| [0, 1].map(|_| UdpSocket::bind((HERE, 0)).expect("a socket"))).collect();
     let ports = |call: &[UdpSocket; 2]| call.each_ref().map(|socket| socket.local_addr().expect("an address").port());
     let ports: Vec<[u16; 2]> = phones.iter().map(ports).collect();
+    let recorder = UdpSocket::bind((HERE, 0)).expect("a socket");
+    let heard = Arc::new(AtomicU64::new(0));
+    let counted_packets = (kind == Kind::Siprec).then(|| listen(&recorder, heard.clone()));
     let (relay, targets) = match kind {
-        Kind::Relay | Kind::Sealed => Relay::ours(kind == Kind::Sealed, directory.path(), &ports),
+        Kind::Relay => Relay::ours("relay", directory.path(), &ports),
+        Kind::Sealed => Relay::ours("sealed", directory.path(), &ports),
+        Kind::Siprec => Relay::ours(&format!("siprec {}", address(&recorder)), directory.path(), &ports),
         Kind::Peer | Kind::Pcap => Relay::peer(kind == Kind::Pcap, directory.path(), &ports),
     };
     let until = Instant::now() + Duration::from_secs(seconds + 2);
@@ -125,7 +140,31 @@ fn measure(kind: Kind, calls: usize, seconds: u64) -> f64 {
     let records = matches!(kind, Kind::Sealed | Kind::Pcap);
     assert!((recorded > 0) == records && (!records || recorded >= least), "{kind:?} wrote {recorded} bytes");
     relay.end();
+    if let Some(listener) = counted_packets {
+        listener.join().expect("it counts");
+        // Half of both streams of each call: what is under way and what a full socket loses is not counted.
+        let packets = heard.load(Ordering::Relaxed);
+        assert!(packets >= calls as u64 * 50 * seconds, "{packets} packets reached the recorder");
+    }
     100.0 * spent * 100.0 / calls as f64
+}
+
+fn address(socket: &UdpSocket) -> SocketAddr {
+    socket.local_addr().expect("an address")
+}
+
+/// Counts what the recorder gets, until nothing has come for two seconds.
+fn listen(recorder: &UdpSocket, heard: Arc<AtomicU64>) -> std::thread::JoinHandle<()> {
+    let socket = recorder.try_clone().expect("a socket");
+    socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+    std::thread::spawn(move || {
+        let mut packet = [0; 256];
+        while socket.recv(&mut packet).is_ok() {
+            if heard.fetch_add(1, Ordering::Relaxed) == 0 {
+                socket.set_read_timeout(Some(Duration::from_secs(2))).expect("a timeout");
+            }
+        }
+    })
 }
 
 /// Bytes of all files under a directory.
@@ -176,9 +215,9 @@ impl Relay {
     }
 
     /// Ours: this program again, with the media workers and the recorder.
-    fn ours(sealed: bool, directory: &Path, ports: &[[u16; 2]]) -> (Self, Vec<[SocketAddr; 2]>) {
+    fn ours(mode: &str, directory: &Path, ports: &[[u16; 2]]) -> (Self, Vec<[SocketAddr; 2]>) {
         let mut child = Command::new(std::env::current_exe().expect("ourselves"))
-            .env(CHILD, if sealed { "sealed" } else { "relay" })
+            .env(CHILD, mode)
             .env("TONEWALL_BENCH_DIR", directory)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -271,6 +310,9 @@ fn child(mode: &str) {
         stall: Duration::from_secs(60),
         random: Random::seed_from_u64(1),
     };
+    let server: Option<SocketAddr> = mode.strip_prefix("siprec ").map(|text| text.parse().expect("an address"));
+    let mut forks = server.map(|_| Forks::start(|_, _| {}).expect("a sender"));
+    let door = forks.as_ref().map(Forks::door);
     let recorder = (mode == "sealed").then(|| Recorder::start(settings, |_, _| {}).expect("a recorder"));
     let feeds: std::sync::Arc<std::sync::RwLock<Vec<Feed>>> = std::sync::Arc::default();
     let taken = feeds.clone();
@@ -278,7 +320,9 @@ fn child(mode: &str) {
         1,
         |_| {},
         move |session, block| {
-            if let Some(feed) = taken.read().expect("sound").get(session.0 as usize) {
+            if let Some(door) = &door {
+                door.block(ForkId(session.0), block);
+            } else if let Some(feed) = taken.read().expect("sound").get(session.0 as usize) {
                 feed.block(block);
             }
         },
@@ -327,6 +371,18 @@ fn child(mode: &str) {
             feeds.write().expect("sound").push(recorder.handle().open(RecordingId::draw(&mut random), meta));
             workers.order(Order::SetTap { session, tap: Tap::On }).expect("taken");
         }
+        if let (Some(forks), Some(server)) = (&mut forks, server) {
+            let fork = ForkId(number);
+            let stream =
+                Stream { rtp: server, rtcp: server, payload_type: 0, codec: Codec::Pcmu, srtp: None, wanted: true };
+            // The pairs were free a moment ago; the sender binds them itself.
+            let ports = [free(), free()].map(|(port, pair)| (drop(pair), port).1);
+            let (address, streams) = (HERE, Some(Box::new([stream.clone(), stream])));
+            let open = RecordOrder::OpenFork { fork, session, address, ports, seed: number };
+            forks.order(open).expect("taken");
+            forks.order(RecordOrder::Flow { fork, streams, hush: false }).expect("taken");
+            workers.order(Order::SetTap { session, tap: Tap::On }).expect("taken");
+        }
         writeln!(out, "{customer} {agent}").and_then(|()| out.flush()).expect("said");
     }
     // What is left of the input, if anything, says nothing.
@@ -335,5 +391,8 @@ fn child(mode: &str) {
     feeds.read().expect("sound").iter().for_each(Feed::close);
     if let Some(recorder) = recorder {
         recorder.stop();
+    }
+    if let Some(forks) = forks {
+        forks.stop();
     }
 }

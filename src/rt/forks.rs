@@ -39,7 +39,7 @@ const BURST: usize = 32;
 
 /// Counters, for metrics.
 #[derive(Debug, Default)]
-pub(super) struct Counters {
+pub struct Counters {
     packets: AtomicU64,
     refused: AtomicU64,
     lost_blocks: AtomicU64,
@@ -48,7 +48,7 @@ pub(super) struct Counters {
 
 impl Counters {
     /// Packets sent, packets that came back, blocks dropped.
-    pub(super) fn read(&self) -> (u64, u64, u64) {
+    pub fn read(&self) -> (u64, u64, u64) {
         let read = |of: &AtomicU64| of.load(Ordering::Relaxed);
         (read(&self.packets), read(&self.refused), read(&self.lost_blocks))
     }
@@ -66,7 +66,7 @@ enum Order {
 }
 
 /// The running thread.
-pub(super) struct Forks {
+pub struct Forks {
     door: Door,
     /// What is cut now, by fork.
     cuts: HashMap<ForkId, Arc<AtomicBool>>,
@@ -75,14 +75,14 @@ pub(super) struct Forks {
 
 /// The media workers' way in; cheap to clone.
 #[derive(Clone)]
-pub(super) struct Door {
+pub struct Door {
     orders: Sender<Order>,
     counters: Arc<Counters>,
 }
 
 impl Door {
     /// Takes 100 ms of a fork's sound. Never waits.
-    pub(super) fn block(&self, fork: ForkId, block: MaskedBlock) {
+    pub fn block(&self, fork: ForkId, block: MaskedBlock) {
         if self.counters.waiting.fetch_add(1, Ordering::Relaxed) >= MOST_WAITING {
             self.counters.waiting.fetch_sub(1, Ordering::Relaxed);
             self.counters.lost_blocks.fetch_add(1, Ordering::Relaxed);
@@ -96,7 +96,7 @@ impl Door {
 
 impl Forks {
     /// Starts the thread.
-    pub(super) fn start(report: impl Fn(ForkId, ForkReport) + Send + 'static) -> std::io::Result<Self> {
+    pub fn start(report: impl Fn(ForkId, ForkReport) + Send + 'static) -> std::io::Result<Self> {
         let (orders, queue) = mpsc::channel();
         let counters = Arc::new(Counters::default());
         let sender = Wire { forks: HashMap::new(), report: Box::new(report), counters: counters.clone() };
@@ -105,17 +105,17 @@ impl Forks {
     }
 
     /// The media workers' way in.
-    pub(super) fn door(&self) -> Door {
+    pub fn door(&self) -> Door {
         self.door.clone()
     }
 
     /// What it counts.
-    pub(super) fn counters(&self) -> Arc<Counters> {
+    pub fn counters(&self) -> Arc<Counters> {
         self.door.counters.clone()
     }
 
     /// Carries out an order; the report when it cannot be.
-    pub(super) fn order(&mut self, order: RecordOrder) -> Result<(), (ForkId, ForkReport)> {
+    pub fn order(&mut self, order: RecordOrder) -> Result<(), (ForkId, ForkReport)> {
         let order = match order {
             RecordOrder::OpenFork { fork, address, ports, seed, .. } => {
                 let bind = |port| bind_pair(address, port).map_err(|error| (fork, report_of(&error)));
@@ -147,7 +147,7 @@ impl Forks {
     }
 
     /// Ends the thread.
-    pub(super) fn stop(mut self) {
+    pub fn stop(mut self) {
         let _ = self.door.orders.send(Order::Stop);
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()

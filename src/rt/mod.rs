@@ -23,7 +23,7 @@ mod client;
 pub mod crew;
 pub mod demo;
 mod engine;
-mod forks;
+pub mod forks;
 pub mod harden;
 pub mod http;
 mod identity;
