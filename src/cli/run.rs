@@ -117,7 +117,13 @@ impl Signals {
     }
 
     fn reload(&self) {
-        self.keys.reload_from(self.file.clone());
+        let audit = self.audit.clone();
+        self.keys.reload_from(self.file.clone(), move |done| {
+            let name = done.ok().flatten().unwrap_or("all, by SIGHUP").into();
+            let (thing, made) = (Thing::KeyEncryptionKey, Made::Changed);
+            let record = Record::node(Action::Thing { thing, made, name, role: None, fingerprint: None });
+            audit.note(if done.is_ok() { record } else { record.outcome(Outcome::failed("keys")) });
+        });
         match self.certificates.reload() {
             Ok(()) => {
                 let (thing, made) = (Thing::Certificate, Made::Changed);

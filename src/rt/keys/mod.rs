@@ -150,15 +150,29 @@ impl Keys {
     }
 
     /// Reads the configuration file again and puts its keys in force; on a thread of its own, for a service may take its
-    /// time. What is wrong is told in the log, and the keys stay as they are.
-    pub fn reload_from(self: &Arc<Self>, file: std::path::PathBuf) {
+    /// time. What is wrong is told in the log, and the keys stay as they are. `done` hears the id of the current key where
+    /// that is another now, or that nothing was changed.
+    pub fn reload_from(
+        self: &Arc<Self>,
+        file: std::path::PathBuf,
+        done: impl FnOnce(Result<Option<&str>, ()>) + Send + 'static,
+    ) {
         let keys = self.clone();
         let reload = move || {
             let told = crate::config::Config::load(&file).map_err(|faults| faults.to_string());
             match told.and_then(|config| keys.reload(&config.keys).map_err(|error| error.to_string())) {
-                Ok(Some(id)) => tracing::info!(key = id, "new recordings are sealed under another key"),
-                Ok(None) => tracing::info!("keys were read again"),
-                Err(why) => tracing::error!(%why, "the former keys stay"),
+                Ok(Some(id)) => {
+                    tracing::info!(key = id, "new recordings are sealed under another key");
+                    done(Ok(Some(&id)));
+                }
+                Ok(None) => {
+                    tracing::info!("keys were read again");
+                    done(Ok(None));
+                }
+                Err(why) => {
+                    tracing::error!(%why, "the former keys stay");
+                    done(Err(()));
+                }
             }
         };
         if let Err(error) = std::thread::Builder::new().name("reload".into()).spawn(reload) {
