@@ -7,7 +7,7 @@ use serde_json::json;
 use tonewall::testkit::keys::Form;
 
 use crate::common::{Plan, skip};
-use crate::desk::{Desk, WEBHOOK_SECRET, receiver};
+use crate::desk::{Desk, receiver};
 use crate::kit::KEY;
 use crate::localstripe::Fake;
 
@@ -22,12 +22,7 @@ async fn a_caller_keys_a_card_in_tones_and_in_events_and_the_payment_succeeds_at
         Err(why) => return skip("a_caller_keys_a_card", &why),
     };
     let (told, endpoint) = receiver();
-    let more = format!(
-        "\n[[connector]]\nname = \"stripe\"\npreset = \"stripe\"\nurl = \"{}\"\n\
-         [[connector.secret]]\nname = \"key\"\nfile = \"stripe.key\"\n{endpoint}",
-        fake.url
-    );
-    let files = vec![("crm.whsec", WEBHOOK_SECRET.into()), ("stripe.key", format!("{KEY}\n"))];
+    let (more, files) = fake.connector(&endpoint);
     let mut desk = Desk::open(Plan { recording: "best-effort", more, files, ..Plan::new() }).await;
     let mut tokens = Vec::new();
     for form in [Form::Tone, Form::Event] {

@@ -17,8 +17,7 @@ use tonewall::testkit::rtp_peer::hiss;
 
 use crate::browser::{self, Browser};
 use crate::common::{Plan, Running, installed, skip};
-use crate::desk::{Api, WEBHOOK_SECRET, receiver};
-use crate::kit::KEY;
+use crate::desk::{Api, receiver};
 use crate::localstripe::Fake;
 use crate::phone::{Baresip, Kind, port, speech};
 
@@ -153,12 +152,7 @@ async fn a_real_telephone_pays_in_tones_and_in_events_the_panel_shows_each_step_
         Err(why) => return skip(test, &why),
     };
     let (told, endpoint) = receiver();
-    let more = format!(
-        "\n[[connector]]\nname = \"stripe\"\npreset = \"stripe\"\nurl = \"{}\"\n\
-         [[connector.secret]]\nname = \"key\"\nfile = \"stripe.key\"\n{endpoint}",
-        fake.url
-    );
-    let files = vec![("crm.whsec", WEBHOOK_SECRET.into()), ("stripe.key", format!("{KEY}\n"))];
+    let (more, files) = fake.connector(&endpoint);
     let tones = keyed(&format!("{}#", CARDS[0]));
     let line = |seed| Kind { says: Some(hiss(seed, -45.0).take(LONG).collect()), ..Kind::default() };
     let agent = Baresip::start_as(port(), 0.0, true, &line(8));

@@ -8,6 +8,7 @@ use serde_json::Value;
 use tonewall::psp::{Charge, Operation, Outcome};
 
 use crate::common::{free_port, installed, skip};
+use crate::desk::WEBHOOK_SECRET;
 use crate::kit::{Desk, KEY, charge, config, preset};
 
 /// A running server; killed when dropped.
@@ -63,6 +64,18 @@ impl Fake {
             std::thread::sleep(Duration::from_millis(100));
         }
         Ok(fake)
+    }
+
+    /// The section of a node whose payments go here, and whose events go to `endpoint` ([`receiver`]); and its files.
+    ///
+    /// [`receiver`]: crate::desk::receiver
+    pub fn connector(&self, endpoint: &str) -> (String, Vec<(&'static str, String)>) {
+        let more = format!(
+            "\n[[connector]]\nname = \"stripe\"\npreset = \"stripe\"\nurl = \"{}\"\n\
+             [[connector.secret]]\nname = \"key\"\nfile = \"stripe.key\"\n{endpoint}",
+            self.url
+        );
+        (more, vec![("crm.whsec", WEBHOOK_SECRET.into()), ("stripe.key", format!("{KEY}\n"))])
     }
 
     pub fn get(&self, path: &str) -> Value {
