@@ -167,17 +167,30 @@ impl Browser {
         self.eval("document.documentElement.outerHTML").await.as_str().unwrap_or_default().to_owned()
     }
 
-    /// Clicks the middle of an element, as a mouse does.
+    /// Clicks the middle of an element, as a mouse does; again where it had moved away meanwhile.
     pub async fn click(&mut self, selector: &str) {
-        self.until(&format!("!!document.querySelector({selector:?})")).await;
+        let end = Instant::now() + PATIENCE;
         let place = format!(
-            "(() => {{ const e = document.querySelector({selector:?}); e.scrollIntoView({{block: 'center'}}); \
+            "(() => {{ const e = document.querySelector({selector:?}); if (!e) return null; \
+             e.scrollIntoView({{block: 'center'}}); window.hits = 0; \
+             document.addEventListener('click', (c) => {{ if (c.target.closest({selector:?})) window.hits += 1; }}, \
+             {{capture: true, once: true}}); \
              const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; }})()"
         );
-        let place = self.eval(&place).await;
-        for kind in ["mousePressed", "mouseReleased"] {
-            let order = json!({"type": kind, "x": place[0], "y": place[1], "button": "left", "clickCount": 1});
-            self.tell("Input.dispatchMouseEvent", order).await;
+        loop {
+            let at = self.try_eval(&place).await.unwrap_or(Value::Null);
+            if at.is_array() {
+                for kind in ["mousePressed", "mouseReleased"] {
+                    let order = json!({"type": kind, "x": at[0], "y": at[1], "button": "left", "clickCount": 1});
+                    self.tell("Input.dispatchMouseEvent", order).await;
+                }
+                // A page that has gone away was hit.
+                if self.try_eval("window.hits").await.is_ok_and(|hits| hits != json!(0)) {
+                    return;
+                }
+            }
+            assert!(Instant::now() < end, "{selector} cannot be clicked; the page shows: {}", self.text().await);
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
