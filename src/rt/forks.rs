@@ -9,7 +9,7 @@
 //!     └───── cut ─────────────────────────┘ (a flag beside the queue)
 //! ```
 //!
-//! The queue's full policy: orders always go in; a block that finds more than [`MOST_WAITING`] waiting is dropped, which
+//! The queue's full policy: orders always go in; a block that finds more than `MOST_WAITING` waiting is dropped, which
 //! the recorder sees as a gap.
 #![allow(clippy::disallowed_methods)]
 
