@@ -19,8 +19,9 @@ use crate::config::{Auto, GuardMode};
 use crate::guard::classify::{Classifier, LEADING_MOST, MEMORY};
 use crate::record::horizon::Redaction;
 
-/// Keys further apart than this do not lead up to a hold together.
-const APART: Duration = Duration::from_secs(5);
+/// Keys further apart than this do not lead up to a hold together: as long as what is recorded waits unless configured, for
+/// a caller may rest after the first keys of a card.
+const APART: Duration = Duration::from_secs(12);
 /// How long a key that has just been told may still sound.
 const SOUNDS: Duration = Duration::from_secs(1);
 /// How long a key begun before the mask may sound on.
