@@ -32,7 +32,7 @@ const REMEMBERED: usize = 64;
 /// What one call may have to take back.
 #[derive(Debug)]
 pub(super) struct Late {
-    /// When keys of the customer's could be heard in a recording.
+    /// When keys of the customer's could be heard in a recording; those that an order has taken out are not in it.
     audible: VecDeque<Instant>,
     /// Under `signal`: what passes, as `auto` would see it.
     watch: Option<Classifier>,
@@ -59,19 +59,19 @@ impl Late {
         // What it would send on, wipe or hold is nothing to us: the keys have passed.
         drop(watch.handle_digit(now, at, digit));
         let from = watch.began().filter(|_| watch.in_payment())?;
-        Some(Redaction { from, to: now + SOUNDS, heard: self.first_heard(from) })
+        Some(self.take_out(from, now + SOUNDS))
     }
 
     /// `auto` knows that a card is being keyed, since `began`.
-    pub(super) fn handle_card(&self, now: Instant, began: Instant) -> Redaction {
-        Redaction { from: began, to: now + RESTS, heard: self.first_heard(began) }
+    pub(super) fn handle_card(&mut self, now: Instant, began: Instant) -> Redaction {
+        self.take_out(began, now + RESTS)
     }
 
     /// Somebody takes a hold: what was keyed just before led up to it, and what may be a card's beginning, which under
     /// `auto` its classifier knows of since `began`. Where that is no more than may be shown of a card, what is sealed of
     /// it already may stay.
     pub(super) fn handle_hold(&mut self, now: Instant, began: Option<Instant>) -> Option<Redaction> {
-        let card = self.suspected();
+        let card = self.suspected().and_then(|began| self.first_heard(began));
         let watched = self.watch.as_ref().filter(|watch| watch.suspected() > 0);
         let began = began.or(watched.and_then(Classifier::began));
         if let Some(watch) = &mut self.watch {
@@ -92,7 +92,7 @@ impl Late {
     /// The call is over.
     pub(super) fn handle_end(&mut self, now: Instant) -> Option<Redaction> {
         let from = self.suspected()?;
-        Some(Redaction { from, to: now + RESTS, heard: Some(from) })
+        Some(self.take_out(from, now + RESTS))
     }
 
     /// When the first key was pressed of what passed and may be a card: more of it than may be shown of one.
@@ -103,6 +103,14 @@ impl Late {
 
     fn first_heard(&self, began: Instant) -> Option<Instant> {
         self.audible.iter().copied().find(|at| *at >= began)
+    }
+
+    /// All since `from`. Its keys are told once: what the first order for a card was in time for is out of the recording,
+    /// and the next one need not reach it again; what it was too late for has been told.
+    fn take_out(&mut self, from: Instant, to: Instant) -> Redaction {
+        let heard = self.first_heard(from);
+        self.audible.retain(|at| *at < from);
+        Redaction { from, to, heard }
     }
 }
 
@@ -129,10 +137,31 @@ mod tests {
         assert_eq!(key(&mut late, t, "4242424242"), []);
         let orders = key(&mut late, t + 3_000 * MS, "424242");
         assert_eq!(orders.len(), 5, "from the twelfth on");
-        assert!(orders.iter().all(|order| order.from == t && order.heard == Some(t)));
+        assert!(orders.iter().all(|order| order.from == t));
+        // The first is for all that could be heard of it, each of the others for its own key.
+        let heard: Vec<Option<Instant>> = orders.iter().map(|order| order.heard).collect();
+        let own = |n: u32| Some(t + 3_000 * MS + 300 * MS * n);
+        assert_eq!(heard, [Some(t), own(2), own(3), own(4), own(5)]);
         let code = t + 20_000 * MS;
         let orders = key(&mut late, code, "123");
         assert_eq!((orders.len(), orders[0].from, orders[0].heard), (3, code, Some(code)));
+    }
+
+    #[test]
+    fn what_has_been_taken_out_is_too_late_for_nobody() {
+        // A rest in the card: its twelfth key comes within the horizon, what follows does not.
+        let t = Instant::now();
+        let card = || {
+            let mut late = Late::new(GuardMode::Signal, Auto::default());
+            key(&mut late, t, "4242");
+            assert_eq!(key(&mut late, t + 8_000 * MS, "424242424242").len(), 5);
+            late
+        };
+        let later = t + 14_000 * MS;
+        let end = card().handle_end(later).expect("an order");
+        assert_eq!((end.from, end.heard), (t, None));
+        let hold = card().handle_hold(later, None).expect("an order");
+        assert_eq!((hold.from, hold.heard), (t, None));
     }
 
     #[test]

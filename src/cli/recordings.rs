@@ -403,12 +403,12 @@ fn export(
     if output.exists() && !force {
         return Err(io::Error::other(format!("{} exists; --force overwrites it", output.display())));
     }
-    if let Some(why) = rescan::withheld(root, recording)? {
+    let every = find(root)?;
+    let found = choose(&recording.to_string(), &every, root)?;
+    if let Some(why) = rescan::withheld(root, found, ring)? {
         writeln!(terminal.err, "error: {recording} was not exported: it {why}")?;
         return Ok(EXIT_QUARANTINED);
     }
-    let every = find(root)?;
-    let found = choose(&recording.to_string(), &every, root)?;
     let bar = bar(terminal, [found], "exporting");
     let mut wav = wav::Export::create(output)?;
     let judged = judge(found, ring, &bar, &mut |item| match item {

@@ -190,7 +190,7 @@ impl Work {
         let query = Query { states: vec![State::Sealed, State::Interrupted, State::Finalising], ..Query::default() };
         let mut left = Vec::new();
         let found = self.catalogue.for_each(query, &mut |entry| {
-            if entry.self_audit.is_none() && entry.call.is_some() {
+            if !entry.is_audited() && entry.call.is_some() {
                 if entry.state != State::Finalising {
                     self.catalogue.finalising(entry.recording)?;
                 }
@@ -290,6 +290,15 @@ pub fn audit(
     };
     catalogue.audited(recording, verdict, &detail)?;
     Ok(Some(Outcome { recording, call: entry.call, verdict, detail }))
+}
+
+/// Hears a sealed file of which no catalogue knows.
+///
+/// # Errors
+/// Why it cannot be heard: tampered with, no key, unreadable, still being written.
+pub fn hear_uncatalogued(file: &Path, recording: RecordingId, ring: &KeyRing) -> Result<Findings, String> {
+    let entry = Entry::unread(recording, crate::base::time::WallMs(0));
+    hear(file, &entry, ring, &mut || true)?.ok_or_else(|| "it was not heard to its end".to_owned())
 }
 
 /// Reads and hears a sealed file with what the catalogue says of it.

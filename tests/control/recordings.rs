@@ -7,7 +7,7 @@ use futures_util::stream;
 use tonewall::audit::Record;
 use tonewall::base::ids::RecordingId;
 use tonewall::control::recordings::{Change, Recordings, RecordingsError, Sound, Stretch, StretchKind, Waveform};
-use tonewall::record::catalogue::{Entry, LegalHold, Page, Query, State, Tombstone};
+use tonewall::record::catalogue::{AuditVerdict, Entry, LegalHold, Page, Query, SelfAudit, State, Tombstone};
 
 use super::*;
 
@@ -34,6 +34,8 @@ impl Scripted {
         entry.caller = "4930123".into();
         entry.state = self.state.lock().expect("the state").unwrap_or(State::Sealed);
         entry.labels.insert("case".into(), "A-17".into());
+        let at_ms = WallMs(entry.started_ms.0 + 1_000);
+        entry.self_audit = Some(SelfAudit { verdict: AuditVerdict::Clean, at_ms, detail: "0.1 s heard".into() });
         Ok(entry)
     }
 }

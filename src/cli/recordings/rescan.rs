@@ -3,21 +3,32 @@
 use std::io;
 use std::path::Path;
 
-use super::{EXIT_FAULT, EXIT_INTACT, EXIT_KEY, EXIT_QUARANTINED, Terminal, graver};
+use super::{EXIT_FAULT, EXIT_INTACT, EXIT_KEY, EXIT_QUARANTINED, Found, Terminal, graver};
 use crate::base::ids::RecordingId;
 use crate::record::catalogue::{AuditVerdict, Query, Retention, State};
 use crate::record::keys::KeyRing;
 use crate::rt::catalogue::Catalogue;
 use crate::rt::rescan::{self, Outcome};
 
-/// Why a recording may not be given out, by the catalogue under `root`; `None` when it may, or nobody has catalogued it.
-pub(super) fn withheld(root: &Path, recording: RecordingId) -> io::Result<Option<&'static str>> {
-    if !root.join(crate::rt::catalogue::FILE).exists() {
-        return Ok(None);
+/// Why a recording may not be given out, by the catalogue under `root`; `None` when it may. What nobody has catalogued
+/// (a copy without its catalogue) is heard here and now.
+pub(super) fn withheld(root: &Path, found: &Found, ring: &KeyRing) -> io::Result<Option<String>> {
+    if root.join(crate::rt::catalogue::FILE).exists() {
+        let catalogue = Catalogue::open(root, Retention::default()).map_err(io::Error::other)?;
+        if let Some(entry) = catalogue.get(found.recording).map_err(io::Error::other)? {
+            let missed = !entry.is_audited() && !matches!(entry.state, State::Quarantined | State::Destroyed);
+            let how = if missed { "; unless it is being written now, `recordings rescan` hears it" } else { "" };
+            return Ok(entry.withheld().map(|why| format!("{why}{how}")));
+        }
     }
-    let catalogue = Catalogue::open(root, Retention::default()).map_err(io::Error::other)?;
-    let entry = catalogue.get(recording).map_err(io::Error::other)?;
-    Ok(entry.filter(|entry| entry.state != State::Recording).and_then(|entry| entry.withheld()))
+    Ok(match rescan::hear_uncatalogued(&found.file, found.recording, ring) {
+        Ok(findings) if findings.is_clean() => None,
+        Ok(findings) => {
+            Some(format!("is in no catalogue, and what may be a digit was found in it: {}", findings.text()))
+        }
+        // Tampered, no key, unreadable: the reader says so with the right word, and gives nothing out either.
+        Err(_) => None,
+    })
 }
 
 /// Hears recordings again; one line each.

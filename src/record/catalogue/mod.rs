@@ -254,9 +254,16 @@ impl Entry {
         }
     }
 
+    /// Whether its self-audit has found it clean, or a person has said so.
+    pub fn is_audited(&self) -> bool {
+        self.self_audit.as_ref().is_some_and(|audit| audit.verdict == AuditVerdict::Clean)
+    }
+
     /// Why it may not be given out (played, exported); `None` when it may.
     pub fn withheld(&self) -> Option<&'static str> {
         match self.state {
+            // Whatever says that it is over: what nobody has heard again is given to nobody.
+            State::Sealed | State::Interrupted if !self.is_audited() => Some("has not passed its self-audit yet"),
             State::Sealed | State::Interrupted => None,
             State::Recording => Some("is still being written"),
             State::Finalising => Some("is being audited before it counts as sealed"),
@@ -331,6 +338,21 @@ mod tests {
         let text = serde_json::to_string(&entry).expect("JSON");
         assert!(!text.contains("5550100") && !text.contains("case"), "{text}");
         assert!(!entry.is_due(WallMs(99_000)) && entry.withheld().is_some());
+    }
+
+    #[test]
+    fn only_what_was_found_clean_is_given_out() {
+        let verdicts = [None, Some(AuditVerdict::Failed), Some(AuditVerdict::Hit), Some(AuditVerdict::Clean)];
+        for state in State::ALL {
+            for verdict in verdicts {
+                let mut entry = Entry::unread(RecordingId::draw(&mut Random::seed_from_u64(1)), WallMs(1_000));
+                entry.state = state;
+                entry.self_audit =
+                    verdict.map(|verdict| SelfAudit { verdict, at_ms: WallMs(2_000), detail: String::new() });
+                let given = matches!(state, State::Sealed | State::Interrupted) && verdict == Some(AuditVerdict::Clean);
+                assert_eq!(entry.withheld().is_none(), given, "{state:?} {verdict:?}");
+            }
+        }
     }
 
     #[test]

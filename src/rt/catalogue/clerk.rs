@@ -74,6 +74,8 @@ impl Clerk {
 
 fn run(catalogue: &Catalogue, node: &str, audit: Option<&rescan::Desk>, queue: &Receiver<Note>) {
     let mut begun: HashMap<RecordingId, Box<Meta>> = HashMap::new();
+    // Withheld from the very row that says that it is over: nobody may have it before its self-audit.
+    let over = |state| if audit.is_some() { State::Finalising } else { state };
     while let Ok(note) = queue.recv() {
         let (recording, written) = match note {
             Note::Stop => return,
@@ -95,7 +97,7 @@ fn run(catalogue: &Catalogue, node: &str, audit: Option<&rescan::Desk>, queue: &
                     entry.ended_ms = Some(wall());
                     // One whose disk stood still for a while was told as failed before.
                     if matches!(entry.state, State::Recording | State::Interrupted) {
-                        entry.state = State::Sealed;
+                        entry.state = over(State::Sealed);
                     }
                 };
                 let amended = catalogue.amend(recording, closed);
@@ -104,7 +106,7 @@ fn run(catalogue: &Catalogue, node: &str, audit: Option<&rescan::Desk>, queue: &
             Note::Report(recording, Report::Failed(_)) => {
                 let failed = |entry: &mut Entry| {
                     if entry.state == State::Recording {
-                        entry.state = State::Interrupted;
+                        entry.state = over(State::Interrupted);
                         entry.length_ms = wall().0.saturating_sub(entry.started_ms.0);
                     }
                 };
@@ -136,8 +138,8 @@ fn hand_over(
     recording: RecordingId,
 ) -> Result<(), CatalogueError> {
     let Some(audit) = audit else { return Ok(()) };
-    let over = |entry: &Entry| matches!(entry.state, State::Sealed | State::Interrupted);
-    if catalogue.get(recording)?.is_some_and(|entry| over(&entry)) {
+    if catalogue.get(recording)?.is_some_and(|entry| entry.state == State::Finalising) {
+        // Into its notes too, from which the catalogue can be made anew.
         catalogue.finalising(recording)?;
         audit.closed(recording);
     }
