@@ -8,6 +8,7 @@ mod common;
 mod desk;
 mod faults;
 mod flow;
+mod foreign;
 mod holds;
 mod outside;
 #[path = "../net/pki.rs"]
