@@ -36,6 +36,10 @@ pub enum Who {
     Pbx,
     /// The PBX trunk's second remote.
     Standby,
+    /// A SIPREC recorder, where there is one.
+    Recorder,
+    /// Its second remote.
+    Second,
 }
 
 impl Who {
@@ -44,6 +48,8 @@ impl Who {
             Who::Carrier => "192.0.2.10:5060",
             Who::Pbx => "10.1.0.20:5060",
             Who::Standby => "10.1.0.21:5060",
+            Who::Recorder => "198.51.100.40:5060",
+            Who::Second => "198.51.100.41:5060",
         }
         .parse()
         .expect("address")
@@ -54,22 +60,27 @@ impl Who {
     }
 
     pub fn listener(self) -> usize {
-        usize::from(self != Who::Carrier)
+        match self {
+            Who::Carrier => 0,
+            Who::Pbx | Who::Standby => 1,
+            Who::Recorder | Who::Second => 2,
+        }
     }
 
     fn of(at: SocketAddr) -> Option<Who> {
-        [Who::Carrier, Who::Pbx, Who::Standby].into_iter().find(|who| who.at() == at)
+        let all = [Who::Carrier, Who::Pbx, Who::Standby, Who::Recorder, Who::Second];
+        all.into_iter().find(|who| who.at() == at)
     }
 }
 
-pub const OURS: [&str; 2] = ["203.0.113.1:5060", "10.0.0.1:5060"];
+pub const OURS: [&str; 3] = ["203.0.113.1:5060", "10.0.0.1:5060", "203.0.113.2:5060"];
 pub const OUR_MEDIA: &str = "203.0.113.9";
 
 fn network(text: &str, prefix: u8) -> Network {
     Network { address: text.parse().expect("ip"), prefix }
 }
 
-fn trunk(name: &str, side: Side, listener: usize, remotes: &[Who], around: (&str, u8)) -> Trunk {
+pub fn trunk(name: &str, side: Side, listener: usize, remotes: &[Who], around: (&str, u8)) -> Trunk {
     Trunk {
         name: name.into(),
         side,
@@ -105,15 +116,19 @@ fn trunk(name: &str, side: Side, listener: usize, remotes: &[Who], around: (&str
     }
 }
 
-/// Carrier and PBX trunk with routes both ways; 40 port pairs.
-pub fn config() -> Config {
-    let listener = |at: usize| Listener {
+/// One of our listeners.
+pub fn listener(at: usize) -> Listener {
+    Listener {
         name: format!("l{at}"),
         transport: Transport::Udp,
         address: OURS[at].parse().expect("address"),
         advertise: OURS[at].parse().expect("address"),
         options: ListenerOptions::default(),
-    };
+    }
+}
+
+/// Carrier and PBX trunk with routes both ways; 40 port pairs.
+pub fn config() -> Config {
     let route = |from, to| Route {
         from: TrunkId(from),
         prefix: String::new(),
@@ -257,7 +272,15 @@ impl World {
                     RecordOrder::Open { .. } => self.ledger.recordings_open += 1,
                     RecordOrder::Redact { order, .. } => self.ledger.redactions.push(order),
                     RecordOrder::Mark { mark, .. } => self.ledger.marks.push(mark),
-                    RecordOrder::OpenFork { .. } | RecordOrder::Flow { .. } | RecordOrder::CloseFork { .. } => {}
+                    RecordOrder::OpenFork { fork, .. } => {
+                        assert!(self.ledger.forks.insert(fork, None).is_none(), "a way opened twice");
+                    }
+                    RecordOrder::Flow { fork, streams, .. } => {
+                        *self.ledger.forks.get_mut(&fork).expect("an open way") = streams;
+                    }
+                    RecordOrder::CloseFork { fork } => {
+                        assert!(self.ledger.forks.remove(&fork).is_some(), "a way closed that is not open");
+                    }
                     RecordOrder::Close { recording } => {
                         self.ledger.recordings_open -= 1;
                         self.engine.handle_recorder(self.now, recording, RecorderReport::Closed);
@@ -292,6 +315,7 @@ impl World {
                     // Recorder and media report after their call.
                     // So does a payment provider.
                     EventKind::Recording { .. }
+                    | EventKind::Recorder { .. }
                     | EventKind::CallMedia { .. }
                     | EventKind::PaymentEnded { .. }
                     | EventKind::PaymentReconciled { .. } => {}
@@ -418,6 +442,7 @@ impl World {
         assert_eq!(self.engine.calls(), 0);
         assert!(self.live.is_empty() && self.ledger.sessions.is_empty());
         assert_eq!(self.ledger.recordings_open, 0);
+        assert!(self.ledger.forks.is_empty());
         assert_eq!(self.engine.transactions(), 0);
         assert!(self.engine.is_idle());
         assert_eq!(self.engine.poll_timeout(), None, "a timer without a cause");

@@ -10,13 +10,13 @@ use tonewall::testkit::simple_sip::{Message, tag};
 
 use crate::harness::*;
 
-fn allows(config: &mut Config) {
+pub fn allows(config: &mut Config) {
     config.trunks[1].methods.refer = Refer::Terminate;
     config.trunks[1].methods.replaces = true;
 }
 
 /// The customer's call, and the agent's consultation.
-fn two_calls(w: &mut World) -> (Up, Up) {
+pub fn two_calls(w: &mut World) -> (Up, Up) {
     let asked = w.call();
     let consulted = w.call_from(Who::Pbx, Who::Carrier);
     assert_eq!(w.engine.calls(), 2);
@@ -43,7 +43,7 @@ fn agrees(w: &mut World, who: Who, port: u16) -> Message {
 }
 
 /// The agent joins both calls; everybody agrees.
-fn joined(w: &mut World, asked: &mut Up, consulted: &Up) {
+pub fn joined(w: &mut World, asked: &mut Up, consulted: &Up) {
     refers(w, &mut asked.callee, &naming(&consulted.caller));
     w.expect(Who::Pbx, "BYE");
     w.expect(Who::Pbx, "202");

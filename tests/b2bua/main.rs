@@ -7,7 +7,11 @@
 mod addresses;
 mod auto;
 mod changes;
+#[path = "../common/schema.rs"]
+mod check;
 mod codecs;
+#[path = "../common/mod.rs"]
+mod common;
 mod digits;
 mod faults;
 mod fax;
@@ -18,6 +22,7 @@ mod hiding;
 mod join;
 mod lost;
 mod payments;
+mod recorders;
 mod refusals;
 mod reliable;
 mod setup;

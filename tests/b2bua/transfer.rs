@@ -8,7 +8,7 @@ use tonewall::testkit::simple_sip::{Message, tag, uri};
 
 use crate::harness::*;
 
-fn terminates(config: &mut Config) {
+pub fn terminates(config: &mut Config) {
     for trunk in &mut config.trunks {
         trunk.methods.refer = Refer::Terminate;
     }
@@ -21,7 +21,7 @@ fn refer(w: &mut World, line: &mut Line, to: &str) -> Message {
 }
 
 /// `who` is told of the transfer's progress.
-fn told(w: &mut World, who: Who, status: u16, over: bool) -> Message {
+pub fn told(w: &mut World, who: Who, status: u16, over: bool) -> Message {
     let notify = w.expect(who, "NOTIFY");
     assert!(text(&notify).starts_with(&format!("SIP/2.0 {status} ")), "{}", text(&notify));
     assert_eq!(notify.get("content-type"), Some("message/sipfrag;version=2.0"));
@@ -32,7 +32,7 @@ fn told(w: &mut World, who: Who, status: u16, over: bool) -> Message {
 }
 
 /// A REFER of `line` is taken: our INVITE to the new target, which is on the same side.
-fn begins(w: &mut World, line: &mut Line, to: &str) -> Message {
+pub fn begins(w: &mut World, line: &mut Line, to: &str) -> Message {
     refer(w, line, to);
     w.expect(line.who, "202");
     told(w, line.who, 100, false);
@@ -40,12 +40,12 @@ fn begins(w: &mut World, line: &mut Line, to: &str) -> Message {
 }
 
 /// The PBX's second telephone answers our INVITE.
-fn answer(who: Who, invite: &Message) -> Message {
+pub fn answer(who: Who, invite: &Message) -> Message {
     reply(who, invite, 200, "second").with_body("application/sdp", sdp(Who::Standby, 1, "8 101", "sendrecv"))
 }
 
 /// The leg that stays agrees to its new other end.
-fn agree(w: &mut World, who: Who) -> Message {
+pub fn agree(w: &mut World, who: Who) -> Message {
     let again = w.expect(who, "INVITE");
     w.send(who, &reply(who, &again, 200, "").with_body("application/sdp", sdp(who, 2, "8 101", "sendrecv")));
     w.expect(who, "ACK");
@@ -312,12 +312,12 @@ fn the_one_who_stays_is_told_again_after_glare_and_taken_off_hold() {
 }
 
 /// A Replaces for the dialog of `line`, as we see it: our tag first.
-fn replaces(line: &Line) -> String {
+pub fn replaces(line: &Line) -> String {
     let (ours, theirs) = (tag(&line.remote).expect("our tag"), tag(&line.local).expect("its tag"));
     format!("{};to-tag={ours};from-tag={theirs}", line.call_id)
 }
 
-fn allows_replaces(config: &mut Config) {
+pub fn allows_replaces(config: &mut Config) {
     config.trunks[1].methods.replaces = true;
 }
 

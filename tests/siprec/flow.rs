@@ -6,7 +6,7 @@ use tonewall::testkit::rtp_peer::hiss;
 
 use crate::pki::{Authority, Wish};
 use crate::srs::{Mood, Packet, Srs};
-use crate::{all, loudness, open, plan, schema, section, sounding, until, wait};
+use crate::{all, check, loudness, open, plan, section, sounding, until, wait};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_call_is_recorded_over_each_transport_and_no_masked_key_is_heard() {
@@ -39,7 +39,7 @@ async fn recorded(transport: &'static str) {
         assert_eq!(session.attribute(at, "label").as_deref(), Some(label));
         assert_eq!(session.attribute(at, "sendonly").as_deref(), Some(""));
     }
-    schema::check("recorded", &session.metadata[0]);
+    check::check("recorded", &session.metadata[0]);
     wait(1_500).await;
     let (customer, agent) = (srs.sound(&session, 0), srs.sound(&session, 1));
     let loud = [loudness(&customer[customer.len() / 2..]), loudness(&agent[agent.len() / 2..])];

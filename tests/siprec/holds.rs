@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::desk::{Call, Desk};
 use crate::srs::{Session, Srs};
-use crate::{all, open, schema, section, sounding, until, wait};
+use crate::{all, check, open, section, sounding, until, wait};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn pauses_reach_whom_they_are_for() {
@@ -78,7 +78,7 @@ async fn a_pause_hold_reaches_every_recorder_and_leaves_no_packet_on_the_wire() 
         let gap = packets.windows(2).map(|pair| pair[1].timestamp().wrapping_sub(pair[0].timestamp())).max();
         assert!(gap.is_some_and(|gap| (8_000..40_000).contains(&gap)), "{gap:?}");
         assert!(packets.windows(2).all(|pair| pair[1].sequence() == pair[0].sequence().wrapping_add(1)));
-        schema::check("after a pause", srs.live()[0].metadata.last().expect("metadata"));
+        check::check("after a pause", srs.live()[0].metadata.last().expect("metadata"));
     }
     desk.hang_up(call).await;
 }
@@ -130,7 +130,7 @@ async fn the_recorder_hears_of_hold_and_pause_in_its_metadata() {
     assert_eq!(session.metadata[0].matches("<recv>").count(), 2);
     call.agent.with(|agent, now| agent.reinvite(now, tonewall::testkit::simple_sdp::Direction::SendOnly));
     until("the hold is told", || srs.live()[0].metadata.last().is_some_and(|text| !text.contains("<recv>"))).await;
-    schema::check("held", srs.live()[0].metadata.last().expect("metadata"));
+    check::check("held", srs.live()[0].metadata.last().expect("metadata"));
     desk.hang_up(call).await;
 }
 

@@ -2,6 +2,8 @@
 //! hang, vanish and come back. What they are told is held against RFC 7865's schema, what they hear against what was said.
 #![allow(clippy::disallowed_methods)] // Tests may start threads, wait and open sockets.
 
+#[path = "../common/schema.rs"]
+mod check;
 #[path = "../common/mod.rs"]
 mod common;
 #[path = "../common/desk.rs"]

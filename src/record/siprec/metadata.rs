@@ -157,14 +157,28 @@ fn session(out: &mut Writer, dialect: Dialect, call: &Call) {
     }
     if dialect == Dialect::Oracle {
         out.open("extensiondata", &[("xmlns:apkt", ORACLE)]);
-        if let Some(ucid) = &call.user_to_user {
-            out.text("apkt:ucid", ucid);
+        if let Some(value) = &call.user_to_user {
+            out.text("apkt:ucid", &ucid(value));
         }
         let from_customer = call.caller == Leg::Customer;
         out.text("apkt:callerOrig", if from_customer { "true" } else { "false" });
         out.close("extensiondata");
     }
     out.close("session");
+}
+
+/// The data of a User-to-User value and how it is encoded; its further parameters are none of a UCID's.
+fn ucid(value: &str) -> String {
+    if value.starts_with('"') {
+        return value.to_owned();
+    }
+    let mut parts = value.split(';').map(str::trim);
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts.filter(|part| part.get(..9).is_some_and(|name| name.eq_ignore_ascii_case("encoding="))) {
+        out.push(';');
+        out.push_str(part);
+    }
+    out
 }
 
 fn participant(out: &mut Writer, dialect: Dialect, call: &Call, of: &Participant) {

@@ -326,7 +326,7 @@ impl Session {
             }
             status => {
                 up.tries += 1;
-                if up.tries < MOST_AGAIN && status >= 500 {
+                if up.tries < MOST_AGAIN && (500..600).contains(&status) {
                     up.owed = Some(now + AGAIN);
                 } else {
                     up.tries = 0;

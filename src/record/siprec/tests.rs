@@ -238,6 +238,57 @@ fn glare_is_waited_out_between_2_1_and_4_seconds_and_the_sound_stays_cut() {
 }
 
 #[test]
+fn a_server_that_wants_no_sound_yet_gets_it_when_it_asks() {
+    let mut line = Line::new(Srtp::Off, false);
+    line.out();
+    assert_eq!(line.answer(200, Some(theirs("inactive"))), ["ACK", "accepted false"]);
+    // A pause meanwhile, and its end, change nothing for it.
+    assert_eq!(line.pause(true), ["INVITE 0/2"]);
+    assert_eq!(line.answer(200, Some(theirs("inactive"))), ["ACK"]);
+    assert_eq!(line.asked("INVITE", 1, Some(theirs("recvonly"))), ["200 0/2"], "not while it is paused");
+    assert_eq!(line.pause(false), ["flow", "INVITE 2/0"]);
+    assert_eq!(line.answer(200, Some(theirs("inactive"))), ["ACK", "cut"]);
+    assert_eq!(line.asked("INVITE", 2, Some(theirs("recvonly"))), ["flow", "200 2/0"]);
+}
+
+#[test]
+fn what_a_server_makes_of_a_change_is_its_affair_and_the_cut_stays() {
+    // It agrees without a description: what was agreed stands.
+    let mut line = Line::up();
+    line.pause(true);
+    assert_eq!(line.answer(200, None), ["ACK"]);
+    assert_eq!(line.pause(false), ["flow", "INVITE 2/0"]);
+    assert_eq!(line.answer(200, None), ["ACK"]);
+    // It cannot for the moment, again and again: it is told so often, and not for ever.
+    assert_eq!(line.pause(true), ["cut", "INVITE 0/2"]);
+    let mut told = 1;
+    assert!(line.answer(500, None).is_empty());
+    for _ in 0..120 {
+        for done in line.later(SEC / 2) {
+            match done.as_str() {
+                "ask OPTIONS" => line.session.handle_alive(line.now, 200),
+                "INVITE 0/2" => told += 1,
+                other => panic!("{other}"),
+            }
+            if done.starts_with("INVITE") {
+                assert!(line.answer(500, None).is_empty());
+            }
+        }
+    }
+    assert_eq!(told, 6);
+    assert!(!line.session.is_flowing() && line.session.is_up());
+    // It will not: nothing more is said of it.
+    for status in [403, 488, 606] {
+        let mut line = Line::up();
+        assert_eq!(line.pause(true), ["cut", "INVITE 0/2"]);
+        assert!(line.answer(status, None).is_empty());
+        assert!(line.later(9 * SEC).is_empty(), "{status}");
+        assert!(!line.session.is_flowing());
+        assert_eq!(line.pause(false), ["flow", "INVITE 2/0"]);
+    }
+}
+
+#[test]
 fn their_reinvite_during_ours_is_glare_and_is_taken_after_it() {
     let mut line = Line::up();
     line.pause(true);

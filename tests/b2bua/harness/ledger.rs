@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
 use tonewall::base::ids::{Leg, SessionId};
+use tonewall::call::ForkId;
 use tonewall::config::Network;
 use tonewall::media::{Command, Guard, LegMedia, Tap};
 use tonewall::record::horizon::Redaction;
 use tonewall::record::sealed::Mark;
+use tonewall::record::siprec::sdp::Stream;
 
 use super::SEC;
 
@@ -19,6 +21,8 @@ pub struct Ledger {
     pub sent_digits: Vec<(Leg, char)>,
     pub info_digits: Vec<(Leg, char)>,
     pub recordings_open: usize,
+    /// Where the sound of each recording session flows.
+    pub forks: BTreeMap<ForkId, Option<Box<[Stream; 2]>>>,
     pub redactions: Vec<Redaction>,
     pub marks: Vec<Mark>,
     resting: HashMap<u16, Instant>,
