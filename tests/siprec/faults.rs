@@ -127,7 +127,7 @@ async fn what_a_lost_recorder_misses_is_in_a_sealed_file_that_says_so() {
 }
 
 /// The recorders that the sealed files below `root` stand in for.
-fn spills(root: &Path) -> Vec<String> {
+pub fn spills(root: &Path) -> Vec<String> {
     let ring = KeyRing::new(Some(Kek::parse("test", KEK).expect("a key")), Vec::new()).expect("a ring");
     let days = std::fs::read_dir(root).expect("recordings").flatten().filter(|entry| entry.path().is_dir());
     let files = days.flat_map(|day| std::fs::read_dir(day.path()).expect("a day").flatten());

@@ -6,6 +6,7 @@
 mod check;
 #[path = "../common/mod.rs"]
 mod common;
+mod cut;
 #[path = "../common/desk.rs"]
 mod desk;
 mod faults;

@@ -177,6 +177,12 @@ impl Srs {
         self.inner.state().requests.iter().filter(|(_, request)| request.method() == Some(method)).count()
     }
 
+    /// When requests of this method came.
+    pub fn when(&self, method: &str) -> Vec<Instant> {
+        let state = self.inner.state();
+        state.requests.iter().filter(|(_, request)| request.method() == Some(method)).map(|(at, _)| *at).collect()
+    }
+
     /// Statuses of the answers it got to its own requests.
     pub fn statuses(&self) -> Vec<u16> {
         self.inner.state().responses.iter().filter_map(Message::status).collect()
