@@ -40,7 +40,7 @@ use crate::testkit::attack::decode;
 use crate::testkit::keys::{Form, typed};
 use crate::testkit::rtp_peer::hiss;
 use crate::testkit::site::Site;
-use crate::testkit::ua::{Answer, Profile, UserAgent};
+use crate::testkit::ua::{Answer, Event, Profile, UserAgent};
 
 /// What its trunks and listeners are called.
 const NAMES: [&str; 3] = ["canary-held", "canary-auto", "canary-pbx"];
@@ -103,6 +103,9 @@ impl Booth {
         let answering = Profile::new("canary").answering(Answer::After(20));
         let pbx = Exchange::open(ip, 0, Some(answering), random.random()).await?;
         let carrier = Exchange::open(ip, 0, None, random.random()).await?;
+        for exchange in [&pbx, &carrier] {
+            exchange.avoid(config.media.ports);
+        }
         let recorded = config.trunks.iter().any(|trunk| trunk.recording != RecordingPolicy::Off);
         let mask = config.trunks.iter().find(|trunk| trunk.side == crate::config::Side::Carrier).map(|t| t.mask);
         let horizon = config.trunks.iter().map(|trunk| trunk.redaction_horizon).max();
@@ -226,11 +229,15 @@ impl Booth {
             a.rtp.speak(hiss(7, -48.0));
             a.invite(now, "canary", target);
         });
-        let agent = self.pbx.ringing(PATIENCE).await.ok_or("the call did not get through")?;
+        let agent = self.pbx.ringing(PATIENCE).await;
+        let agent = agent.ok_or_else(|| format!("the call did not get through: {}", fate(&caller)))?;
         agent.with(|a, _| a.rtp.speak(hiss(8, -48.0)));
         let up = caller.until(PATIENCE, UserAgent::is_up).await;
-        let done =
-            if up { self.talk(guard, form, around, (&caller, &agent), verdict).await } else { Err("no answer".into()) };
+        let done = if up {
+            self.talk(guard, form, around, (&caller, &agent), verdict).await
+        } else {
+            Err(format!("no answer: {}", fate(&caller)))
+        };
         caller.with(UserAgent::hang_up);
         done?;
         if !agent.until(PATIENCE, UserAgent::is_ended).await {
@@ -355,6 +362,17 @@ fn destroy(catalogue: &Catalogue, entry: &Entry) -> Result<(), Box<dyn std::erro
     std::fs::remove_file(&file)?;
     std::fs::remove_file(place::seal_file(&file))?;
     Ok(())
+}
+
+/// What a caller was told who did not get through.
+fn fate(caller: &Phone) -> String {
+    let told = caller.events().into_iter().rev().find_map(|(_, event)| match event {
+        Event::Rejected(status) => Some(format!("refused with {status}")),
+        Event::HungUp => Some("hung up by the node".to_owned()),
+        Event::Progress { status, .. } => Some(format!("only {status} came")),
+        _ => None,
+    });
+    told.unwrap_or_else(|| "nothing came at all".to_owned())
 }
 
 fn word(form: CanaryForm) -> &'static str {

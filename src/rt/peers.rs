@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rand::SeedableRng;
+use rand::{RngExt, SeedableRng};
 use tokio::net::UdpSocket;
 use tokio::sync::{Notify, mpsc};
 
@@ -22,6 +22,8 @@ const DATAGRAM: usize = 65_535;
 const RTP_DATAGRAM: usize = 2_048;
 /// RTP port pairs tried before giving up.
 const PORT_TRIES: usize = 100;
+/// The lowest media port taken by choice.
+const LEAST_PORT: u16 = 1_024;
 
 /// A telephone on real sockets. Cheap to clone; the telephone lives as long as its exchange.
 #[derive(Clone)]
@@ -93,6 +95,8 @@ struct Book {
     tasks: Vec<tokio::task::JoinHandle<()>>,
     answering: Option<Profile>,
     answered: mpsc::UnboundedSender<Phone>,
+    /// Media ports that no telephone takes.
+    avoid: Option<(u16, u16)>,
 }
 
 impl Exchange {
@@ -112,10 +116,17 @@ impl Exchange {
             tasks: Vec::new(),
             answering,
             answered,
+            avoid: None,
         };
         let shared = Arc::new(Shared { socket, address, phones: Mutex::new(book) });
         let task = tokio::spawn(Shared::listen(shared.clone()));
         Ok(Exchange { shared, incoming, task })
+    }
+
+    /// From now on no telephone takes a media port from the first to the last of `ports`: a node sends no media to what
+    /// may be its own.
+    pub fn avoid(&self, ports: (u16, u16)) {
+        self.shared.book().avoid = Some(ports);
     }
 
     /// The SIP address.
@@ -190,8 +201,9 @@ impl Shared {
     }
 
     fn install(self: &Arc<Self>, profile: Profile) -> io::Result<Phone> {
-        let (rtp, rtcp) = media_ports(self.address.ip())?;
         let mut book = self.book();
+        let avoid = book.avoid;
+        let (rtp, rtcp) = media_ports(self.address.ip(), avoid, &mut book.random)?;
         let random = Random::from_rng(&mut book.random);
         let agent = UserAgent::new(profile, self.address, rtp.local_addr()?, random);
         let state = Mutex::new(State { agent, events: Vec::new() });
@@ -203,17 +215,21 @@ impl Shared {
     }
 }
 
-/// An even UDP port and the one after it.
-fn media_ports(ip: IpAddr) -> io::Result<(UdpSocket, UdpSocket)> {
+/// An even UDP port and the one after it, neither of them among `avoid`: what the system gives, or, where it gives only
+/// those, any other.
+fn media_ports(ip: IpAddr, avoid: Option<(u16, u16)>, random: &mut Random) -> io::Result<(UdpSocket, UdpSocket)> {
     let bind = |port| -> io::Result<std::net::UdpSocket> {
         let socket = std::net::UdpSocket::bind(SocketAddr::new(ip, port))?;
         socket.set_nonblocking(true)?;
         Ok(socket)
     };
-    for _ in 0..PORT_TRIES {
-        let rtp = bind(0)?;
+    let free = |port: u16| avoid.is_none_or(|(first, last)| port > last || port < first.saturating_sub(1));
+    for attempt in 0..2 * PORT_TRIES {
+        let wanted = if attempt < PORT_TRIES { 0 } else { random.random_range(LEAST_PORT..u16::MAX) };
+        let Ok(rtp) = bind(wanted) else { continue };
         let port = rtp.local_addr()?.port();
         if port % 2 == 0
+            && free(port)
             && let Ok(rtcp) = bind(port + 1)
         {
             return Ok((UdpSocket::from_std(rtp)?, UdpSocket::from_std(rtcp)?));
@@ -287,5 +303,21 @@ mod tests {
         caller.with(|a, now| a.hang_up(now));
         assert!(agent.until(Duration::from_secs(5), UserAgent::is_ended).await);
         assert_eq!(agent.events().last().map(|(_, e)| e.clone()), Some(Event::HungUp));
+    }
+
+    #[tokio::test]
+    async fn ports_to_be_avoided_are_taken_by_nobody_even_where_the_system_gives_no_others() {
+        let ip = IpAddr::from(Ipv4Addr::LOCALHOST);
+        let mut random = Random::seed_from_u64(3);
+        // The system gives out 32768 to 60999 unless it is told otherwise.
+        for avoid in [(30_000, 65_535), (40_000, 49_999)] {
+            for _ in 0..20 {
+                let (rtp, rtcp) = media_ports(ip, Some(avoid), &mut random).unwrap();
+                for socket in [rtp, rtcp] {
+                    let port = socket.local_addr().unwrap().port();
+                    assert!(!(avoid.0..=avoid.1).contains(&port), "{port}");
+                }
+            }
+        }
     }
 }
