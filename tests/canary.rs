@@ -2,8 +2,10 @@
 
 mod common;
 
+use std::process::Command;
 use std::time::Duration;
 
+use common::{Plan, Running};
 use tonewall::capture::Discard;
 use tonewall::config::{Canary, CanaryForm, CanaryGuard, Config, GuardMode, KekRef, RecordingPolicy};
 use tonewall::obs::event::EventKind;
@@ -83,4 +85,16 @@ async fn a_guard_that_lets_keys_pass_is_found_at_the_ear_and_its_recording_is_ke
     assert_eq!(entry.labels.get("canary").map(String::as_str), Some("open/tone"));
     node.stop_now();
     node.ended().await;
+}
+
+#[test]
+fn a_round_by_hand_is_played_beside_the_running_node() {
+    let more = "\n[canary]\nevery_s = 604800\nforms = [\"info\"]\nguards = [\"held\"]\n".to_owned();
+    let node = Running::start(&Plan { recording: "required", more, ..Plan::new() });
+    let done = Command::new(env!("CARGO_BIN_EXE_tonewall")).arg("canary").arg(&node.config).output().expect("it runs");
+    let (told, fault) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    assert_eq!(done.status.code(), Some(0), "{told} {fault}");
+    let clean = "held/info   ok: every key masked and counted; ear, events, log and recording hold none\n";
+    assert_eq!(told, clean, "{fault}");
+    assert!(common::answers_options(node.carrier_side), "{}", node.log());
 }
