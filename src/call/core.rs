@@ -163,6 +163,7 @@ impl Core {
         }
         self.call_ids[leg.index()] = Some(call_id.to_owned());
         self.renamed = true;
+        s.recorders.moves(self.id);
     }
 
     /// The peer of `leg` names the call in a message of its.

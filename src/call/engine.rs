@@ -273,6 +273,14 @@ impl Engine {
 
     /// Tells recorders what has changed on their calls, and ends the calls that may not go on without one.
     pub(super) fn tell_recorders(&mut self, now: Instant) {
+        while let Some(id) = self.shared.recorders.poll_moved() {
+            let Some(Slot { call, .. }) = self.calls.get_mut(&id) else { continue };
+            let Phase::Established(up) = &call.phase else { continue };
+            let seen = call.core.seen([0, 1].map(|at: usize| up.legs[at].held));
+            if recorders::begin::answered(now, &mut self.shared, &call.core, &seen) {
+                call.core.protection.forks(now, &mut self.shared.out);
+            }
+        }
         while let Some(id) = self.shared.recorders.poll_touched() {
             let Some(Phase::Established(up)) = self.calls.get(&id).map(|slot| &slot.call.phase) else { continue };
             let held = [0, 1].map(|at: usize| up.legs[at].held);

@@ -90,6 +90,8 @@ pub(super) struct Recorders {
     wall: Option<(Instant, WallMs)>,
     /// Calls on which something may have changed.
     touched: Vec<CallId>,
+    /// Calls a leg of which has another end now, and may be on another trunk.
+    moved: Vec<CallId>,
     last_line: u64,
     last_fork: u64,
 }
@@ -120,6 +122,18 @@ impl Recorders {
     /// The next call on which something may have changed.
     pub(super) fn poll_touched(&mut self) -> Option<CallId> {
         self.touched.pop()
+    }
+
+    /// A leg of a call has another end.
+    pub(super) fn moves(&mut self, call: CallId) {
+        if !self.tallies.is_empty() {
+            self.moved.push(call);
+        }
+    }
+
+    /// The next call whose trunks may name recorders that it has no line to.
+    pub(super) fn poll_moved(&mut self) -> Option<CallId> {
+        self.moved.pop()
     }
 
     /// The next call that may not go on.

@@ -298,6 +298,51 @@ fn of_two_calls_that_become_one_the_recorder_keeps_one_and_is_told_who_is_in_it(
 }
 
 #[test]
+fn a_call_that_is_transferred_to_a_trunk_with_a_recorder_is_recorded_from_then_on() {
+    for (answers, required) in [(true, false), (true, true), (false, true)] {
+        let mut w = world(|config| {
+            transfer::terminates(config);
+            config.trunks[0].recorders.clear();
+            config.recorders[0].required = required;
+            let other = trunk("other", Side::Pbx, 1, &[Who::Standby], ("10.1.0.21", 32));
+            config.trunks.push(Trunk { recorders: vec![RecorderId(0)], ..other });
+            config.trunks[1].sources = vec![Network { address: Who::Pbx.at().ip(), prefix: 32 }];
+            let to = vec![TrunkId(3)];
+            config.routes.insert(0, Route { prefix: "1002".into(), to, ..config.routes[0].clone() });
+        });
+        let mut up = w.call();
+        w.expect_silence(Who::Recorder);
+        transfer::refer(&mut w, &mut up.callee, "<sip:1002@elsewhere.example>");
+        w.expect(Who::Pbx, "202");
+        transfer::told(&mut w, Who::Pbx, 100, false);
+        let asked = w.expect(Who::Standby, "INVITE");
+        w.expect_silence(Who::Recorder);
+        w.send(Who::Standby, &transfer::answer(Who::Standby, &asked));
+        w.expect(Who::Standby, "ACK");
+        transfer::told(&mut w, Who::Pbx, 200, true);
+        let bye = w.expect(Who::Pbx, "BYE");
+        w.send(Who::Pbx, &reply(Who::Pbx, &bye, 200, ""));
+        if answers {
+            transfer::agree(&mut w, Who::Carrier);
+            let told = hears(&mut w);
+            assert_eq!((told.who().len(), told.speakers()[1].as_str()), (2, "1002"), "nobody from before it began");
+            assert_eq!(w.session().tap, tonewall::media::Tap::On);
+            assert_eq!(flows(&w), [Some("198.51.100.40".to_owned())]);
+            let mut second = Line::called(Who::Standby, &asked, "second");
+            ends(&mut w, &mut second, Who::Carrier);
+        } else {
+            // Its recorder takes nothing: the call may not go on there.
+            for who in [Who::Recorder, Who::Second] {
+                let invite = w.expect(who, "INVITE");
+                w.send(who, &reply(who, &invite, 480, "srs"));
+                w.expect(who, "ACK");
+            }
+            assert_eq!(w.ended(), [(EndCause::RecorderFailed, None)]);
+        }
+    }
+}
+
+#[test]
 fn another_codec_and_each_hold_and_its_end_are_told() {
     let mut w = world(|_| ());
     let mut up = w.call();

@@ -14,7 +14,7 @@ pub fn terminates(config: &mut Config) {
     }
 }
 
-fn refer(w: &mut World, line: &mut Line, to: &str) -> Message {
+pub fn refer(w: &mut World, line: &mut Line, to: &str) -> Message {
     let refer = line.request(w, "REFER").with("Refer-To", to);
     w.send(line.who, &refer);
     refer

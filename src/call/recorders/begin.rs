@@ -38,16 +38,17 @@ pub(in crate::call) fn carried(config: &Config, invite: &Request) -> Vec<(String
     found
 }
 
-/// A call is answered: a line begins to each recorder of its trunks; whether there is one.
+/// A call is answered, or goes on on another trunk: a line begins to each recorder of its trunks that it has none to; whether
+/// there was one.
 pub(in crate::call) fn answered(now: Instant, s: &mut Shared, core: &Core, seen: &Seen) -> bool {
     let config = s.config.clone();
-    let mut named: Vec<RecorderId> = Vec::new();
+    let mut begun = false;
     for id in core.trunks.iter().flat_map(|trunk| &config.trunks[trunk.0].recorders) {
-        if !named.contains(id) {
-            named.push(*id);
+        let known = s.recorders.of_call.get(&core.id).into_iter().flatten();
+        if known.filter_map(|line| s.recorders.lines.get(line)).any(|line| line.recorder == *id) {
+            continue;
         }
-    }
-    for id in &named {
+        begun = true;
         s.recorders.last_line += 1;
         let line = LineId(s.recorders.last_line);
         let wall = s.recorders.wall(now);
@@ -61,7 +62,7 @@ pub(in crate::call) fn answered(now: Instant, s: &mut Shared, core: &Core, seen:
             begin_round(now, s, line);
         });
     }
-    !named.is_empty()
+    begun
 }
 
 fn make(s: &mut Shared, core: &Core, (id, recorder): (LineId, RecorderId), seen: &Seen, wall: WallMs) -> Line {
