@@ -378,7 +378,7 @@ fn child(mode: &str) {
             // The pairs were free a moment ago; the sender binds them itself.
             let ports = [free(), free()].map(|(port, pair)| (drop(pair), port).1);
             let (address, streams) = (HERE, Some(Box::new([stream.clone(), stream])));
-            let open = RecordOrder::OpenFork { fork, session, address, ports, seed: number };
+            let open = RecordOrder::OpenFork { fork, session: Some(session), address, ports, seed: number };
             forks.order(open).expect("taken");
             forks.order(RecordOrder::Flow { fork, streams, hush: false }).expect("taken");
             workers.order(Order::SetTap { session, tap: Tap::On }).expect("taken");

@@ -47,6 +47,7 @@ fn writer() -> Writer<Memory> {
         agent: String::new(),
         sip_call_ids: Vec::new(),
         labels: Default::default(),
+        spill: None,
     };
     Writer::create(Memory(Vec::with_capacity(1 << 20)), &kek(), start, &mut random).expect("created")
 }

@@ -77,7 +77,14 @@ impl Deck for Behind {
             RecordOrder::Redact { recording, order } => self.open[recording].1.redact(*order),
             RecordOrder::Mark { recording, at, mark } => self.open[recording].1.mark(*at, *mark),
             RecordOrder::Close { recording } => self.open[recording].1.close(),
-            RecordOrder::OpenFork { .. } | RecordOrder::Flow { .. } | RecordOrder::CloseFork { .. } => {}
+            RecordOrder::OpenFork { .. }
+            | RecordOrder::Flow { .. }
+            | RecordOrder::CloseFork { .. }
+            | RecordOrder::CallOver { .. }
+            | RecordOrder::OpenSpill { .. }
+            | RecordOrder::PlaySpill { .. }
+            | RecordOrder::LeaveSpill { .. }
+            | RecordOrder::MarkSpill { .. } => {}
         }
     }
 

@@ -412,6 +412,16 @@ pub enum Action {
         /// Format.
         format: Text,
     },
+    /// A spill was sent to the recorder it stands in for; or was to be, and was not.
+    RecordingForwarded {
+        /// Recording.
+        recording: RecordingId,
+        /// Name of the recorder.
+        recorder: Text,
+        /// Call, where it is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        call: Option<CallId>,
+    },
     /// Labels of a recording were changed.
     RecordingLabelled {
         /// Recording.

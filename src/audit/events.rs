@@ -2,7 +2,7 @@
 //! Calls coming and going, keys masked and progress are not who did what to what, and stay in the event log.
 
 use super::{Action, Origin, Outcome, Record, Text, Who};
-use crate::obs::event::{Event, EventKind, RecorderState, RecordingState};
+use crate::obs::event::{Event, EventKind, RecorderState, RecordingState, SpillState};
 use crate::obs::payment::PaymentResult;
 
 /// The word of something that serialises as a word.
@@ -27,6 +27,20 @@ pub fn record_of(event: &Event, paused: bool) -> Option<Record> {
                 true => by_node(Action::RecorderRecovered { recorder }),
                 false => by_node(Action::RecorderFailed { recorder, recording: None, call: event.call })
                     .map(|record| record.outcome(Outcome::failed("it does not answer"))),
+            };
+        }
+        E::Spill { recorder, recording, state, reason, .. } => {
+            let action = Action::RecordingForwarded {
+                recording: *recording,
+                recorder: recorder.as_str().into(),
+                call: event.call,
+            };
+            let why = || reason.as_deref().unwrap_or("see the log");
+            return match state {
+                SpillState::Forwarding => None,
+                SpillState::Forwarded => by_node(action),
+                SpillState::Failed => by_node(action).map(|record| record.outcome(Outcome::failed(why()))),
+                SpillState::Dropped => by_node(action).map(|record| record.outcome(Outcome::refused(why()))),
             };
         }
         _ => {}

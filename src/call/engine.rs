@@ -16,7 +16,9 @@ use super::recorders;
 use super::refused::Refused;
 use super::shared::{Shared, credential};
 use super::trunks::view::TrunkView;
-use super::{CallView, Find, ForkId, ForkReport, RecordOrder, RecorderReport, crossing, register, routing, trunks};
+use super::{
+    CallView, Find, ForkId, ForkReport, RecordOrder, RecorderReport, SpillReport, crossing, register, routing, trunks,
+};
 use crate::base::Random;
 use crate::base::bucket::{Bucket, Buckets};
 use crate::base::ids::{CallId, RecordingId, SessionId};
@@ -271,7 +273,19 @@ impl Engine {
         recorders.map(move |(at, recorder)| (recorder.name.as_str(), of(at).0, of(at).1))
     }
 
-    /// Tells recorders what has changed on their calls, and ends the calls that may not go on without one.
+    /// What is reported of spills that are to be forwarded.
+    pub fn handle_spill(&mut self, now: Instant, report: SpillReport) {
+        recorders::forward::handle(now, &mut self.shared, report);
+        self.pump(now);
+    }
+
+    /// Recorders by name: spills that wait to be forwarded, those included that are being sent.
+    pub fn spills(&self) -> impl Iterator<Item = (&str, usize)> {
+        let recorders = self.shared.config.recorders.iter().enumerate();
+        recorders.map(|(at, recorder)| (recorder.name.as_str(), self.shared.recorders.spilled(RecorderId(at)).0))
+    }
+
+    /// Tells recorders what has changed on their calls, forwards what was spilled, and ends the calls that may not go on without one.
     pub(super) fn tell_recorders(&mut self, now: Instant) {
         while let Some(id) = self.shared.recorders.poll_moved() {
             let Some(Slot { call, .. }) = self.calls.get_mut(&id) else { continue };
@@ -288,6 +302,7 @@ impl Engine {
                 recorders::see(now, &mut self.shared, id, &seen);
             }
         }
+        recorders::forward::begin(now, &mut self.shared);
         while let Some(call) = self.shared.recorders.poll_doomed() {
             self.with_call(call, |call, s| call.end(now, s, EndCause::RecorderFailed, 503));
         }
@@ -315,6 +330,7 @@ impl Engine {
     /// Takes no new call from now on: INVITEs outside a dialog get 503. Calls that are up go on.
     pub fn drain(&mut self, now: Instant) {
         self.draining = true;
+        recorders::forward::stop(now, &mut self.shared);
         register::end(now, &mut self.shared);
     }
 

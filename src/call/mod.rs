@@ -50,7 +50,7 @@ mod uui;
 mod views;
 
 pub use engine::Engine;
-pub use orders::{ForkId, ForkReport, RecordOrder, RecorderReport};
+pub use orders::{ForkId, ForkReport, OpenedSpill, RecordOrder, RecorderReport, SpillReport, WaitingSpill};
 pub use payment_signal::{PaymentOrder, PaymentRequest, PaymentView};
 pub use recorders::Steer;
 pub use recorders::view::{LineView, SiprecHealth, SiprecView};

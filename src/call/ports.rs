@@ -18,13 +18,15 @@ pub(super) struct Ports {
     /// Oldest first.
     resting: VecDeque<(Instant, u16)>,
     quarantine: Duration,
+    /// How many there are.
+    all: usize,
 }
 
 impl Ports {
     /// Every even port of `first..=last` whose odd neighbour is in the range too.
     pub(super) fn new((first, last): (u16, u16), quarantine: Duration) -> Self {
-        let free = (first..last).filter(|port| port % 2 == 0).collect();
-        Self { free, resting: VecDeque::new(), quarantine }
+        let free: VecDeque<u16> = (first..last).filter(|port| port % 2 == 0).collect();
+        Self { all: free.len(), free, resting: VecDeque::new(), quarantine }
     }
 
     /// Takes the ports of a session, the longest unused first; `None` when fewer than two are left.
@@ -36,6 +38,13 @@ impl Ports {
             return None;
         }
         Some([self.free.pop_front()?, self.free.pop_front()?])
+    }
+
+    /// Whether so much is free that what can wait may take some: a quarter of all.
+    pub(super) fn is_ample(&self, now: Instant) -> bool {
+        let rested = self.resting.iter().take_while(|(until, _)| *until <= now).count();
+        let free = self.free.len() + rested;
+        free >= 2 && free * 4 >= self.all
     }
 
     /// Gives ports back to rest.
@@ -82,6 +91,18 @@ mod tests {
         ports.give_back(t, pair);
         assert_eq!(ports.take(t + rest / 2), None);
         assert_eq!(ports.take(t + rest), Some(pair));
+    }
+
+    #[test]
+    fn what_can_wait_leaves_ports_to_the_calls() {
+        let t = Instant::now();
+        let mut ports = Ports::new((30_000, 30_015), Duration::from_secs(2));
+        let taken: Vec<_> = (0..3).map(|_| ports.take(t).expect("free")).collect();
+        assert!(ports.is_ample(t), "two of eight are left");
+        ports.give_back(t, taken[0]);
+        let _ = ports.take(t);
+        assert!(!ports.is_ample(t), "those that rest do not count");
+        assert!(ports.is_ample(t + Duration::from_secs(2)));
     }
 
     #[test]

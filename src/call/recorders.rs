@@ -11,11 +11,13 @@
 //! ```
 
 pub(super) mod begin;
+pub(super) mod forward;
 mod line;
 mod steer;
 pub(super) mod view;
 
 use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
@@ -26,10 +28,11 @@ use super::orders::{ForkId, ForkReport, RecordOrder};
 use super::shared::{Invite, Shared};
 use super::trunks::Met;
 use crate::base::ids::{CallId, RecordingId};
-use crate::base::time::WallMs;
-use crate::config::{RecorderId, RecordingPolicy};
+use crate::base::time::{WallMs, soonest};
+use crate::config::{Recorder, RecorderId, RecordingPolicy};
 use crate::obs::event::{EventKind, RecorderState};
-use crate::record::siprec::{End, Output, metadata};
+use crate::record::siprec::forward::Spills;
+use crate::record::siprec::{End, Output, Spill, metadata};
 use crate::sip::{ClientId, Flow, Request, Response, ServerId};
 
 use line::{Attempt, Line, LineId};
@@ -83,6 +86,12 @@ pub(super) struct Recorders {
     servers: HashMap<ServerId, LineId>,
     forks: HashMap<ForkId, LineId>,
     spills: HashMap<RecordingId, LineId>,
+    /// What was spilled and waits to be forwarded.
+    waiting: Spills,
+    /// Lines by which spills are being forwarded.
+    forwards: HashMap<RecordingId, LineId>,
+    /// Spills that a recorder has got and that are being marked.
+    marking: HashMap<RecordingId, (RecorderId, CallId, SocketAddr)>,
     due: BTreeSet<(Instant, LineId)>,
     tallies: Vec<Tally>,
     /// Calls that may not go on without a recorder they have lost.
@@ -97,8 +106,10 @@ pub(super) struct Recorders {
 }
 
 impl Recorders {
-    pub(super) fn new(recorders: usize) -> Self {
-        Self { tallies: (0..recorders).map(|_| Tally::default()).collect(), ..Self::default() }
+    pub(super) fn new(recorders: &[Recorder]) -> Self {
+        let tallies = recorders.iter().map(|_| Tally::default()).collect();
+        let waiting = Spills::new(recorders.iter().map(|recorder| recorder.forward_sessions));
+        Self { tallies, waiting, ..Self::default() }
     }
 
     /// What the wall clock shows at `now`.
@@ -143,12 +154,17 @@ impl Recorders {
 
     /// When a line wants to be woken.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.due.first().map(|(at, _)| *at)
+        soonest(self.due.first().map(|(at, _)| *at), self.waiting.poll_timeout())
     }
 
     /// Whether no recording session is left to be ended.
     pub(super) fn is_quiet(&self) -> bool {
         self.lines.is_empty()
+    }
+
+    /// Spills that wait to be forwarded to a recorder, those included that are being sent, and how many these are.
+    pub(super) fn spilled(&self, recorder: RecorderId) -> (usize, usize) {
+        self.waiting.counts(recorder.0)
     }
 
     /// Sessions up and calls that go without, by recorder.
@@ -203,7 +219,7 @@ fn with_line<R>(s: &mut Shared, id: LineId, act: impl FnOnce(&mut Line, &mut Sha
 /// Tells how far a line is, where that has changed.
 fn announce(s: &mut Shared, line: &mut Line) {
     let state = line.state();
-    if line.announced == Some(state) {
+    if line.announced == Some(state) || line.forward.is_some() {
         return;
     }
     line.announced = Some(state);
@@ -243,6 +259,9 @@ fn try_next(now: Instant, s: &mut Shared, line: &mut Line) {
             Err(why) => fault(now, s, line, why),
         }
     }
+    if line.forward.is_some() {
+        return forward::failed(now, s, line);
+    }
     line.away = true;
     line.failures += 1;
     let required = s.config.recorders[line.recorder.0].required;
@@ -259,6 +278,10 @@ fn try_next(now: Instant, s: &mut Shared, line: &mut Line) {
 
 /// Notes a fault of a recorder.
 fn fault(now: Instant, s: &mut Shared, line: &mut Line, why: String) {
+    if line.forward.is_some() {
+        line.last_error = Some(why);
+        return;
+    }
     let tally = &mut s.recorders.tallies[line.recorder.0];
     tally.failed += 1;
     tally.last_error = Some((now, why.clone()));
@@ -268,6 +291,8 @@ fn fault(now: Instant, s: &mut Shared, line: &mut Line, why: String) {
 
 /// Opens or closes the sealed file that takes the sound while a recorder is away.
 fn settle_spill(now: Instant, s: &mut Shared, line: &mut Line) {
+    // What is forwarded is in a file already.
+    let Some(session) = line.media else { return };
     let recorder = &s.config.recorders[line.recorder.0];
     let wanted = recorder.spill && line.is_away() && line.counts() && line.own_pause.is_none() && !line.spill_broken;
     match (wanted, line.spill) {
@@ -278,10 +303,10 @@ fn settle_spill(now: Instant, s: &mut Shared, line: &mut Line) {
             s.out.record(RecordOrder::Open {
                 recording,
                 call: line.call,
-                session: line.media,
+                session,
                 policy: RecordingPolicy::BestEffort,
                 horizon: line.horizon,
-                spill: Some(recorder.name.clone()),
+                spill: Some(Box::new(Spill::new(&recorder.name, &line.told, &line.headers))),
                 hush: line.last_paused.is_some(),
             });
             line.announced = None;
@@ -342,7 +367,9 @@ fn carry_out(now: Instant, s: &mut Shared, line: &mut Line) {
             }
             Output::Flow(streams) => {
                 let hush = line.last_paused.is_some_and(|at| now.saturating_duration_since(at) < HUSH);
-                s.out.record(RecordOrder::Flow { fork: attempt.fork, streams, hush });
+                let (fork, flows) = (attempt.fork, streams.is_some());
+                s.out.record(RecordOrder::Flow { fork, streams, hush });
+                forward::flows(now, s, line, (fork, flows));
             }
             Output::Accepted(_) => {
                 attempt.accepted = true;
@@ -350,6 +377,7 @@ fn carry_out(now: Instant, s: &mut Shared, line: &mut Line) {
                 line.away = false;
                 line.rest.clear();
                 settle_spill(now, s, line);
+                forward::accepted(now, s, line);
             }
             Output::Over(end) => over(now, s, line, end),
         }
@@ -361,7 +389,11 @@ fn over(now: Instant, s: &mut Shared, line: &mut Line, end: End) {
     let Some(attempt) = line.attempt.take() else { return };
     let lived = now.saturating_duration_since(attempt.began);
     let accepted = attempt.accepted;
+    let target = attempt.dest.remote;
     release(now, s, attempt);
+    if line.forward.is_some() {
+        return forward::over(now, s, line, (end, accepted, target));
+    }
     let why = match end {
         End::Ours => return settle_spill(now, s, line),
         End::Theirs => "the recorder ended the session".to_owned(),
@@ -501,6 +533,7 @@ pub(super) fn handle_fork(now: Instant, s: &mut Shared, fork: ForkId, report: Fo
         let Some(attempt) = &mut line.attempt else { return };
         match report {
             ForkReport::Unheard => attempt.session.handle_unheard(),
+            ForkReport::Played { sent, back } => forward::played(now, line, sent, back),
             ForkReport::PortsTaken => {
                 // Somebody else has them: they rest for long, and the same target is asked again with others.
                 let remote = attempt.dest.remote;
@@ -551,6 +584,7 @@ pub(super) fn handle_timeout(now: Instant, s: &mut Shared) {
             s.recorders.due.remove(&(at, id));
         }
     }
+    forward::begin(now, s);
 }
 
 fn due(now: Instant, s: &mut Shared, line: &mut Line) {
@@ -563,6 +597,7 @@ fn due(now: Instant, s: &mut Shared, line: &mut Line) {
         line.over = true;
         return;
     }
+    forward::due(now, s, line);
     if line.own_pause.is_some_and(|until| until <= now) {
         steer::resume(now, s, line);
     }
@@ -582,6 +617,10 @@ pub(super) fn ended(now: Instant, s: &mut Shared, call: CallId) {
             let sounding = line.spill.is_some() || line.attempt.as_ref().is_some_and(|a| a.session.is_flowing());
             line.ending = Some(if sounding { now + LAST_SOUND } else { now });
             line.retry_at = None;
+            if let Some(recording) = line.spill {
+                let at = s.recorders.wall(now);
+                s.out.record(RecordOrder::CallOver { recording, at });
+            }
             if !sounding {
                 due(now, s, line);
             }

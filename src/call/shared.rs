@@ -138,7 +138,7 @@ impl Shared {
             answered: VecDeque::new(),
             asked: HashMap::new(),
             remains: Remains::default(),
-            recorders: Recorders::new(config.recorders.len()),
+            recorders: Recorders::new(&config.recorders),
             payments: Payments::default(),
             load: vec![0; config.trunks.len()],
             trunks: Trunks::new(&config),

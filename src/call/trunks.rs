@@ -213,6 +213,14 @@ impl Trunks {
         self.order(now, random, trunk).unwrap_or_default()
     }
 
+    /// Whether a target of a trunk is known to be there: it answers its probes, or, where none are sent, nothing speaks
+    /// against it.
+    pub(super) fn is_there(&self, now: Instant, trunk: TrunkId, probed: bool) -> bool {
+        let waits = |until: Option<Instant>| until.is_some_and(|until| now < until);
+        let well = |spot: &Spot| spot.up && !waits(spot.peace) && !waits(spot.penalty) && (!probed || spot.good > 0);
+        self.states[trunk.0].spots.iter().any(well)
+    }
+
     /// Whether a trunk may begin one more call now, toward us or away from us.
     pub(super) fn may_begin(&mut self, now: Instant, trunk: TrunkId, inbound: bool) -> bool {
         let state = &mut self.states[trunk.0];

@@ -108,6 +108,13 @@ fn recorder_on(
     if recorder.spill == Some(Some(true)) && !sealed {
         table.fault("spill", "wants a key and a place for sealed files: [keys.current] and storage.recordings");
     }
+    // What was spilled before spill was turned off may still wait.
+    if recorder.forward == Some(Some(true)) && !sealed {
+        table.fault("forward", "wants sealed files to forward from: [keys.current] and storage.recordings");
+    }
+    if recorder.forward == Some(Some(false)) && table.has("forward_sessions") {
+        table.fault("forward_sessions", "means nothing with forward = false");
+    }
     let Some(name) = recorder.listener else { return (None, false) };
     let Some(at) = drafts.listeners.iter().position(|listener| listener.name.as_deref() == Some(name)) else {
         if drafts.listeners.iter().all(|listener| listener.name.is_some()) {

@@ -55,6 +55,8 @@ pub struct Recorder {
     pub alive: Duration,
     /// Whether the sound goes to a sealed file while it is away.
     pub spill: bool,
+    /// How many sessions it gets at once by which what was spilled is forwarded; 0: it is not.
+    pub forward_sessions: usize,
     /// Headers of the INVITE beyond the usual.
     pub headers: Vec<Told>,
     /// Namespace of the extension data in the metadata.

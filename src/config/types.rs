@@ -63,7 +63,8 @@ impl Config {
     /// Whether sealed files are written: a trunk records, or a recorder's sound is kept while it is away.
     pub fn seals(&self) -> bool {
         let records = |trunk: &Trunk| trunk.recording != RecordingPolicy::Off;
-        self.trunks.iter().any(records) || self.recorders.iter().any(|recorder| recorder.spill)
+        self.trunks.iter().any(records)
+            || self.recorders.iter().any(|recorder| recorder.spill || recorder.forward_sessions > 0)
     }
 
     /// Where the media of a trunk is taken.

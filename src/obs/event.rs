@@ -125,6 +125,20 @@ pub enum RecorderState {
     Closed,
 }
 
+/// What becomes of a spill that is to be forwarded to its recorder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SpillState {
+    /// The recorder has taken a session for it.
+    Forwarding,
+    /// The recorder has got it whole, and it is marked so.
+    Forwarded,
+    /// It could not be sent, or not whole; it is sent anew.
+    Failed,
+    /// It is not sent any more.
+    Dropped,
+}
+
 /// RTP packets of one leg over its call.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct LegTotals {
@@ -432,6 +446,22 @@ pub enum EventKind {
         /// The sealed file that takes the sound meanwhile.
         #[schema(value_type = Option<String>)]
         spill: Option<RecordingId>,
+    },
+    /// What becomes of the sealed file that took a call's sound while a recorder was away.
+    Spill {
+        /// The recorder.
+        recorder: String,
+        /// The sealed file.
+        #[schema(value_type = String)]
+        recording: RecordingId,
+        /// What has become of it.
+        state: SpillState,
+        /// The recorder's target, where there is a session.
+        target: Option<String>,
+        /// Why it failed or was dropped.
+        reason: Option<String>,
+        /// Milliseconds until it may be sent anew.
+        again_ms: Option<u64>,
     },
     /// A target of a recorder no longer answers probes, or does again.
     RecorderTarget {

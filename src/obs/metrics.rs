@@ -338,6 +338,7 @@ impl Metrics {
             EventKind::HoldReleased { kind, .. } => self.hold_ended(*kind, "released"),
             EventKind::HoldExpired { kind, .. } => self.hold_ended(*kind, "expired"),
             EventKind::Recorder { recorder, state, .. } => self.siprec.changed(recorder, *state),
+            EventKind::Spill { recorder, state, .. } => self.siprec.spill(recorder, *state),
             EventKind::RecorderTarget { recorder, up, .. } => self.siprec.target(recorder, *up),
             EventKind::KeyMasked { .. } => {
                 self.keys_masked.inc();
@@ -529,6 +530,11 @@ impl Metrics {
     /// Sets how many calls a SIPREC recorder records, and how many go without it.
     pub fn set_siprec(&self, recorder: &str, up: u32, away: u32) {
         self.siprec.set(recorder, up, away);
+    }
+
+    /// Sets how many spills wait to be forwarded to a SIPREC recorder.
+    pub fn set_spills(&self, recorder: &str, waiting: usize) {
+        self.siprec.set_spills(recorder, waiting);
     }
 
     /// Sets what the sender to SIPREC recorders counted since the start: packets, packets that came back, blocks dropped.

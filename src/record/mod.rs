@@ -7,6 +7,7 @@ pub mod horizon;
 pub mod keys;
 pub mod ogg;
 pub mod place;
+pub mod reopen;
 pub mod scan;
 pub mod sealed;
 pub mod siprec;

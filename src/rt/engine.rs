@@ -19,13 +19,16 @@ use crate::audit::Audit;
 use crate::audit::events::record_of;
 use crate::base::ids::{Leg, RecordingId};
 use crate::base::time::soonest;
-use crate::call::{Engine, ForkId, ForkReport, PaymentOrder, RecordOrder, RecorderReport, Reply, Signal, SignalError};
+use crate::call::{
+    Engine, ForkId, ForkReport, PaymentOrder, RecordOrder, RecorderReport, Reply, Signal, SignalError, SpillReport,
+};
 use crate::capture::Recipient;
 use crate::control::history::History;
 use crate::media;
 use crate::obs::event::{Event, EventKind, RecordingState};
 use crate::obs::metrics::{LegPackets, Metrics};
 use crate::psp::{Answer as PaymentAnswer, Gateway};
+use crate::record::catalogue::SPILL;
 use crate::sip::dns::{Answer, Question};
 use crate::sip::endpoint::{Dest, Flow};
 
@@ -86,6 +89,7 @@ pub(super) struct Inputs {
     pub(super) media: mpsc::UnboundedReceiver<media::Event>,
     pub(super) reports: mpsc::UnboundedReceiver<(RecordingId, RecorderReport)>,
     pub(super) forks: mpsc::UnboundedReceiver<(ForkId, ForkReport)>,
+    pub(super) spills: mpsc::UnboundedReceiver<SpillReport>,
     pub(super) payments: mpsc::UnboundedReceiver<PaymentAnswer>,
     /// Names of connectors as they are from now on, and whether last digits may be shown.
     pub(super) connectors: mpsc::UnboundedReceiver<(Vec<String>, bool)>,
@@ -119,6 +123,7 @@ enum Woken {
     Media(media::Event),
     Report((RecordingId, RecorderReport)),
     Fork(ForkId, ForkReport),
+    Spill(SpillReport),
     Payment(PaymentAnswer),
     Connectors(Vec<String>, bool),
     Ask(Ask),
@@ -191,6 +196,7 @@ impl Driver {
             Some(event) = inputs.media.recv() => Woken::Media(event),
             Some(report) = inputs.reports.recv() => Woken::Report(report),
             Some((fork, report)) = inputs.forks.recv() => Woken::Fork(fork, report),
+            Some(report) = inputs.spills.recv() => Woken::Spill(report),
             Some(answer) = inputs.payments.recv() => Woken::Payment(answer),
             Some((names, last_digits)) = inputs.connectors.recv() => Woken::Connectors(names, last_digits),
             Some(ask) = inputs.signals.recv() => Woken::Ask(ask),
@@ -207,6 +213,7 @@ impl Driver {
             Woken::Media(event) => self.take_media(now, event),
             Woken::Report((recording, report)) => self.take_report(now, recording, report),
             Woken::Fork(fork, report) => self.engine.handle_fork(now, fork, report),
+            Woken::Spill(report) => self.engine.handle_spill(now, report),
             Woken::Payment(answer) => self.engine.handle_payment(now, answer),
             Woken::Connectors(names, last_digits) => self.engine.set_payments(names, last_digits),
             Woken::Ask(ask) => self.answer(now, ask),
@@ -398,15 +405,21 @@ impl Driver {
                     meta.sip_call_ids =
                         [view.sip_call_ids.customer, view.sip_call_ids.agent].into_iter().flatten().collect();
                 }
-                if let Some(recorder) = spill {
-                    meta.labels.insert("spill".to_owned(), recorder);
+                if let Some(spill) = &spill {
+                    meta.labels.insert(SPILL.to_owned(), spill.recorder.clone());
                 }
+                meta.spill = spill;
                 self.taps.open(recording, session, meta, hush);
             }
             RecordOrder::Redact { recording, order } => self.taps.redact(recording, order),
             RecordOrder::Mark { recording, at, mark } => self.taps.mark(recording, at, mark),
             RecordOrder::Close { recording } => self.taps.close(recording),
-            order => {
+            order @ (RecordOrder::CallOver { .. }
+            | RecordOrder::OpenSpill { .. }
+            | RecordOrder::PlaySpill { .. }
+            | RecordOrder::LeaveSpill { .. }
+            | RecordOrder::MarkSpill { .. }) => self.taps.spill(&order),
+            order @ (RecordOrder::OpenFork { .. } | RecordOrder::Flow { .. } | RecordOrder::CloseFork { .. }) => {
                 if let Err((fork, report)) = self.taps.fork(order) {
                     tracing::warn!(?report, "no sockets for the sound to a recorder");
                     self.engine.handle_fork(Instant::now(), fork, report);
@@ -422,6 +435,7 @@ impl Driver {
             self.noted = Some(now);
             self.engine.targets().for_each(|(trunk, up, of)| self.metrics.set_targets(trunk, up, of));
             self.engine.recorders().for_each(|(name, up, away)| self.metrics.set_siprec(name, up, away));
+            self.engine.spills().for_each(|(name, waiting)| self.metrics.set_spills(name, waiting));
         }
     }
 

@@ -58,9 +58,10 @@ impl Counters {
 type OnReport = Box<dyn Fn(ForkId, ForkReport) + Send>;
 
 enum Order {
-    Open { fork: ForkId, sockets: Box<[(UdpSocket, UdpSocket); 2]>, cut: Arc<AtomicBool>, seed: u64 },
+    Open { fork: ForkId, sockets: Box<[(UdpSocket, UdpSocket); 2]>, cut: Arc<AtomicBool>, seed: u64, live: bool },
     Flow { fork: ForkId, streams: Option<Box<[Stream; 2]>>, hush: bool },
     Block { fork: ForkId, block: MaskedBlock },
+    End { fork: ForkId },
     Close { fork: ForkId },
     Stop,
 }
@@ -92,6 +93,21 @@ impl Door {
             self.counters.waiting.fetch_sub(1, Ordering::Relaxed);
         }
     }
+
+    /// Takes 100 ms of what can wait, or gives it back while the calls have much waiting themselves.
+    pub fn offer(&self, fork: ForkId, block: MaskedBlock) -> Result<(), MaskedBlock> {
+        if self.counters.waiting.load(Ordering::Relaxed) >= MOST_WAITING / 8 {
+            return Err(block);
+        }
+        self.block(fork, block);
+        Ok(())
+    }
+
+    /// Nothing more comes for a fork: when all is sent, [`ForkReport::Played`] is reported.
+    pub fn end(&self, fork: ForkId) {
+        // The thread is gone only when the node is.
+        let _ = self.orders.send(Order::End { fork });
+    }
 }
 
 impl Forks {
@@ -117,12 +133,12 @@ impl Forks {
     /// Carries out an order; the report when it cannot be.
     pub fn order(&mut self, order: RecordOrder) -> Result<(), (ForkId, ForkReport)> {
         let order = match order {
-            RecordOrder::OpenFork { fork, address, ports, seed, .. } => {
+            RecordOrder::OpenFork { fork, session, address, ports, seed } => {
                 let bind = |port| bind_pair(address, port).map_err(|error| (fork, report_of(&error)));
                 let sockets = Box::new([bind(ports[0])?, bind(ports[1])?]);
                 let cut = Arc::new(AtomicBool::new(true));
                 self.cuts.insert(fork, cut.clone());
-                Order::Open { fork, sockets, cut, seed }
+                Order::Open { fork, sockets, cut, seed, live: session.is_some() }
             }
             RecordOrder::Flow { fork, streams, hush } => {
                 if let Some(cut) = self.cuts.get(&fork) {
@@ -139,11 +155,21 @@ impl Forks {
             RecordOrder::Open { .. }
             | RecordOrder::Redact { .. }
             | RecordOrder::Mark { .. }
-            | RecordOrder::Close { .. } => return Ok(()),
+            | RecordOrder::Close { .. }
+            | RecordOrder::CallOver { .. }
+            | RecordOrder::OpenSpill { .. }
+            | RecordOrder::PlaySpill { .. }
+            | RecordOrder::LeaveSpill { .. }
+            | RecordOrder::MarkSpill { .. } => return Ok(()),
         };
         // The thread ends only by `stop`.
         let _ = self.door.orders.send(order);
         Ok(())
+    }
+
+    /// The flag that says whether the sound of a fork is cut.
+    pub fn cut_of(&self, fork: ForkId) -> Option<Arc<AtomicBool>> {
+        self.cuts.get(&fork).cloned()
     }
 
     /// Ends the thread.
@@ -174,6 +200,8 @@ struct Wire {
 struct Fork {
     sound: Sound,
     out: Out,
+    /// Nothing more comes.
+    ended: bool,
 }
 
 /// Where the packets of a fork leave.
@@ -188,6 +216,8 @@ struct Out {
     told: bool,
     sent: u64,
     refused: u64,
+    /// The same since its beginning.
+    all: (u64, u64),
 }
 
 impl Sink for Out {
@@ -235,6 +265,14 @@ impl Out {
         }
         let unheard = self.refused_since.is_some_and(|since| now.saturating_duration_since(since) >= UNHEARD);
         unheard && !std::mem::replace(&mut self.told, true)
+    }
+
+    /// Counts what was sent and what came back.
+    fn count(&mut self, counters: &Counters) {
+        let (sent, refused) = (std::mem::take(&mut self.sent), std::mem::take(&mut self.refused));
+        counters.packets.fetch_add(sent, Ordering::Relaxed);
+        counters.refused.fetch_add(refused, Ordering::Relaxed);
+        self.all = (self.all.0 + sent, self.all.1 + refused);
     }
 
     /// A packet came back.
@@ -291,7 +329,7 @@ impl Wire {
     fn take(&mut self, order: Order) {
         let now = Instant::now();
         match order {
-            Order::Open { fork, sockets, cut, seed } => {
+            Order::Open { fork, sockets, cut, seed, live } => {
                 let out = Out {
                     sockets,
                     streams: None,
@@ -302,11 +340,13 @@ impl Wire {
                     told: false,
                     sent: 0,
                     refused: 0,
+                    all: (0, 0),
                 };
-                self.forks.insert(fork, Fork { sound: Sound::new(now, seed), out });
+                let sound = if live { Sound::new(now, seed) } else { Sound::patient(now, seed) };
+                self.forks.insert(fork, Fork { sound, out, ended: false });
             }
             Order::Flow { fork, streams, hush } => {
-                if let Some(Fork { sound, out }) = self.forks.get_mut(&fork) {
+                if let Some(Fork { sound, out, .. }) = self.forks.get_mut(&fork) {
                     if streams.is_some() {
                         out.streams.clone_from(&streams);
                     }
@@ -319,8 +359,13 @@ impl Wire {
                     sound.block(now, block);
                 }
             }
+            Order::End { fork } => {
+                if let Some(fork) = self.forks.get_mut(&fork) {
+                    fork.ended = true;
+                }
+            }
             Order::Close { fork } => {
-                if let Some(Fork { mut sound, mut out }) = self.forks.remove(&fork) {
+                if let Some(Fork { mut sound, mut out, .. }) = self.forks.remove(&fork) {
                     sound.finish(now, &mut out);
                 }
             }
@@ -330,27 +375,32 @@ impl Wire {
 
     fn send_due(&mut self) {
         let now = Instant::now();
-        let mut deaf = Vec::new();
-        for (id, Fork { sound, out }) in &mut self.forks {
+        let mut told = Vec::new();
+        for (id, Fork { sound, out, ended }) in &mut self.forks {
+            if *ended && sound.is_empty() {
+                *ended = false;
+                out.drain(now);
+                out.count(&self.counters);
+                told.push((*id, ForkReport::Played { sent: out.all.0, back: out.all.1 }));
+            }
             if sound.poll_timeout().is_none_or(|due| due > now) {
                 continue;
             }
             sound.handle_timeout(now, out);
             out.drain(now);
-            self.counters.packets.fetch_add(std::mem::take(&mut out.sent), Ordering::Relaxed);
-            self.counters.refused.fetch_add(std::mem::take(&mut out.refused), Ordering::Relaxed);
+            out.count(&self.counters);
             if out.is_unheard(now) {
-                deaf.push(*id);
+                told.push((*id, ForkReport::Unheard));
             }
         }
-        for fork in deaf {
-            (self.report)(fork, ForkReport::Unheard);
+        for (fork, report) in told {
+            (self.report)(fork, report);
         }
     }
 
     fn close_all(mut self) {
         let now = Instant::now();
-        for (_, Fork { mut sound, mut out }) in self.forks.drain() {
+        for (_, Fork { mut sound, mut out, .. }) in self.forks.drain() {
             sound.finish(now, &mut out);
         }
     }

@@ -8,6 +8,7 @@ use super::node::StartError;
 use super::recorder::wall;
 use super::rescan::{Outcome, Rescan};
 use super::vault::Vault;
+use crate::base::ids::RecordingId;
 use crate::config::Config;
 use crate::control::history::History;
 use crate::obs::event::EventKind;
@@ -15,11 +16,12 @@ use crate::record::catalogue::AuditVerdict;
 use crate::record::keys::KeyRing;
 
 /// The vault of recordings, its catalogue brought up to date with what an earlier run left, and their self-audit, if a trunk of
-/// `config` records.
+/// `config` records. `clean` hears of each recording whose self-audit found nothing.
 pub(super) fn open(
     config: &Config,
     keys: &Arc<Keys>,
     history: &Arc<History>,
+    clean: impl Fn(RecordingId) + Send + 'static,
 ) -> Result<Option<(Arc<Vault>, Rescan)>, StartError> {
     if !config.seals() {
         return Ok(None);
@@ -28,7 +30,12 @@ pub(super) fn open(
     let vault = Arc::new(Vault::of(&config.storage, keys.clone(), random)?);
     let catalogue = vault.catalogue().clone();
     let (live, history) = (keys.clone(), history.clone());
-    let told = move |outcome: &Outcome| tell(&history, outcome);
+    let told = move |outcome: &Outcome| {
+        tell(&history, outcome);
+        if outcome.verdict == AuditVerdict::Clean {
+            clean(outcome.recording);
+        }
+    };
     let ring = Arc::new(move || KeyRing::clone(&live.ring()));
     let rescan = Rescan::start(catalogue.clone(), ring, told).map_err(StartError::Media)?;
     let (kept, keys, desk) = (catalogue.clone(), keys.ring(), rescan.desk());

@@ -24,6 +24,7 @@ pub mod crew;
 pub mod demo;
 mod engine;
 pub mod forks;
+mod forward;
 pub mod harden;
 pub mod http;
 mod identity;

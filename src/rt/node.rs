@@ -19,6 +19,7 @@ use super::canary::{Around, Bird, Booth};
 use super::catalogue::Catalogue;
 use super::engine::{Ask, Driver, Inputs, Stop};
 use super::forks::Counters as ForkCounters;
+use super::forward::{self, Forward};
 use super::kept;
 use super::keys::Keys;
 use super::media::Workers;
@@ -339,7 +340,10 @@ impl Node {
         let (stop, stop_rx) = watch::channel(Stop::No);
 
         let keys = Keys::fixed(keys);
-        let kept = kept::open(&config, &keys, &history)?;
+        let (forward_tx, forward_rx) = std::sync::mpsc::channel();
+        let clean = forward_tx.clone();
+        // Nobody hears it where nothing is forwarded.
+        let kept = kept::open(&config, &keys, &history, move |it| drop(clean.send(forward::Order::Clean(it))))?;
         let vault = kept.as_ref().map(|(vault, _)| vault.clone());
         let rescan = kept.as_ref().map(|(_, rescan)| rescan.desk());
         let catalogue = vault.as_ref().map(|vault| vault.catalogue().clone());
@@ -352,6 +356,13 @@ impl Node {
                 let _ = forks_tx.send((fork, report));
             })
             .map_err(StartError::Media)?;
+        }
+        let (spills_tx, spills) = mpsc::unbounded_channel();
+        let forwards = config.recorders.iter().filter(|recorder| recorder.forward_sessions > 0);
+        let forwards: Vec<String> = forwards.map(|recorder| recorder.name.clone()).collect();
+        if let Some(vault) = vault.clone().filter(|_| !forwards.is_empty()) {
+            let forward = Forward::start(vault, forwards, (forward_tx, forward_rx), spills_tx);
+            taps.start_forward(forward.map_err(StartError::Media)?);
         }
         let intake = taps.intake();
         let workers = Workers::start(
@@ -456,7 +467,7 @@ impl Node {
             unknown: 0,
         };
         let connectors = connectors_rx;
-        let inputs = Inputs { signals: signals_rx, media, reports, forks, payments, connectors, stop: stop_rx };
+        let inputs = Inputs { signals: signals_rx, media, reports, forks, spills, payments, connectors, stop: stop_rx };
         let engine = tokio::spawn(driver.run(inputs));
         let rounds = vault.clone().map(|vault| Rounds::start(vault, audit.clone(), ROUNDS)).transpose();
         let rounds = rounds.map_err(StartError::Media)?;

@@ -11,6 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::catalogue::{Catalogue, Clerk};
 use super::forks::{Counters as ForkCounters, Door, Forks};
+use super::forward::{self, Forward};
 use super::recorder::{Failure, Feed, Handle, Meta, Recorder, Report, Settings, wall};
 use super::rescan::Rescan;
 use crate::base::ids::{RecordingId, SessionId};
@@ -48,6 +49,7 @@ pub(super) struct Taps {
     reports: Reports,
     forks: Option<Forks>,
     forked: HashMap<ForkId, SessionId>,
+    forward: Option<Forward>,
 }
 
 /// The media workers' way to the recorder.
@@ -110,7 +112,7 @@ impl Taps {
             }
         };
         let (feeds, open, forked) = (Feeds::default(), HashMap::new(), HashMap::new());
-        Ok(Self { recorder, clerk, rescan, feeds, open, reports, forks: None, forked })
+        Ok(Self { recorder, clerk, rescan, feeds, open, reports, forks: None, forked, forward: None })
     }
 
     /// The media workers' way in.
@@ -138,7 +140,7 @@ impl Taps {
     pub(super) fn fork(&mut self, order: RecordOrder) -> Result<(), (ForkId, ForkReport)> {
         let Some(forks) = &mut self.forks else { return Ok(()) };
         let (opened, closed) = match &order {
-            RecordOrder::OpenFork { fork, session, .. } => (Some((*fork, *session)), None),
+            RecordOrder::OpenFork { fork, session: Some(session), .. } => (Some((*fork, *session)), None),
             RecordOrder::CloseFork { fork } => (None, Some(*fork)),
             _ => (None, None),
         };
@@ -153,6 +155,33 @@ impl Taps {
             self.remove(session, |sink| matches!(sink, Sink::Fork(other, _) if *other == fork));
         }
         Ok(())
+    }
+
+    /// Begins to forward spills by `forward`.
+    pub(super) fn start_forward(&mut self, forward: Forward) {
+        self.forward = Some(forward);
+    }
+
+    /// Carries out an order about a spill.
+    pub(super) fn spill(&self, order: &RecordOrder) {
+        if let RecordOrder::CallOver { recording, at } = order
+            && let Some(clerk) = &self.clerk
+        {
+            clerk.desk().call_over(*recording, *at);
+        }
+        let Some(forward) = &self.forward else { return };
+        forward.order(match order {
+            RecordOrder::OpenSpill { recording } => forward::Order::Open(*recording),
+            RecordOrder::LeaveSpill { recording } => forward::Order::Leave(*recording),
+            RecordOrder::MarkSpill { recording } => forward::Order::Mark(*recording),
+            RecordOrder::PlaySpill { recording, fork } => {
+                let Some(forks) = &self.forks else { return };
+                // A way that is closed again needs no sound.
+                let Some(cut) = forks.cut_of(*fork) else { return };
+                forward::Order::Play(*recording, forward::Way { fork: *fork, door: forks.door(), cut })
+            }
+            _ => return,
+        });
     }
 
     /// Takes a sink of a session out.
@@ -223,6 +252,9 @@ impl Taps {
     pub(super) fn shutdown(mut self) {
         for recording in self.open.keys().copied().collect::<Vec<_>>() {
             self.close(recording);
+        }
+        if let Some(forward) = self.forward.take() {
+            forward.stop();
         }
         if let Some(forks) = self.forks.take() {
             self.feeds.write().unwrap_or_else(PoisonError::into_inner).clear();

@@ -469,7 +469,14 @@ impl Sim {
                     self.tapes.insert(recording, (session, Tape::default()));
                 }
                 RecordOrder::Redact { .. } | RecordOrder::Mark { .. } => {}
-                RecordOrder::OpenFork { .. } | RecordOrder::Flow { .. } | RecordOrder::CloseFork { .. } => {}
+                RecordOrder::OpenFork { .. }
+                | RecordOrder::Flow { .. }
+                | RecordOrder::CloseFork { .. }
+                | RecordOrder::CallOver { .. }
+                | RecordOrder::OpenSpill { .. }
+                | RecordOrder::PlaySpill { .. }
+                | RecordOrder::LeaveSpill { .. }
+                | RecordOrder::MarkSpill { .. } => {}
                 RecordOrder::Close { recording } => {
                     if let Some((_, tape)) = self.tapes.get_mut(&recording) {
                         tape.closed = true;

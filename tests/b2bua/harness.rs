@@ -281,6 +281,11 @@ impl World {
                     RecordOrder::CloseFork { fork } => {
                         assert!(self.ledger.forks.remove(&fork).is_some(), "a way closed that is not open");
                     }
+                    RecordOrder::CallOver { .. }
+                    | RecordOrder::OpenSpill { .. }
+                    | RecordOrder::PlaySpill { .. }
+                    | RecordOrder::LeaveSpill { .. }
+                    | RecordOrder::MarkSpill { .. } => {}
                     RecordOrder::Close { recording } => {
                         self.ledger.recordings_open -= 1;
                         self.engine.handle_recorder(self.now, recording, RecorderReport::Closed);

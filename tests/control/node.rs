@@ -306,6 +306,8 @@ pub fn recorder() -> SiprecView {
         sessions: 3,
         paused: 1,
         away: 1,
+        spills_waiting: 0,
+        forwarding: 0,
         spilling: 1,
         started: 12,
         failed: 2,

@@ -92,7 +92,7 @@ async fn the_next_target_stands_in_for_one_that_refuses_or_is_not_there() {
     let (refuses, takes) = (Srs::open("tcp"), Srs::open("tcp"));
     refuses.set(Mood::Refusing(480));
     let nobody = free_address();
-    let text = section("quality", "tcp", &[&refuses, &takes], "").replacen(
+    let text = section("quality", "tcp", &[&refuses, &takes], "forward = false").replacen(
         "remotes = [",
         &format!("remotes = [\"{nobody}\", "),
         1,

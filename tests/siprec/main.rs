@@ -12,6 +12,7 @@ mod desk;
 mod faults;
 mod flow;
 mod foreign;
+mod forward;
 mod holds;
 mod outside;
 #[path = "../net/pki.rs"]

@@ -3,7 +3,7 @@
 use tonewall::base::ids::Leg;
 use tonewall::base::time::WallMs;
 use tonewall::config::Dialect;
-use tonewall::record::siprec::metadata::{Call, Participant, Uuid, write};
+use tonewall::record::siprec::metadata::{Call, Part, Participant, Uuid, write};
 
 use crate::check::check;
 use crate::common::{installed, skip};
@@ -27,6 +27,7 @@ fn call() -> Call {
         extensions: vec![("ref".to_owned(), "<ticket & \u{1}\u{feff}more>".to_owned())],
         namespace: "urn:example:calls".to_owned(),
         user_to_user: Some("00FA;encoding=hex".to_owned()),
+        part: None,
     }
 }
 
@@ -39,6 +40,15 @@ fn metadata_is_valid_whatever_peers_call_themselves() {
         call.held = [true, false];
         call.participants[1].left = Some(WallMs(1_795_305_601_000));
         check(user, &write(Dialect::Standard, &call));
+    }
+    let recording = "rec_5b43ab733cb8a27e81c498f53f44eafd".parse().expect("an id");
+    let (from, to) = (WallMs(1_795_305_610_000), WallMs(1_795_305_620_000));
+    for ended in [None, Some(WallMs(1_795_305_630_000))] {
+        call.part = Some(Part { recording, from, to, ended });
+        let text = write(Dialect::Standard, &call);
+        check("a part", &text);
+        assert_eq!(text.contains("<stop-time>2026-11-22T00:00:30"), ended.is_some(), "{text}");
+        assert!(text.contains(">rec_5b43ab733cb8a27e81c498f53f44eafd</spill>"), "{text}");
     }
 }
 

@@ -86,12 +86,14 @@ fn make(s: &mut Shared, core: &Core, (id, recorder): (LineId, RecorderId), seen:
         extensions: facts.texts(&of.extensions),
         namespace: of.namespace.clone(),
         user_to_user: facts.header("User-to-User").map(str::to_owned),
+        part: None,
     };
     let carrier = &config.trunks[core.trunk(Leg::Customer).0];
     Line {
         id,
         call: core.id,
-        media: core.session,
+        media: Some(core.session),
+        forward: None,
         recorder,
         told,
         headers: facts.texts(&of.headers),
@@ -249,6 +251,10 @@ fn invite(random: &mut Random, config: &Config, line: &Line, remote: SocketAddr,
     }
     for (name, value) in &line.headers {
         let _ = invite.headers.try_push_named(name, value);
+    }
+    if let Some(part) = &line.told.part {
+        let (from, to) = (part.from.rfc3339(), part.to.rfc3339());
+        let _ = invite.headers.try_push_named("X-Tonewall-Spill", &format!("{};from={from};to={to}", part.recording));
     }
     invite
 }

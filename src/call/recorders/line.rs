@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::forward::Forward;
 use crate::base::ids::{CallId, RecordingId, SessionId};
 use crate::base::time::soonest;
 use crate::call::orders::ForkId;
@@ -48,7 +49,10 @@ pub(super) struct Attempt {
 pub(in crate::call) struct Line {
     pub(super) id: LineId,
     pub(super) call: CallId,
-    pub(super) media: SessionId,
+    /// Whose sound goes there; `None`: a spill is played.
+    pub(super) media: Option<SessionId>,
+    /// It forwards a spill of a call.
+    pub(super) forward: Option<Forward>,
     pub(super) recorder: RecorderId,
     /// What the recorder is told of the call.
     pub(super) told: metadata::Call,
@@ -105,7 +109,7 @@ impl Line {
 
     /// Whether it is of a call that goes on.
     pub(super) fn counts(&self) -> bool {
-        self.ending.is_none() && !self.over
+        self.ending.is_none() && !self.over && self.forward.is_none()
     }
 
     pub(super) fn target(&self) -> Option<SocketAddr> {
@@ -128,6 +132,7 @@ impl Line {
     /// When it wants to be woken.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let session = self.attempt.as_ref().and_then(|attempt| attempt.session.poll_timeout());
+        let session = soonest(session, self.forward.as_ref().and_then(|forward| forward.idle_until));
         let own = if self.ending.is_none() { soonest(self.own_pause, self.retry_at) } else { self.ending };
         soonest(session, own)
     }

@@ -49,6 +49,10 @@ pub struct SiprecView {
     pub away: u32,
     /// Of these, spilled to a sealed file.
     pub spilling: u32,
+    /// Spills that wait to be forwarded to it, those included that are being sent.
+    pub spills_waiting: u32,
+    /// Of these, being sent now.
+    pub forwarding: u32,
     /// Sessions asked for since the node started.
     pub started: u64,
     /// Sessions that failed, or were not taken, since the node started.
@@ -105,6 +109,9 @@ fn view(now: Instant, s: &Shared, id: RecorderId) -> SiprecView {
         SiprecHealth::Up
     };
     let transport = s.listener(recorder.trunk).transport;
+    let spilled: (usize, usize) = s.recorders.spilled(id);
+    let of = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let spilled = (of(spilled.0), of(spilled.1));
     SiprecView {
         name: recorder.name.clone(),
         policy: if recorder.required { RecordingPolicy::Required } else { RecordingPolicy::BestEffort },
@@ -113,6 +120,8 @@ fn view(now: Instant, s: &Shared, id: RecorderId) -> SiprecView {
         paused: count(&|line| line.is_up() && line.is_paused()),
         away,
         spilling: count(&|line| line.spill.is_some()),
+        spills_waiting: spilled.0,
+        forwarding: spilled.1,
         started: tally.started,
         failed: tally.failed,
         last_error: tally.last_error.as_ref().map(|(_, text)| text.clone()),

@@ -27,6 +27,8 @@ pub(super) const KEYS: &[&str] = &[
     "srtp_suites",
     "alive_s",
     "spill",
+    "forward",
+    "forward_sessions",
     "failover_ms",
     "probe_s",
     "probe_lost",
@@ -53,6 +55,8 @@ pub(in crate::config) struct Draft<'a> {
     pub(in crate::config) remotes: Option<Vec<SocketAddr>>,
     pub(in crate::config) sources: Option<Vec<Network>>,
     pub(in crate::config) spill: Option<Option<bool>>,
+    pub(in crate::config) forward: Option<Option<bool>>,
+    forward_sessions: Option<usize>,
     pub(in crate::config) srtp: Option<Option<Srtp>>,
     media: Option<Vec<Network>>,
     required: Option<bool>,
@@ -108,6 +112,8 @@ pub(super) fn read<'a>(table: Table<'a>, around: &Surroundings<'_>) -> Draft<'a>
         suites: or(&table, "srtp_suites", SrtpSuite::USUAL.to_vec(), |v| suites(&v)),
         alive: or(&table, "alive_s", Duration::from_secs(10), |v| v.integer(0..=600).map(Duration::from_secs)),
         spill: or(&table, "spill", None, |v| v.boolean().map(Some)),
+        forward: or(&table, "forward", None, |v| v.boolean().map(Some)),
+        forward_sessions: or(&table, "forward_sessions", 2, |v| v.integer(1..=64).map(|most| most as usize)),
         headers: told(&table, "header", "recorder[].header[]", |name| value::passed_header(name).map(drop)),
         extensions: told(&table, "extension", "recorder[].extension[]", element),
         namespace: or(&table, "extension_namespace", NAMESPACE.to_owned(), |v| namespace(&table, &v)),
@@ -166,6 +172,7 @@ impl Draft<'_> {
         (secure, keys): (bool, bool),
     ) -> Option<(Recorder, Trunk)> {
         let srtp = self.srtp?.unwrap_or(if secure { Srtp::Required } else { Srtp::Off });
+        let spill = self.spill?.unwrap_or(keys);
         let recorder = Recorder {
             name: self.name.clone()?,
             trunk,
@@ -175,7 +182,8 @@ impl Draft<'_> {
             codec: self.codec?,
             srtp,
             alive: self.alive?,
-            spill: self.spill?.unwrap_or(keys),
+            spill,
+            forward_sessions: if self.forward?.unwrap_or(spill) { self.forward_sessions? } else { 0 },
             headers: self.headers.clone()?,
             namespace: self.namespace.clone()?,
             extensions: self.extensions.clone()?,

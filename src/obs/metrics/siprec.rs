@@ -6,7 +6,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::obs::event::RecorderState;
+use crate::obs::event::{RecorderState, SpillState};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StateLabel {
@@ -28,6 +28,10 @@ pub(super) struct Siprec {
     packets: Counter,
     refused: Counter,
     lost: Counter,
+    waiting: Family<NameLabel, Gauge>,
+    forwarded: Family<NameLabel, Counter>,
+    failed: Family<NameLabel, Counter>,
+    dropped: Family<NameLabel, Counter>,
 }
 
 impl Siprec {
@@ -47,12 +51,36 @@ impl Siprec {
             packets: metric!("siprec_packets", "RTP packets sent to SIPREC recorders"),
             refused: metric!("siprec_packets_refused", "RTP packets to SIPREC recorders that came back"),
             lost: metric!("siprec_lost_blocks", "Blocks of 100 ms dropped on the way to SIPREC recorders"),
+            waiting: metric!(
+                "siprec_spills_waiting",
+                "Spills that wait to be forwarded, or are being sent, by recorder"
+            ),
+            forwarded: metric!("siprec_spills_forwarded", "Spills that their recorder has got whole"),
+            failed: metric!("siprec_spills_failed", "Tries to forward a spill that failed"),
+            dropped: metric!("siprec_spills_dropped", "Spills that are not forwarded any more"),
         }
     }
 
     /// A recorder's state on a call has changed.
     pub(super) fn changed(&self, recorder: &str, state: RecorderState) {
         self.changes.get_or_create(&StateLabel { recorder: recorder.to_owned(), state: word(state) }).inc();
+    }
+
+    /// Something has become of a spill.
+    pub(super) fn spill(&self, recorder: &str, state: SpillState) {
+        let counter = match state {
+            SpillState::Forwarding => return,
+            SpillState::Forwarded => &self.forwarded,
+            SpillState::Failed => &self.failed,
+            SpillState::Dropped => &self.dropped,
+        };
+        counter.get_or_create(&NameLabel { recorder: recorder.to_owned() }).inc();
+    }
+
+    /// So many spills wait for it.
+    pub(super) fn set_spills(&self, recorder: &str, waiting: usize) {
+        let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
+        self.waiting.get_or_create(&NameLabel { recorder: recorder.to_owned() }).set(waiting);
     }
 
     /// A target went up or down.

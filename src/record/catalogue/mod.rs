@@ -189,6 +189,9 @@ pub struct Entry {
     pub started_ms: WallMs,
     /// When it was closed.
     pub ended_ms: Option<WallMs>,
+    /// When the call ended that a spill is of; `None`: the recorder was back before that, or it is not known.
+    #[serde(default)]
+    pub call_ended_ms: Option<WallMs>,
     /// Milliseconds of sound and silence.
     pub length_ms: u64,
     /// Marked gaps (pauses, losses).
@@ -215,7 +218,20 @@ pub struct Entry {
     pub tombstone: Option<Tombstone>,
 }
 
+/// Label of a spill: the name of the recorder it stands in for.
+pub const SPILL: &str = "spill";
+/// Label of a spill that its recorder has got: when.
+pub const FORWARDED: &str = "spill-forwarded";
+
 impl Entry {
+    /// The recorder that this recording is to be forwarded to: a spill that is over and whose self-audit is clean, and that
+    /// was not forwarded before.
+    pub fn waits_for(&self) -> Option<&str> {
+        // One that was opened between two targets may hold no sound at all.
+        let fit = self.withheld().is_none() && self.length_ms > 0 && !self.labels.contains_key(FORWARDED);
+        self.labels.get(SPILL).map(String::as_str).filter(|_| fit)
+    }
+
     /// An entry of which only the name and the key are known.
     pub fn unread(recording: RecordingId, started_ms: WallMs) -> Self {
         Self {
@@ -231,6 +247,7 @@ impl Entry {
             labels: BTreeMap::new(),
             started_ms,
             ended_ms: None,
+            call_ended_ms: None,
             length_ms: 0,
             gaps: 0,
             chunks: 0,

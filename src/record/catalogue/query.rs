@@ -35,6 +35,8 @@ pub struct Query {
     pub only_local: bool,
     /// With sound on this node's disk and in the object store.
     pub in_both: bool,
+    /// Spills that were not forwarded yet.
+    pub spilled: bool,
     /// The last entry of the page before, as [`Page::next`] tells it.
     pub after: Option<(WallMs, RecordingId)>,
     /// Most entries in a page; 0 stands for [`Query::USUAL`], and more than [`Query::MOST`] for that.

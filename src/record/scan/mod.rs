@@ -228,9 +228,10 @@ impl Scan {
     }
 
     fn describe(&mut self, start: &Start) {
-        let Start { node, from_trunk, to_trunk, caller, called, agent, labels, .. } = start;
-        let labels = labels.iter().flat_map(|(key, value)| [key, value]);
-        for text in [node, from_trunk, to_trunk, caller, called, agent].into_iter().chain(labels) {
+        let Start { node, from_trunk, to_trunk, caller, called, agent, labels, spill, .. } = start;
+        let labels = labels.iter().flat_map(|(key, value)| [key.as_str(), value]);
+        let own: [&str; 6] = [node, from_trunk, to_trunk, caller, called, agent];
+        for text in own.into_iter().chain(labels).chain(spill.iter().flat_map(|spill| spill.texts())) {
             self.handle_text(text);
         }
     }

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::ids::{CallId, RecordingId};
 use crate::base::time::WallMs;
+use crate::record::siprec::Spill;
 
 const START: u8 = 1;
 const AUDIO: u8 = 2;
@@ -59,6 +60,9 @@ pub struct Start {
     /// Labels it was begun with.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// What the recorder it stands in for is told when it is forwarded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spill: Option<Box<Spill>>,
 }
 
 /// How a closed recording ended.

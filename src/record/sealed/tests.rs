@@ -63,6 +63,7 @@ fn start(random: &mut Random) -> Start {
         agent: String::new(),
         sip_call_ids: Vec::new(),
         labels: Default::default(),
+        spill: None,
     }
 }
 

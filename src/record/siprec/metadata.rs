@@ -16,7 +16,9 @@ use std::fmt::Write as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::base::ids::Leg;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::base::ids::{Leg, RecordingId};
 use crate::base::time::WallMs;
 use crate::config::Dialect;
 
@@ -30,6 +32,16 @@ pub const MOST_FORMER: usize = 8;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Uuid(pub u128);
 
+impl Uuid {
+    /// The id of the `nth` stream of a recording: the same each time it is sent, and nobody else's.
+    pub fn of_stream(recording: RecordingId, nth: usize) -> Self {
+        let hex = recording.to_string();
+        let drawn = hex.rsplit('_').next().and_then(|hex| u128::from_str_radix(hex, 16).ok()).unwrap_or_default();
+        // Ids are drawn at random, so the sum with a constant is as good.
+        Self(drawn.wrapping_add((nth as u128 + 1) << 100))
+    }
+}
+
 impl std::fmt::Display for Uuid {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Version 4, variant 1 (RFC 4122 section 4.4).
@@ -38,8 +50,21 @@ impl std::fmt::Display for Uuid {
     }
 }
 
+impl Serialize for Uuid {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:032x}", self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Uuid {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        u128::from_str_radix(&text, 16).map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
 /// Who takes part in a call, or did.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Participant {
     /// Names it.
     pub id: Uuid,
@@ -55,8 +80,21 @@ pub struct Participant {
     pub left: Option<WallMs>,
 }
 
+/// The part of a call that was spilled to a sealed file and is sent after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// The sealed file.
+    pub recording: RecordingId,
+    /// When its sound began.
+    pub from: WallMs,
+    /// When it ended.
+    pub to: WallMs,
+    /// When the call ended; `None`: the recorder was back before that, and has the rest.
+    pub ended: Option<WallMs>,
+}
+
 /// What is told of a call.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Call {
     /// The communication session.
     pub session: Uuid,
@@ -82,6 +120,9 @@ pub struct Call {
     pub namespace: String,
     /// User-to-User of the call, for dialects that have a place for it.
     pub user_to_user: Option<String>,
+    /// What is sent is not live.
+    #[serde(skip)]
+    pub part: Option<Part>,
 }
 
 /// The namespace of a dialect's metadata.
@@ -116,13 +157,16 @@ pub fn write(dialect: Dialect, call: &Call) -> String {
         out.close("stream");
     }
     out.open("sessionrecordingassoc", &[("session_id", &call.session.to_string())]);
-    out.text("associate-time", &call.started.rfc3339());
+    out.text("associate-time", &call.part.map_or(call.started, |part| part.from).rfc3339());
+    if let Some(part) = call.part {
+        out.text("disassociate-time", &part.to.rfc3339());
+    }
     out.close("sessionrecordingassoc");
     for participant in &call.participants {
         let ids = [("participant_id", participant.id.to_string()), ("session_id", call.session.to_string())];
         out.open("participantsessionassoc", &[(ids[0].0, &ids[0].1), (ids[1].0, &ids[1].1)]);
         out.text("associate-time", &participant.joined.rfc3339());
-        if let Some(left) = participant.left {
+        if let Some(left) = participant.left.or(call.part.and_then(|part| part.ended)) {
             out.text("disassociate-time", &left.rfc3339());
         }
         out.close("participantsessionassoc");
@@ -135,7 +179,11 @@ pub fn write(dialect: Dialect, call: &Call) -> String {
         if !call.held.contains(&true) {
             out.text("recv", &call.streams[other].to_string());
         }
-        out.text("associate-time", &participant.joined.rfc3339());
+        let from = call.part.map_or(participant.joined, |part| part.from.max(participant.joined));
+        out.text("associate-time", &from.rfc3339());
+        if let Some(part) = call.part {
+            out.text("disassociate-time", &part.to.rfc3339());
+        }
         out.close("participantstreamassoc");
     }
     out.close("recording");
@@ -145,7 +193,14 @@ pub fn write(dialect: Dialect, call: &Call) -> String {
 fn session(out: &mut Writer, dialect: Dialect, call: &Call) {
     out.open("session", &[("session_id", &call.session.to_string())]);
     out.text("start-time", &call.started.rfc3339());
+    if let Some(ended) = call.part.and_then(|part| part.ended) {
+        out.text("stop-time", &ended.rfc3339());
+    }
     out.element("call", &[("xmlns", OWN)], &call.id);
+    if let Some(Part { recording, from, to, .. }) = call.part {
+        let (from, to) = (from.rfc3339(), to.rfc3339());
+        out.element("spill", &[("xmlns", OWN), ("from", &from), ("to", &to)], &recording.to_string());
+    }
     // No sipSessionID: that is the Session-ID of RFC 7989, which a Call-ID is not.
     for (name, call_id) in ["customer-call-id", "agent-call-id"].into_iter().zip(&call.call_ids) {
         if let Some(call_id) = call_id {

@@ -10,12 +10,15 @@
 //! ```
 
 mod body;
+pub mod forward;
 pub mod metadata;
 pub mod sdp;
 mod session;
 pub mod sound;
+mod spill;
 
 #[cfg(test)]
 mod tests;
 
 pub use session::{End, Output, Session, Setup};
+pub use spill::Spill;

@@ -9,6 +9,7 @@
 //!     │                              ▼ │ answered, 491: again after 2.1–4 s                 │
 //!     │                            Asking (re-INVITE of ours)                               │
 //!     └── refused, silent, unfit, stopped ──────────── stopped: BYE ────────────────────────┘
+//!                                    Up ── finished: BYE ─► Ending ── answered ─► Over
 //! ```
 
 use std::collections::VecDeque;
@@ -102,6 +103,10 @@ enum State {
     },
     /// The server has taken it.
     Up(Box<Up>),
+    /// All has been sent; the server has until then to answer the BYE.
+    Ending {
+        until: Instant,
+    },
     Over,
 }
 
@@ -173,7 +178,7 @@ impl Session {
     pub fn dialog(&self) -> Option<&Dialog> {
         match &self.state {
             State::Up(up) => Some(&up.dialog),
-            State::Inviting { .. } | State::Over => None,
+            State::Inviting { .. } | State::Ending { .. } | State::Over => None,
         }
     }
 
@@ -204,9 +209,22 @@ impl Session {
                 self.cut();
                 self.out.push_back(Output::Send(up.dialog.next_request(Method::Bye)));
             }
+            // Its BYE is under way.
+            State::Ending { .. } => {}
             State::Over => return,
         }
         self.out.push_back(Output::Over(End::Ours));
+    }
+
+    /// All has been sent: ends it from our side, and only when the server has answered that has it got all.
+    pub fn finish(&mut self, now: Instant) {
+        if let State::Up(mut up) = std::mem::replace(&mut self.state, State::Ending { until: now + PATIENCE }) {
+            self.cut();
+            self.out.push_back(Output::Ask(up.dialog.next_request(Method::Bye)));
+        } else {
+            self.state = State::Over;
+            self.out.push_back(Output::Over(End::Failed("the session was not up".to_owned())));
+        }
     }
 
     /// Nobody takes the sound any more, as the network says.
@@ -227,7 +245,7 @@ impl Session {
                 self.out.push_back(Output::Over(End::Failed(why)));
             }
             State::Up(_) if response.is_final() => self.told(now, random, response),
-            State::Up(_) | State::Over => {}
+            State::Up(_) | State::Ending { .. } | State::Over => {}
         }
     }
 
@@ -242,7 +260,7 @@ impl Session {
             State::Up(up) if up.asking.is_some() => {
                 self.told(now, random, &Response::new(status, ""));
             }
-            State::Up(_) | State::Over => {}
+            State::Up(_) | State::Ending { .. } | State::Over => {}
         }
     }
 
@@ -336,9 +354,17 @@ impl Session {
         self.tell(now, random);
     }
 
-    /// The answer to the question whether it lives.
+    /// The answer to the question whether it lives, or to the BYE of [`Session::finish`].
     pub fn handle_alive(&mut self, now: Instant, status: u16) {
         let alive = self.alive;
+        if let State::Ending { .. } = self.state {
+            self.state = State::Over;
+            let end = match status {
+                200..300 => End::Ours,
+                status => End::Failed(format!("the recorder did not know the session at its end ({status})")),
+            };
+            return self.out.push_back(Output::Over(end));
+        }
         let State::Up(up) = &mut self.state else { return };
         up.alive_until = None;
         if matches!(status, 408 | 481 | 503) {
@@ -463,14 +489,18 @@ impl Session {
                 }
                 self.tell(now, random);
             }
-            State::Inviting { .. } | State::Over => {}
+            State::Ending { until } if *until <= now => {
+                self.state = State::Over;
+                self.out.push_back(Output::Over(End::Failed("the recorder did not answer at its end".to_owned())));
+            }
+            State::Inviting { .. } | State::Ending { .. } | State::Over => {}
         }
     }
 
     /// When [`Session::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         match &self.state {
-            State::Inviting { until } => Some(*until),
+            State::Inviting { until } | State::Ending { until } => Some(*until),
             State::Up(up) => {
                 let owed = up.owed.filter(|_| up.dialog.may_invite());
                 soonest(soonest(up.asking, owed), soonest(up.alive_at, up.alive_until))

@@ -72,6 +72,8 @@ pub struct Sound {
     /// The next packet begins a stretch.
     marker: bool,
     deaf_until: Option<Instant>,
+    /// What a cut finds waiting goes on after it: the sound is no live one.
+    patient: bool,
     tick_at: Option<Instant>,
     report_at: Option<Instant>,
 }
@@ -104,9 +106,20 @@ impl Sound {
             keep: true,
             marker: true,
             deaf_until: None,
+            patient: false,
             tick_at: None,
             report_at: None,
         }
+    }
+
+    /// The same for sound that is no live one: nothing of it is lost by a cut, it waits.
+    pub fn patient(now: Instant, seed: u64) -> Self {
+        Self { patient: true, ..Self::new(now, seed) }
+    }
+
+    /// Whether nothing waits to be sent.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
     }
 
     /// Whether sound flows.
@@ -119,9 +132,11 @@ impl Sound {
     pub fn set(&mut self, now: Instant, streams: Option<Box<[Stream; 2]>>, hush: bool) {
         let Some(streams) = streams else {
             self.streams = None;
-            self.keep = false;
-            self.drop_queue();
             self.tick_at = None;
+            if !self.patient {
+                self.keep = false;
+                self.drop_queue();
+            }
             return;
         };
         self.keep = true;

@@ -380,6 +380,51 @@ fn a_server_that_gives_no_sign_of_life_is_found_out() {
 }
 
 #[test]
+fn a_session_whose_sound_is_all_sent_has_ended_when_its_end_is_answered() {
+    let ended = |answer: Option<u16>| {
+        let mut line = Line::up();
+        line.session.finish(line.now);
+        assert_eq!(line.out(), ["cut", "ask BYE"]);
+        match answer {
+            Some(status) => line.session.handle_alive(line.now, status),
+            None => return line.later(5 * SEC),
+        }
+        line.out()
+    };
+    assert_eq!(ended(Some(200)), ["over"]);
+    assert_eq!(ended(Some(481)), ["failed: the recorder did not know the session at its end (481)"]);
+    assert_eq!(ended(None), ["failed: the recorder did not answer at its end"]);
+}
+
+#[test]
+fn a_cut_loses_nothing_of_sound_that_is_not_live() {
+    let mut now = Instant::now();
+    let (mut sound, mut heard) = (Sound::patient(now, 5), Heard::default());
+    sound.set(now, Some(streams()), false);
+    sound.block(now, block(false));
+    sound.block(now, block(false));
+    sound.handle_timeout(now, &mut heard);
+    sound.set(now, None, false);
+    now += SEC;
+    sound.handle_timeout(now, &mut heard);
+    assert_eq!((heard.0.len(), sound.is_empty()), (2, false));
+    sound.set(now, Some(streams()), false);
+    for _ in 0..10 {
+        sound.handle_timeout(now, &mut heard);
+        now += TICK;
+    }
+    assert!(sound.is_empty());
+    let left: Vec<u32> = heard
+        .0
+        .iter()
+        .filter(|(stream, _)| *stream == 0)
+        .map(|(_, bytes)| u32::from_be_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]))
+        .collect();
+    assert_eq!(left.len(), 10);
+    assert!(left.windows(2).all(|pair| pair[1].wrapping_sub(pair[0]) == 160), "no gap in the sound");
+}
+
+#[test]
 fn a_change_of_the_call_is_told_once() {
     let mut line = Line::up();
     let tell = |line: &mut Line, text: &str| {

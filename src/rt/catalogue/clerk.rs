@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 
 use super::{Catalogue, CatalogueError};
 use crate::base::ids::RecordingId;
+use crate::base::time::WallMs;
 use crate::record::catalogue::{AuditVerdict, Entry, State};
 use crate::rt::recorder::{Meta, Report, wall};
 use crate::rt::rescan;
@@ -15,6 +16,7 @@ use crate::rt::rescan;
 enum Note {
     Open(RecordingId, Box<Meta>),
     Report(RecordingId, Report),
+    CallOver(RecordingId, WallMs),
     Stop,
 }
 
@@ -33,6 +35,11 @@ impl Desk {
     pub fn open(&self, recording: RecordingId, meta: &Meta) {
         // A clerk that is gone leaves the row to the next start.
         let _ = self.0.send(Note::Open(recording, Box::new(meta.clone())));
+    }
+
+    /// The call ended that is being spilled.
+    pub fn call_over(&self, recording: RecordingId, at: WallMs) {
+        let _ = self.0.send(Note::CallOver(recording, at));
     }
 
     /// The recorder reports.
@@ -83,6 +90,11 @@ fn run(catalogue: &Catalogue, node: &str, audit: Option<&rescan::Desk>, queue: &
                 begun.insert(recording, meta);
                 continue;
             }
+            Note::CallOver(recording, at) => match catalogue.amend(recording, |entry| entry.call_ended_ms = Some(at)) {
+                // One whose file could not be made.
+                Err(CatalogueError::Unknown(_)) => continue,
+                written => (recording, written),
+            },
             Note::Report(recording, Report::Opened { kek_id, started_at, .. }) => {
                 let entry = Entry { kek_id, ..Entry::unread(recording, started_at) };
                 let entry = match begun.remove(&recording) {

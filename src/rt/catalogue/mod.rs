@@ -35,9 +35,10 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::recorder::wall;
 use crate::base::ids::RecordingId;
+use crate::base::time::WallMs;
 use crate::record::catalogue::{
-    AuditVerdict, Entry, LegalHold, Page, Query, Retention, SelfAudit, State, Stored, Tombstone, Whereabouts,
-    is_label_key, is_label_value,
+    AuditVerdict, Entry, FORWARDED, LegalHold, Page, Query, Retention, SelfAudit, State, Stored, Tombstone,
+    Whereabouts, is_label_key, is_label_value,
 };
 use crate::record::place;
 
@@ -204,6 +205,17 @@ impl Catalogue {
                 };
             }
             if entry.labels.len() > 64 { Err("has 64 labels already".into()) } else { Ok(()) }
+        })
+    }
+
+    /// A spill's recorder has got it.
+    ///
+    /// # Errors
+    /// [`CatalogueError::Refused`] when it was destroyed.
+    pub fn forwarded(&self, recording: RecordingId, at: WallMs) -> Result<Entry, CatalogueError> {
+        self.change(recording, |entry| {
+            entry.labels.insert(FORWARDED.to_owned(), at.rfc3339());
+            Ok(())
         })
     }
 

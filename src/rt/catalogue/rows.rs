@@ -8,7 +8,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, params, params_from_ite
 
 use crate::base::ids::RecordingId;
 use crate::base::time::WallMs;
-use crate::record::catalogue::{Entry, Page, Query, State, Whereabouts};
+use crate::record::catalogue::{Entry, FORWARDED, Page, Query, SPILL, State, Whereabouts};
 
 const TABLES: &str = "CREATE TABLE IF NOT EXISTS recording (
     recording TEXT PRIMARY KEY NOT NULL,
@@ -158,6 +158,14 @@ pub(super) fn search(database: &Connection, query: &Query) -> rusqlite::Result<P
     }
     if query.only_local {
         want("place = ?", vec![text(Whereabouts::Local.word())]);
+    }
+    if query.spilled {
+        let given = vec![text(SPILL), text(FORWARDED)];
+        want(
+            "recording IN (SELECT recording FROM label WHERE name = ?) \
+             AND recording NOT IN (SELECT recording FROM label WHERE name = ?)",
+            given,
+        );
     }
     if let Some((started, recording)) = query.after {
         let given = vec![time(started), Value::Text(recording.to_string())];

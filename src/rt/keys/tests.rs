@@ -70,6 +70,7 @@ fn seal(kek: &Kek) -> Vec<u8> {
         agent: String::new(),
         sip_call_ids: Vec::new(),
         labels: Default::default(),
+        spill: None,
     };
     let mut writer = Writer::create(Bytes(Vec::new()), kek, start, &mut random).expect("sealed");
     writer.lost().expect("written");

@@ -113,6 +113,7 @@ impl Disk {
             agent: meta.agent,
             sip_call_ids: meta.sip_call_ids,
             labels: meta.labels,
+            spill: meta.spill,
         };
         let writer = match Writer::create(storage, &kek, start, &mut self.random) {
             Ok(writer) => writer,

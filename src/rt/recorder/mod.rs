@@ -44,6 +44,7 @@ use crate::guard::Shelf;
 use crate::media::{BLOCK_FRAMES, MaskedBlock};
 use crate::record::horizon::Redaction;
 use crate::record::sealed::Mark;
+use crate::record::siprec::Spill;
 use crate::rt::keys::Keys;
 
 /// Blocks of 100 ms that may wait before blocks are dropped: 26 MB, or 20 s of 40 calls.
@@ -98,6 +99,8 @@ pub struct Meta {
     pub sip_call_ids: Vec<String>,
     /// Labels it begins with.
     pub labels: BTreeMap<String, String>,
+    /// What its recorder is told when it is forwarded, of a spill.
+    pub spill: Option<Box<Spill>>,
 }
 
 impl Meta {
@@ -113,6 +116,7 @@ impl Meta {
             sip_call_ids: Vec::new(),
             labels: BTreeMap::new(),
             horizon: Duration::ZERO,
+            spill: None,
         }
     }
 }

@@ -63,6 +63,7 @@ fn seal(root: &std::path::Path, seed: u64, close: bool) -> RecordingId {
         agent: String::new(),
         sip_call_ids: Vec::new(),
         labels: Default::default(),
+        spill: None,
     };
     let keys = ring();
     let kek = keys.current().expect("a key");

@@ -92,6 +92,12 @@ impl Read for Reading {
     }
 }
 
+impl io::Seek for Reading {
+    fn seek(&mut self, to: io::SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
+    }
+}
+
 /// What was destroyed, and how it was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Destroyed {

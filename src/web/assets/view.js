@@ -251,6 +251,7 @@ export function words(event) {
     case "recording-quarantined": return `Recording put in quarantine: ${event.reason}`;
     case "recording-redacted": return "What was heard of a card was taken out of the recording";
     case "recorder": return `Recorder ${event.recorder}: ${event.state}${event.reason ? ` – ${event.reason}` : ""}`;
+    case "spill": return `Spill for recorder ${event.recorder} ${event.state}${event.reason ? ": " + event.reason : ""}`;
     case "recorder-target": return `Recorder ${event.recorder}: ${event.target} ${event.up ? "answers again" : "does not answer"}`;
     case "alarm-raised": return `Alarm: ${event.title}: ${event.subject}${event.detail ? ` – ${event.detail}` : ""}`;
     case "alarm-cleared": return `Alarm over: ${event.alarm.replace(":", ": ")}`;
