@@ -50,6 +50,7 @@ fn record(root: &Path, seed: u64, close: bool) -> (RecordingId, PathBuf) {
         agent: String::new(),
         sip_call_ids: Vec::new(),
         labels: Default::default(),
+        spill: None,
     };
     let mut writer = Writer::create(Bytes(Vec::new()), &kek(3), start, &mut random).expect("created");
     for number in 0..25i16 {

@@ -330,3 +330,7 @@ impl Pace<'_> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "forward_tests.rs"]
+mod tests;
