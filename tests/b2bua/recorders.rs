@@ -25,6 +25,7 @@ fn world(change: impl FnOnce(&mut Config)) -> World {
             srtp: Srtp::Off,
             alive: std::time::Duration::ZERO,
             spill: false,
+            forward_sessions: 0,
             headers: vec![],
             namespace: "urn:example:calls".into(),
             extensions: vec![],

@@ -11,9 +11,10 @@ use tonewall::rt::catalogue::Catalogue;
 use tonewall::testkit::keys::Form;
 use tonewall::testkit::leak::Attackers;
 
+use crate::check::check;
 use crate::common::{KEK, free_address};
 use crate::srs::{Session, Srs};
-use crate::{open, schema, section, until, wait};
+use crate::{open, section, until, wait};
 
 /// The spills of a node, as its catalogue has them.
 fn spills(root: &Path) -> Vec<(Entry, PathBuf)> {
@@ -87,7 +88,7 @@ async fn what_was_spilled_is_forwarded_whole_and_once_even_over_a_kill() {
     let header = session.invite.get("x-tonewall-spill").expect("it says that it is no live one").to_owned();
     assert!(header.starts_with(&format!("{spill};from=20")) && header.contains(";to=20"), "{header}");
     let metadata = &session.metadata[0];
-    schema::check("forwarded", metadata);
+    check("forwarded", metadata);
     let read = roxmltree::Document::parse(metadata).expect("XML");
     let one = |name: &str| {
         let found = read.descendants().find(|node| node.tag_name().name() == name);
