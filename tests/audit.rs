@@ -3,73 +3,28 @@
 #![allow(clippy::disallowed_methods)] // Tests may wait, and open sockets.
 
 mod common;
+#[path = "common/log.rs"]
+mod log;
 
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::{API_KEYS, Plan, Running};
+use log::{Log, audit, try_ask};
 use rand::{RngExt, SeedableRng};
 use tonewall::base::Random;
 
-/// A directory with a key, and the configuration's section that names both.
-struct Log {
-    root: tempfile::TempDir,
-}
-
 impl Log {
-    fn new() -> Self {
-        let root = tempfile::tempdir().expect("a directory");
-        let log = Self { root };
-        let key = log.at("audit.key");
-        let (code, told) = audit(&["keygen", "--name", "tonewall/test", "--output", key.to_str().expect("a path")]);
-        assert_eq!(code, 0, "{told}");
-        assert!(told.starts_with("tonewall/test+"), "{told}");
-        assert_eq!(fs::metadata(&key).expect("the key").permissions().mode() & 0o777, 0o400);
-        log
-    }
-
-    fn at(&self, name: &str) -> PathBuf {
-        self.root.path().join(name)
-    }
-
-    fn section(&self, more: &str) -> String {
-        format!(
-            "\n[audit]\ndirectory = {:?}\nkey = {:?}\ncheckpoint_s = 1\ncheckpoint_entries = 5\nfile_mb = 1\n{more}\n\
-             [[audit.ship]]\nname = \"witness\"\ndirectory = {:?}\n",
-            self.at("log"),
-            self.at("audit.key"),
-            self.at("witness")
-        )
-    }
-
     fn plan(&self) -> Plan {
         Plan { control: true, more: self.section(""), ..Plan::new() }
     }
 
-    fn verify(&self, elsewhere: bool) -> (i32, String) {
-        let (key, log, witness) = (self.at("audit.key.pub"), self.at("log"), self.at("witness"));
-        let paths = [&key, &witness, &log].map(|path| path.to_str().expect("a path").to_owned());
-        let mut arguments = vec!["verify", "--key", &paths[0]];
-        if elsewhere {
-            arguments.extend(["--checkpoints", &paths[1]]);
-        }
-        arguments.push(&paths[2]);
-        audit(&arguments)
-    }
-
     fn page(&self) -> PathBuf {
-        let mut pages: Vec<PathBuf> = fs::read_dir(self.at("log"))
-            .expect("the log")
-            .map(|entry| entry.expect("an entry").path())
-            .filter(|path| path.extension().is_some_and(|kind| kind == "log"))
-            .collect();
-        pages.sort();
-        pages.pop().expect("a file")
+        self.pages().pop().expect("a file")
     }
 
     fn text(&self) -> String {
@@ -93,23 +48,8 @@ impl Log {
     }
 }
 
-fn audit(arguments: &[&str]) -> (i32, String) {
-    let done = Command::new(env!("CARGO_BIN_EXE_tonewall")).arg("audit").args(arguments).output().expect("it runs");
-    let told = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
-    (done.status.code().unwrap_or(-1), told)
-}
-
 fn ask(node: &Running, method: &str, path: &str, key: &str) -> u16 {
-    let at = node.control.expect("the API");
-    let mut stream = TcpStream::connect(at).expect("connected");
-    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {at}\r\nAuthorization: Bearer {key}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-    );
-    stream.write_all(head.as_bytes()).expect("asked");
-    let mut text = String::new();
-    let _ = stream.read_to_string(&mut text);
-    text.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
+    try_ask(node.control.expect("the API"), (method, path), key, "").map_or(0, |(status, _)| status)
 }
 
 fn until(what: &str, mut true_: impl FnMut() -> bool) {
@@ -220,48 +160,104 @@ fn a_log_touched_in_any_way_is_told_with_the_right_word_and_verifying_is_an_entr
     assert!(code == 5 && told.contains("no key was given"), "{code} {told}");
 }
 
+/// Kills of one log; the next ones get a new one, so that reading it whole after each of them stays cheap.
+const KILLS_OF_A_LOG: u64 = 25;
+
 /// `TONEWALL_AUDIT_KILLS=300` makes it big.
 #[test]
 fn a_log_killed_at_random_instants_verifies_to_its_last_checkpoint() {
     let kills: u64 = std::env::var("TONEWALL_AUDIT_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(4);
-    let log = Log::new();
     let mut random = Random::seed_from_u64(11);
-    let (mut answered, mut signed) = (0usize, 0u64);
-    for kill in 0..kills {
-        let mut node = Running::start(&log.plan());
-        let deadline = Instant::now() + Duration::from_millis(random.random_range(5..400));
-        while Instant::now() < deadline {
-            entries(&node, 1);
-            answered += 1;
-        }
-        node.kill();
-        let (code, told) = log.verify(true);
-        if code == 5 && kill == 0 {
-            // Killed before anything was signed.
-            continue;
-        }
-        assert!(code == 0 || code == 3, "kill {kill}: {told}");
-        let upto = told.lines().find_map(|line| line.strip_prefix("whole up to entry ")).expect("a line");
-        let upto: u64 = upto.split(',').next().and_then(|number| number.parse().ok()).expect("a number");
-        assert!(upto >= signed, "kill {kill}: {upto} after {signed}");
-        signed = upto;
+    let begun = Instant::now();
+    let (mut answered, mut torn) = (0, 0);
+    let mut left = kills;
+    while left > 0 {
+        let here = left.min(KILLS_OF_A_LOG);
+        let (entries, cut) = killed(here, &mut random);
+        (answered, torn, left) = (answered + entries, torn + cut, left - here);
     }
+    let each = begun.elapsed() / u32::try_from(kills).expect("a number");
+    common::say(&format!("audit: {kills} kills of {each:?} each, {answered} entries, {torn} torn lines, 0 lost"));
+    assert!(answered as u64 > kills, "the kills came too early to prove anything");
+}
+
+/// Kills a node that writes a new log so often. Gives the entries it had answered for, and how often a line was torn.
+fn killed(kills: u64, random: &mut Random) -> (usize, usize) {
+    let log = Log::new();
     let mut node = Running::start(&log.plan());
+    let (mut answered, mut torn, mut signed) = (0, 0, 0);
+    for kill in 0..kills {
+        if kill > 0 {
+            node.restart();
+        }
+        let at = node.control.expect("the API");
+        // Asked without a rest, so that the kill finds it at any point of an entry.
+        answered += std::thread::scope(|scope| {
+            let ticket = || try_ask(at, ("POST", "/v1/tickets"), API_KEYS[1].2, "").map(|(status, _)| status);
+            let asking =
+                scope.spawn(move || std::iter::repeat_with(ticket).take_while(|told| *told == Some(201)).count());
+            std::thread::sleep(Duration::from_millis(random.random_range(5..300)));
+            node.kill();
+            asking.join().expect("counted")
+        });
+        let last = fs::read(log.page()).expect("the log");
+        torn += usize::from(last.last() != Some(&b'\n'));
+        if let Some(upto) = log.after_a_kill(signed) {
+            signed = upto;
+        }
+    }
+    node.restart();
     terminate(&node);
     assert!(node.ended(Duration::from_secs(20)).is_some());
     let (code, told) = log.verify(true);
     assert_eq!(code, 0, "{told}");
-    let pages: String = fs::read_dir(log.at("log"))
-        .expect("the log")
-        .map(|entry| entry.expect("an entry").path())
-        .filter(|path| path.extension().is_some_and(|kind| kind == "log"))
-        .map(|path| fs::read_to_string(path).expect("text"))
-        .collect();
-    let kept = pages.matches("\"action\":\"ticket-drawn\"").count();
-    // A change is answered when its entry is on the disk.
-    let lost = answered.saturating_sub(kept);
-    assert_eq!(lost, 0, "of {answered} entries in {kills} kills");
-    common::say(&format!("audit: {kills} kills, {answered} entries, {lost} lost, signed up to {signed}"));
+    // A change is answered when its entry is on the disk; the last one before a kill may be there unanswered.
+    let kept = log.count("ticket-drawn");
+    assert!(
+        (answered..=answered + kills as usize).contains(&kept),
+        "{kept} kept, {answered} answered in {kills} kills"
+    );
+    (answered, torn)
+}
+
+#[test]
+fn a_node_that_is_told_to_end_as_soon_as_it_answers_ends_in_order() {
+    let log = Log::new();
+    let mut node = Running::start(&log.plan());
+    terminate(&node);
+    let ended = node.ended(Duration::from_secs(20));
+    assert!(ended.is_some_and(|status| status.success()), "{ended:?}: {}", node.log());
+    assert_eq!(log.count("log-stopped"), 1, "{}", log.text());
+}
+
+#[test]
+fn a_line_that_is_just_being_written_is_not_told_as_torn() {
+    let log = Log::new();
+    let mut node = Running::start(&log.plan());
+    entries(&node, 3);
+    terminate(&node);
+    assert!(node.ended(Duration::from_secs(20)).is_some());
+    // As whoever writes stands in the middle of its last line, with the lock.
+    let text = fs::read(log.page()).expect("the log");
+    let (whole, rest) = text.split_at(text.len() - 100);
+    let mut page = fs::OpenOptions::new().write(true).truncate(true).open(log.page()).expect("the log");
+    page.write_all(whole).expect("written");
+    let lock = fs::File::open(log.at("log/lock")).expect("the lock");
+    lock.lock().expect("locked");
+    let (code, told) = std::thread::scope(|scope| {
+        let verifying = scope.spawn(|| log.verify(true));
+        std::thread::sleep(Duration::from_millis(500));
+        page.write_all(rest).expect("written");
+        lock.unlock().expect("let go");
+        verifying.join().expect("verified")
+    });
+    assert_eq!(code, 0, "{told}");
+    // Without anybody who writes it is torn.
+    page.set_len(text.len() as u64 - 100).expect("cut");
+    assert_eq!(log.verify(false).0, 4, "more was signed");
+    fs::remove_file(log.at("log/checkpoints")).expect("removed");
+    let (code, told) = log.verify(false);
+    assert!(code == 5 && told.contains("bytes of a torn line at the end"), "{code} {told}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::audit::note::{Checkpoint, Verifier};
 use crate::audit::verify::{Report, Verification};
 use crate::audit::{Action, Outcome, Stored};
 use crate::config::Config;
-use crate::rt::audit::book::{CHECKPOINTS, pages};
+use crate::rt::audit::book::{self, CHECKPOINTS, pages};
 use crate::rt::audit::{Guest, keys};
 
 mod list;
@@ -196,7 +196,12 @@ fn read(file: &Path, bar: &ProgressBar, mut line: impl FnMut(u64, &[u8], bool)) 
     let mut bytes = Vec::new();
     for number in 1.. {
         bytes.clear();
-        let read = input.read_until(b'\n', &mut bytes).map_err(told)?;
+        let mut read = input.read_until(b'\n', &mut bytes).map_err(told)?;
+        if read > 0 && bytes.last() != Some(&b'\n') {
+            // Somebody may just be writing it. What is torn while nobody can be is torn for good.
+            let _still = file.parent().and_then(book::hold_still);
+            read += input.read_until(b'\n', &mut bytes).map_err(told)?;
+        }
         if read == 0 {
             break;
         }

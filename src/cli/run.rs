@@ -40,13 +40,19 @@ pub fn run(file: &Path) -> ExitCode {
     let ended = runtime.block_on(async {
         let (name, fingerprint) = (config.node.name.clone(), config.fingerprint);
         let configured = config.keys.clone();
-        let mut node = Node::start(Options { config, keys, recipient: Box::new(Discard), demo: None }).await?;
+        // Before anybody is answered: a signal that comes earlier than its handler ends the process where it stands.
+        let mut caught = Caught::new()?;
+        let start = Node::start(Options { config, keys, recipient: Box::new(Discard), demo: None });
+        let mut node = tokio::select! {
+            node = start => node?,
+            () = caught.end() => return Ok(()),
+        };
         tracing::info!(node = %name, sip = ?node.listeners(), control = ?node.control(), "running");
         audit::started(node.audit(), &fingerprint).await;
         let keys = node.keys().clone();
         // From here on they are asked for again where a service gives them.
         keys.reload(&configured)?;
-        let mut terminate = Signals::new(&node, file)?;
+        let mut terminate = Signals::new(caught, &node, file);
         tokio::select! {
             () = terminate.next() => {}
             () = node.ended() => return Err("the engine ended by itself; see the log".into()),
@@ -76,11 +82,34 @@ fn failed(why: &dyn std::fmt::Display) -> ExitCode {
     ExitCode::from(super::EXIT_FAILED)
 }
 
-/// SIGTERM and SIGINT; and SIGHUP, which reads certificates again and would end every call by default.
-struct Signals {
+/// SIGTERM and SIGINT; and SIGHUP, which would end every call by default. What comes is kept until it is asked for.
+struct Caught {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+}
+
+impl Caught {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for a signal to end. Cancel safe.
+    async fn end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Signals to a running node. At SIGHUP it reads certificates, keys and connectors again.
+struct Signals {
+    caught: Caught,
     certificates: Certificates,
     audit: Audit,
     keys: Arc<Keys>,
@@ -89,26 +118,25 @@ struct Signals {
 }
 
 impl Signals {
-    fn new(node: &Node, file: &Path) -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
+    fn new(caught: Caught, node: &Node, file: &Path) -> Self {
+        Self {
+            caught,
             certificates: node.certificates().clone(),
             audit: node.audit().clone(),
             keys: node.keys().clone(),
             connectors: node.connectors().clone(),
             file: file.to_owned(),
-        })
+        }
     }
 
     /// Waits for a signal to end. Cancel safe.
     async fn next(&mut self) {
         loop {
+            let Caught { terminate, interrupt, hang_up } = &mut self.caught;
             tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hang_up.recv() => {
+                _ = terminate.recv() => return,
+                _ = interrupt.recv() => return,
+                _ = hang_up.recv() => {
                     self.reload();
                     self.reload_connectors();
                 }

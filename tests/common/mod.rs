@@ -214,7 +214,7 @@ impl Running {
             if up {
                 return;
             }
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(Duration::from_millis(20));
         }
         panic!("tonewall run does not answer: {}", self.log());
     }
@@ -441,6 +441,8 @@ pub fn answers_options(target: SocketAddr) -> bool {
         port = from.port()
     );
     let mut buffer = [0; 4_096];
-    socket.send_to(request.as_bytes(), target).is_ok()
+    // Connected, so that a port that nobody has opened yet is told at once.
+    socket.connect(target).is_ok()
+        && socket.send(request.as_bytes()).is_ok()
         && socket.recv(&mut buffer).is_ok_and(|length| buffer[..length].starts_with(b"SIP/2.0 200"))
 }

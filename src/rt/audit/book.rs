@@ -26,6 +26,9 @@ use crate::base::time::WallMs;
 /// The file of checkpoints.
 pub const CHECKPOINTS: &str = "checkpoints";
 
+/// The file whose lock is held while one process appends.
+const LOCK: &str = "lock";
+
 const MS_PER_DAY: u64 = 86_400_000;
 
 /// Who writes.
@@ -96,6 +99,19 @@ pub fn pages(directory: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
+/// Keeps everybody from writing the log in `directory` for as long as it lives; `None` where there is no lock, as in a
+/// copy, or it may not be opened. Waits for who is writing.
+pub fn hold_still(directory: &Path) -> Option<HeldStill> {
+    let lock = File::open(directory.join(LOCK)).ok()?;
+    flock(&lock, FlockOperation::LockShared).ok()?;
+    Some(HeldStill { _lock: lock })
+}
+
+/// Nobody writes the log while this lives.
+pub struct HeldStill {
+    _lock: File,
+}
+
 /// Number of the first entry of a file, by its name.
 fn first_of(name: &str) -> Option<u64> {
     let digits = name.strip_prefix("audit-")?.strip_suffix(".log")?;
@@ -127,7 +143,7 @@ impl Book {
                 Some(file)
             }
         };
-        let lock = private("lock")?;
+        let lock = private(LOCK)?;
         let mut book = Self {
             directory: directory.to_owned(),
             node: node.to_owned(),
