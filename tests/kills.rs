@@ -59,6 +59,8 @@ struct Site {
     ring: KeyRing,
     /// Recordings of earlier rounds.
     known: BTreeSet<PathBuf>,
+    /// How many of them were cut.
+    cut: usize,
     tickets: usize,
     signed: u64,
     rounds: usize,
@@ -142,7 +144,7 @@ impl Site {
         let kek = Kek::parse("test", KEK).expect("a key");
         let ring = KeyRing::new(Some(kek), Vec::new()).expect("a ring");
         let (files, known) = (Files::default(), BTreeSet::new());
-        Site { node, log, pbx, carrier, files, ring, known, tickets: 0, signed: 0, rounds: 0 }
+        Site { node, log, pbx, carrier, files, ring, known, cut: 0, tickets: 0, signed: 0, rounds: 0 }
     }
 
     /// Calls, cards and requests on the running node, its death after `life`, and everything that must hold then.
@@ -217,6 +219,7 @@ impl Site {
                 None => tally.closed += 1,
                 Some(tear) => {
                     cut = cut.or(Some(file));
+                    self.cut += 1;
                     tally.torn += usize::from(tear != Tear::BetweenChunks);
                 }
             }
@@ -285,8 +288,10 @@ impl Site {
             assert!(Instant::now() < deadline, "{waiting} recordings wait, {verdicts:?}: {}", self.node.log());
             tokio::time::sleep(Duration::from_millis(100)).await;
         };
-        let other = verdicts.keys().filter(|state| !["Sealed", "Interrupted"].contains(&state.as_str())).count();
-        assert_eq!(other, 0, "{verdicts:?}");
+        let want = [("Interrupted", self.cut), ("Sealed", self.known.len() - self.cut)];
+        let want: BTreeMap<String, usize> =
+            want.into_iter().filter(|(_, count)| *count > 0).map(|(state, count)| (state.to_owned(), count)).collect();
+        assert_eq!(verdicts, want, "what was cut is told as interrupted, and nothing is quarantined");
         tally.audited += verdicts.values().sum::<usize>();
         tokio::task::block_in_place(|| self.node.kill());
         self.log.after_a_kill(self.signed);

@@ -137,6 +137,10 @@ pub(super) fn admit(
     if !super::recorders::may_begin(now, s, [trunk, first]) {
         return Err(Refused::busy("Recorder Away"));
     }
+    // Up front: at the answer it would be too late to do anything but end it.
+    if !s.may_seal([trunk, first]) {
+        return Err(Refused::busy("Recordings Cannot Be Written"));
+    }
     let described = bodies::read(&request.headers, &request.body)?;
     let offer = described.map(|offer| read_peer(&offer, &s.policies[trunk.0])).transpose()?;
     let call_id = request.call_id().map(str::to_owned).ok_or(Refused::new(400))?;

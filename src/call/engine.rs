@@ -260,6 +260,12 @@ impl Engine {
         }
     }
 
+    /// Whether sealed recordings can be written from now on. While they cannot, a new call that must be recorded is refused
+    /// with 503; calls that are up go on until their own recording fails.
+    pub fn handle_storage(&mut self, writable: bool) {
+        self.shared.storage_writable = writable;
+    }
+
     /// The sender of sound to recording servers reports.
     pub fn handle_fork(&mut self, now: Instant, fork: ForkId, report: ForkReport) {
         recorders::handle_fork(now, &mut self.shared, fork, report);

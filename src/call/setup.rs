@@ -123,6 +123,9 @@ impl SettingUp {
         if s.is_full(target.trunk) {
             return Err(Refused::busy("Trunk Full"));
         }
+        if !s.may_seal([core.trunk(core.caller_leg), target.trunk]) {
+            return Err(Refused::busy("Recordings Cannot Be Written"));
+        }
         if !s.trunks.may_begin(now, target.trunk, false) {
             return Err(Refused::busy("Too Many Calls A Second"));
         }

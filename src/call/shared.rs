@@ -21,7 +21,7 @@ use super::trunks::Trunks;
 use crate::base::Random;
 use crate::base::bucket::Bucket;
 use crate::base::ids::{CallId, Leg, SessionId};
-use crate::config::{Challenge, Config, DigestAlgorithm, Listener, Login, TrunkId};
+use crate::config::{Challenge, Config, DigestAlgorithm, Listener, Login, RecordingPolicy, TrunkId};
 use crate::sdp::Policy;
 use crate::sip::digest::{Algorithm, Credential, Guard};
 use crate::sip::endpoint::Timers;
@@ -88,6 +88,8 @@ pub(super) struct Shared {
     pub(super) remains: Remains,
     /// Recording sessions of the calls.
     pub(super) recorders: Recorders,
+    /// Whether sealed recordings can be written now.
+    pub(super) storage_writable: bool,
     /// Payments that no call holds.
     pub(super) payments: Payments,
     /// Calls per trunk.
@@ -139,6 +141,7 @@ impl Shared {
             asked: HashMap::new(),
             remains: Remains::default(),
             recorders: Recorders::new(&config.recorders),
+            storage_writable: true,
             payments: Payments::default(),
             load: vec![0; config.trunks.len()],
             trunks: Trunks::new(&config),
@@ -165,6 +168,12 @@ impl Shared {
     /// Whether the trunk carries its most calls.
     pub(super) fn is_full(&self, trunk: TrunkId) -> bool {
         self.load[trunk.0] >= self.config.trunks[trunk.0].max_calls
+    }
+
+    /// Whether a call between these trunks could be recorded in a sealed file, if it must be.
+    pub(super) fn may_seal(&self, trunks: [TrunkId; 2]) -> bool {
+        let must = |trunk: &TrunkId| self.config.trunks[trunk.0].recording == RecordingPolicy::Required;
+        self.storage_writable || !trunks.iter().any(must)
     }
 
     /// Answers a request.

@@ -16,6 +16,8 @@ pub enum AlarmKind {
     RecorderBehind,
     /// The disk of the recordings does not answer.
     DiskHangs,
+    /// Recordings cannot be written.
+    DiskUnwritable,
     /// The disk of the recordings is nearly full.
     DiskLow,
     /// Calls can go nowhere on a trunk.
@@ -54,10 +56,11 @@ pub enum Severity {
 
 impl AlarmKind {
     /// Every kind.
-    pub const ALL: [AlarmKind; 15] = [
+    pub const ALL: [AlarmKind; 16] = [
         AlarmKind::RecorderFailed,
         AlarmKind::RecorderBehind,
         AlarmKind::DiskHangs,
+        AlarmKind::DiskUnwritable,
         AlarmKind::DiskLow,
         AlarmKind::TrunkDown,
         AlarmKind::TargetDown,
@@ -78,6 +81,7 @@ impl AlarmKind {
             AlarmKind::RecorderFailed => "recorder-failed",
             AlarmKind::RecorderBehind => "recorder-behind",
             AlarmKind::DiskHangs => "disk-hangs",
+            AlarmKind::DiskUnwritable => "disk-unwritable",
             AlarmKind::DiskLow => "disk-low",
             AlarmKind::TrunkDown => "trunk-down",
             AlarmKind::TargetDown => "target-down",
@@ -98,6 +102,7 @@ impl AlarmKind {
         match self {
             AlarmKind::RecorderFailed
             | AlarmKind::DiskHangs
+            | AlarmKind::DiskUnwritable
             | AlarmKind::TrunkDown
             | AlarmKind::RegistrationLost
             | AlarmKind::PaymentUnknown
@@ -123,6 +128,7 @@ impl AlarmKind {
             | AlarmKind::CanaryFailed => true,
             AlarmKind::RecorderBehind
             | AlarmKind::DiskHangs
+            | AlarmKind::DiskUnwritable
             | AlarmKind::DiskLow
             | AlarmKind::TrunkDown
             | AlarmKind::TargetDown
@@ -141,6 +147,7 @@ impl AlarmKind {
             AlarmKind::RecorderFailed => "A recorder failed",
             AlarmKind::RecorderBehind => "A recorder cannot keep up",
             AlarmKind::DiskHangs => "The disk of the recordings stands still",
+            AlarmKind::DiskUnwritable => "Recordings cannot be written",
             AlarmKind::DiskLow => "The disk of the recordings is nearly full",
             AlarmKind::TrunkDown => "A trunk is down",
             AlarmKind::TargetDown => "A peer does not answer",
@@ -168,8 +175,13 @@ impl AlarmKind {
                  off the disk, or give recordings a faster one."
             }
             AlarmKind::DiskHangs => {
-                "A write has not come back. Where recording is required, calls end as they are answered; elsewhere they go \
-                 on unrecorded. Look at the disk, its controller or its network."
+                "A write has not come back. Where recording is required, new calls are refused and those that are recorded \
+                 end; elsewhere they go on unrecorded. Look at the disk, its controller or its network."
+            }
+            AlarmKind::DiskUnwritable => {
+                "The disk is full or read-only, or there is no key to seal with. Where recording is required, new calls \
+                 are refused until it can be written; elsewhere they go on unrecorded. Make room, mount it anew, or see \
+                 to the key."
             }
             AlarmKind::DiskLow => "Make room or give the recordings more: when the disk is full, recordings fail.",
             AlarmKind::TrunkDown => {

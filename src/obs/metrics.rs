@@ -54,6 +54,7 @@ pub struct Metrics {
     recorder_lost: Counter,
     recorder_held: Gauge,
     recorder_early: Counter,
+    recorder_writable: Gauge,
     redacted_ms: Counter,
     canaries: Family<ResultLabel, Counter>,
     rescan_waiting: Gauge,
@@ -219,6 +220,8 @@ impl Metrics {
         let recorder_waiting = metric!("recorder_waiting_blocks", "Blocks of 100 ms waiting for the disk");
         let recorder_chunks = metric!("recorder_chunks", "Sealed chunks synced to disk");
         let recorder_lost = metric!("recorder_lost_blocks", "Blocks of 100 ms dropped because the disk was slow");
+        let recorder_writable =
+            metric!("recorder_writable", "1: recordings can be written; 0: calls that must be are refused");
         let recorder_held = metric!("recorder_held_bytes", "Locked memory for what waits to be sealed");
         let recorder_early = metric!(
             "recorder_early_blocks",
@@ -297,6 +300,7 @@ impl Metrics {
             recorder_lost,
             recorder_held,
             recorder_early,
+            recorder_writable,
             redacted_ms,
             canaries,
             rescan_waiting,
@@ -476,6 +480,7 @@ impl Metrics {
         rise(&self.recorder_lost, totals.lost_blocks);
         self.recorder_held.set(gauge(totals.held_bytes));
         rise(&self.recorder_early, totals.early_blocks);
+        self.recorder_writable.set(i64::from(totals.writable));
     }
 
     /// Sets how the audit log stands.

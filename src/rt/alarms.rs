@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 use super::node::Calls;
+use super::recorder::FailureKind;
 use crate::call::{Reply, Signal};
 use crate::control::Calls as _;
 use crate::control::alarms::{Board, RecorderSample, SEALED, Sample};
@@ -124,6 +125,11 @@ impl Watch {
                 self.board.raise(AlarmKind::DiskHangs, SEALED, &detail);
             }
             None => self.board.clear(AlarmKind::DiskHangs, SEALED),
+        }
+        // One that hangs has its own.
+        match self.calls.unwritable().filter(|failure| failure.kind != FailureKind::TooSlow) {
+            Some(failure) => self.board.raise(AlarmKind::DiskUnwritable, SEALED, &failure.text),
+            None => self.board.clear(AlarmKind::DiskUnwritable, SEALED),
         }
     }
 }

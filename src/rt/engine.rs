@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::harden;
 use super::media::{Sockets, Workers, bind_pair};
-use super::recorder::{Meta, wall};
+use super::recorder::{Failure, Meta, wall};
 use super::resolve::Resolve;
 use super::sip::{Inbound, SipSockets};
 use super::taps::Taps;
@@ -94,6 +94,8 @@ pub(super) struct Inputs {
     /// Names of connectors as they are from now on, and whether last digits may be shown.
     pub(super) connectors: mpsc::UnboundedReceiver<(Vec<String>, bool)>,
     pub(super) stop: watch::Receiver<Stop>,
+    /// Why no recording can be written, if so; `None` where nothing is recorded.
+    pub(super) storage: Option<watch::Receiver<Option<Failure>>>,
 }
 
 /// The engine and everything its orders go to.
@@ -128,6 +130,7 @@ enum Woken {
     Connectors(Vec<String>, bool),
     Ask(Ask),
     Name(Question, Answer),
+    Storage,
     Stop,
     Timer,
 }
@@ -143,6 +146,8 @@ impl Driver {
         loop {
             let deadline = soonest(self.engine.poll_timeout(), give_up);
             let woken = self.wait(&mut inputs, deadline, stop).await;
+            // Before anything else: who comes now is not to lose a call by what is known already.
+            self.note_storage(&mut inputs);
             // Whether a card is past, and when somebody joined a call, is told by the clock on the wall.
             self.engine.set_wall(Instant::now(), wall());
             self.take(woken, &mut inputs, &mut stop);
@@ -201,6 +206,7 @@ impl Driver {
             Some((names, last_digits)) = inputs.connectors.recv() => Woken::Connectors(names, last_digits),
             Some(ask) = inputs.signals.recv() => Woken::Ask(ask),
             Some((question, answer)) = self.resolve.next() => Woken::Name(question, answer),
+            () = turned(&mut inputs.storage) => Woken::Storage,
             () = timer => Woken::Timer,
         }
     }
@@ -209,7 +215,7 @@ impl Driver {
         let now = Instant::now();
         match woken {
             Woken::Network(Some(inbound)) => self.take_inbound(now, inbound),
-            Woken::Network(None) | Woken::Timer => {}
+            Woken::Network(None) | Woken::Timer | Woken::Storage => {}
             Woken::Media(event) => self.take_media(now, event),
             Woken::Report((recording, report)) => self.take_report(now, recording, report),
             Woken::Fork(fork, report) => self.engine.handle_fork(now, fork, report),
@@ -439,6 +445,13 @@ impl Driver {
         }
     }
 
+    /// Passes on whether recordings can be written.
+    fn note_storage(&mut self, inputs: &mut Inputs) {
+        if let Some(storage) = &mut inputs.storage {
+            self.engine.handle_storage(storage.borrow_and_update().is_none());
+        }
+    }
+
     /// Tells when the number of payments has changed whose outcome nobody knows.
     fn note_unknown(&mut self) {
         let unknown = self.gateway.unknown();
@@ -458,6 +471,18 @@ impl Driver {
             self.metrics
                 .add_packets(leg, LegPackets { received, sent, foreign, malformed, lost, unauthentic, replayed });
         }
+    }
+}
+
+/// Waits until whether recordings can be written turns. Cancel safe.
+async fn turned(storage: &mut Option<watch::Receiver<Option<Failure>>>) {
+    let told = match storage {
+        Some(storage) => storage.changed().await.is_ok(),
+        None => false,
+    };
+    if !told {
+        // Nothing is recorded, or the recorder is gone: nothing more comes.
+        std::future::pending::<()>().await;
     }
 }
 

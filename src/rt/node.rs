@@ -190,6 +190,11 @@ impl Calls {
         self.recorder.as_ref().and_then(Handle::stalled)
     }
 
+    /// Why no recording can be written, if so.
+    pub(super) fn unwritable(&self) -> Option<Failure> {
+        self.recorder.as_ref().and_then(|recorder| recorder.storage().borrow().clone())
+    }
+
     /// What the SIP sockets counted.
     pub(super) fn sip_totals(&self) -> SipTotals {
         self.sip.totals()
@@ -266,7 +271,11 @@ fn sealed_view(recorder: &Handle, disk: &Disk) -> RecorderView {
     };
     let failed = read(&counters.failed);
     let ailing = failed > 0 || sealed.lost_blocks > 0 || sealed.waiting_blocks > sealed.most_waiting_blocks / 2;
-    let state = if ailing { RecorderHealth::Ailing } else { RecorderHealth::Up };
+    let state = match ailing {
+        _ if recorder.storage().borrow().is_some() => RecorderHealth::Down,
+        true => RecorderHealth::Ailing,
+        false => RecorderHealth::Up,
+    };
     let open = read(&counters.open);
     RecorderView {
         name: SEALED.into(),
@@ -364,6 +373,7 @@ impl Node {
             let forward = Forward::start(vault, forwards, (forward_tx, forward_rx), spills_tx);
             taps.start_forward(forward.map_err(StartError::Media)?);
         }
+        let storage = taps.storage();
         let intake = taps.intake();
         let workers = Workers::start(
             config.media.workers,
@@ -467,7 +477,17 @@ impl Node {
             unknown: 0,
         };
         let connectors = connectors_rx;
-        let inputs = Inputs { signals: signals_rx, media, reports, forks, spills, payments, connectors, stop: stop_rx };
+        let inputs = Inputs {
+            signals: signals_rx,
+            media,
+            reports,
+            forks,
+            spills,
+            payments,
+            connectors,
+            stop: stop_rx,
+            storage,
+        };
         let engine = tokio::spawn(driver.run(inputs));
         let rounds = vault.clone().map(|vault| Rounds::start(vault, audit.clone(), ROUNDS)).transpose();
         let rounds = rounds.map_err(StartError::Media)?;

@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
 
 use super::catalogue::{Catalogue, Clerk};
 use super::forks::{Counters as ForkCounters, Door, Forks};
@@ -123,6 +124,11 @@ impl Taps {
     /// Counters of the recorder, if there is one.
     pub(super) fn counters(&self) -> Option<Handle> {
         self.recorder.as_ref().map(|(_, handle)| handle.clone())
+    }
+
+    /// Why no recording can be written, if so, and word when that turns; `None` without a recorder.
+    pub(super) fn storage(&self) -> Option<watch::Receiver<Option<Failure>>> {
+        self.recorder.as_ref().map(|(_, handle)| handle.storage())
     }
 
     /// Starts the sender to recording servers.
@@ -316,5 +322,6 @@ pub(super) fn totals(handle: &Handle) -> RecorderTotals {
         lost_blocks: counters.lost_blocks.load(Relaxed),
         held_bytes: counters.held_bytes.load(Relaxed),
         early_blocks: counters.early_blocks.load(Relaxed),
+        writable: handle.storage().borrow().is_none(),
     }
 }

@@ -472,6 +472,38 @@ fn a_required_recorder_that_fails_ends_the_call_and_another_does_not() {
 }
 
 #[test]
+fn while_nothing_can_be_recorded_calls_that_must_be_are_refused_before_anybody_hears_of_them() {
+    for (trunk, policy, refused) in [
+        (0, RecordingPolicy::Required, true),
+        (1, RecordingPolicy::Required, true),
+        (0, RecordingPolicy::BestEffort, false),
+        (1, RecordingPolicy::Off, false),
+    ] {
+        let mut w = World::with(|config| config.trunks[trunk].recording = policy);
+        w.call();
+        w.engine.handle_storage(false);
+        let mut caller = Line::new(&mut w, Who::Carrier, "1001");
+        let invite = caller.offer(&mut w, "INVITE", &sdp(Who::Carrier, 1, BOTH, "sendrecv"));
+        w.send(Who::Carrier, &invite);
+        if refused {
+            let answer = w.expect(Who::Carrier, "503");
+            assert_eq!(answer.get("retry-after"), Some("5"), "{}", text(&answer));
+            w.expect_silence(Who::Pbx);
+        } else {
+            w.expect(Who::Pbx, "INVITE");
+        }
+        // The one that is up goes on: its own recording has not failed.
+        assert_eq!(w.engine.calls(), if refused { 1 } else { 2 }, "{policy:?}");
+        w.engine.handle_storage(true);
+        w.drain();
+        let mut caller = Line::new(&mut w, Who::Carrier, "1002");
+        let invite = caller.offer(&mut w, "INVITE", &sdp(Who::Carrier, 1, BOTH, "sendrecv"));
+        w.send(Who::Carrier, &invite);
+        w.expect(Who::Pbx, "INVITE");
+    }
+}
+
+#[test]
 fn a_media_session_that_fails_ends_its_call() {
     let mut w = World::new();
     w.call();

@@ -36,6 +36,8 @@ pub struct RecorderTotals {
     pub held_bytes: u64,
     /// Blocks sealed before their time since start.
     pub early_blocks: u64,
+    /// Recordings can be written.
+    pub writable: bool,
 }
 
 /// The audit log's state and totals.

@@ -14,6 +14,7 @@ use std::time::Instant;
 use rustix::fs::{FlockOperation, flock};
 
 use super::files::{make_directory, sync_directory, write_seal};
+use super::health::Health;
 use super::stall::Stalls;
 use super::{Counters, Failure, FailureKind, LONGEST_LOSS, Meta, Order, Report, wall};
 use crate::base::Random;
@@ -31,6 +32,7 @@ pub(super) struct Disk {
     /// Which of the writers it is.
     pub(super) number: usize,
     pub(super) stalls: Arc<Stalls>,
+    pub(super) health: Arc<Health>,
     pub(super) root: PathBuf,
     pub(super) node: String,
     pub(super) keys: Arc<Keys>,
@@ -250,11 +252,13 @@ impl Disk {
             self.counters.open.fetch_sub(1, Relaxed);
         }
         self.counters.failed.fetch_add(1, Relaxed);
+        // First: whoever hears of the recording finds the storage as it is.
+        self.health.failed(&failure);
         (self.report)(recording, Report::Failed(failure));
     }
 }
 
-fn no_key(error: &KeyDown) -> Failure {
+pub(super) fn no_key(error: &KeyDown) -> Failure {
     Failure { kind: FailureKind::NoKey, text: format!("cannot seal: {error}") }
 }
 

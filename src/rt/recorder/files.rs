@@ -34,11 +34,13 @@ pub(in crate::rt) fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Whether files can be made here: better to learn at start than at the first call.
-pub(in crate::rt) fn probe(root: &Path) -> io::Result<()> {
+/// Whether a file of so many bytes can be made here: better to learn at start than at the first call. It is gone when this
+/// returns.
+pub(in crate::rt) fn probe(root: &Path, bytes: usize) -> io::Result<()> {
     let path = root.join(format!(".probe-{}", std::process::id()));
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
-    let written = file.write_all(b"probe").and_then(|()| file.sync_all());
+    // Not nulls: a file system that packs or leaves them out would have room for any number.
+    let written = file.write_all(&vec![0xa5; bytes]).and_then(|()| file.sync_all());
     fs::remove_file(&path)?;
     written
 }

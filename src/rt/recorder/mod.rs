@@ -12,6 +12,8 @@
 //!
 //! What is heard waits in the writer's locked memory for the recording's horizon (`record::horizon`) before it is sealed.
 //!
+//! Whether recordings can be written at all is known before anybody asks for one (`health`).
+//!
 //! The queue's full policy: orders to open and close always go in; a block that finds the queue full is dropped, the
 //! writer puts marked silence in its place, so the timeline holds, and reports [`Report::Behind`]. A recording whose
 //! storage failed is over: its blocks are ignored, what was sealed stays readable. Nothing is ever appended to a file
@@ -19,6 +21,7 @@
 
 mod disk;
 pub(super) mod files;
+mod health;
 mod stall;
 
 use std::collections::hash_map::DefaultHasher;
@@ -33,9 +36,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use rand::{RngExt, SeedableRng};
+use tokio::sync::watch;
 
 use self::disk::Disk;
 use self::files::{make_directory, probe};
+use self::health::Health;
 use self::stall::Stalls;
 use crate::base::Random;
 use crate::base::ids::{CallId, RecordingId};
@@ -262,6 +267,7 @@ pub struct Handle {
     counters: Arc<Counters>,
     queue_blocks: usize,
     stalls: Arc<Stalls>,
+    health: Arc<Health>,
 }
 
 /// The way of one recording's blocks into the queue. Give it to the media worker; it never waits.
@@ -281,16 +287,18 @@ impl Recorder {
         report: impl Fn(RecordingId, Report) + Send + Sync + 'static,
     ) -> Result<Self, Failure> {
         make_directory(&settings.root).map_err(|e| Failure::of(&e, "cannot make", &settings.root))?;
-        probe(&settings.root).map_err(|e| Failure::of(&e, "cannot write into", &settings.root))?;
+        probe(&settings.root, 1).map_err(|e| Failure::of(&e, "cannot write into", &settings.root))?;
         let counters = Arc::new(Counters::default());
         let report: Arc<dyn Fn(RecordingId, Report) + Send + Sync> = Arc::new(report);
         let (mut writers, mut threads) = (Vec::new(), Vec::new());
         let stalls = Arc::new(Stalls::new(settings.stall));
+        let health = Arc::new(Health::new());
         for number in 0..WRITERS {
             let (orders, queue) = mpsc::channel();
             let disk = Disk {
                 number,
                 stalls: stalls.clone(),
+                health: health.clone(),
                 root: settings.root.clone(),
                 node: settings.node.clone(),
                 keys: settings.keys.clone(),
@@ -309,12 +317,15 @@ impl Recorder {
             writers.push(orders);
             threads.push(thread);
         }
-        let (watched, counted) = (Arc::downgrade(&stalls), counters.clone());
+        let (watched, counted, told) = (Arc::downgrade(&stalls), counters.clone(), Arc::downgrade(&health));
         std::thread::Builder::new()
             .name("recorder-watch".into())
-            .spawn(move || stall::watch(&watched, &counted, &report))
+            .spawn(move || stall::watch(&watched, &told, &counted, &report))
             .map_err(|e| Failure::of(&e, "cannot watch the disk of", &settings.root))?;
-        let handle = Handle { writers: writers.into(), counters, queue_blocks: settings.queue_blocks, stalls };
+        let watching = health::start(&health, settings.root.clone(), settings.keys);
+        watching.map_err(|e| Failure::of(&e, "cannot watch the disk of", &settings.root))?;
+        let queue_blocks = settings.queue_blocks;
+        let handle = Handle { writers: writers.into(), counters, queue_blocks, stalls, health };
         Ok(Self { handle, threads })
     }
 
@@ -358,6 +369,11 @@ impl Handle {
     /// How long the disk has stood still, if it does.
     pub fn stalled(&self) -> Option<Duration> {
         self.stalls.stalled()
+    }
+
+    /// Why no recording can be written, if so; and word when that turns.
+    pub fn storage(&self) -> watch::Receiver<Option<Failure>> {
+        self.health.watch()
     }
 
     /// Counters, for metrics.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use super::health::Health;
 use super::{Counters, Failure, FailureKind, Report, WRITERS};
 use crate::base::ids::RecordingId;
 
@@ -85,6 +86,7 @@ impl Stalls {
 /// Looks as long as there is a recorder; reports the recordings of a writer that stands still as failed.
 pub(super) fn watch(
     stalls: &Weak<Stalls>,
+    health: &Weak<Health>,
     counters: &Arc<Counters>,
     report: &Arc<dyn Fn(RecordingId, Report) + Send + Sync>,
 ) {
@@ -95,6 +97,9 @@ pub(super) fn watch(
         let still = stalls.stalled();
         if still.is_some() != stands {
             stands = still.is_some();
+            if let Some(health) = health.upgrade() {
+                health.still(still);
+            }
             match still {
                 Some(still) => tracing::error!(seconds = still.as_secs(), "the disk of the recordings stands still"),
                 None => tracing::warn!("the disk of the recordings answers again"),
