@@ -165,16 +165,15 @@ impl Site {
                 phone.invite(now, "5551000", target);
             });
             // The next one a little later, so that their chunks are full at different times.
-            let next = Instant::now() + Duration::from_millis(120);
-            let until = if number + 1 < CALLS { next.min(kill_at) } else { kill_at };
+            let until = kill_at.min(Instant::now() + Duration::from_millis(if number + 1 < CALLS { 120 } else { 300 }));
             while let Some(agent) = self.pbx.ringing(until.saturating_duration_since(Instant::now())).await {
                 let seed = u64::from(seed) + 1_000 + agents.len() as u64;
                 agent.with(|phone, _| phone.rtp.speak(voice(seed, -20.0)));
                 agents.push(agent);
             }
         }
-        // Some calls are over before, and their recordings closed.
-        if life > Duration::from_secs(2) && self.rounds.is_multiple_of(2) {
+        // Some calls are over before, or are just being ended.
+        if self.rounds.is_multiple_of(2) {
             callers[CALLS - 1].with(UserAgent::hang_up);
         }
         tokio::time::sleep(kill_at.saturating_duration_since(Instant::now())).await;

@@ -116,6 +116,8 @@ pub struct Plan {
     pub sides: Option<[SocketAddr; 2]>,
     /// The most files the process may have open.
     pub open_files: Option<u32>,
+    /// Where recordings go, if not beside the configuration.
+    pub recordings: Option<PathBuf>,
 }
 
 impl Plan {
@@ -144,6 +146,7 @@ impl Plan {
             second_pbx: None,
             sides: None,
             open_files: None,
+            recordings: None,
         }
     }
 }
@@ -412,7 +415,7 @@ file = "{}"
         plan.trunks[0],
         pbx_remotes.join(", "),
         plan.trunks[1],
-        dir.join("recordings").display(),
+        plan.recordings.clone().unwrap_or_else(|| dir.join("recordings")).display(),
         dir.join("payments.db").display(),
         dir.join("kek.hex").display()
     );

@@ -9,22 +9,27 @@
 //!     └── key, room for [`ROOM`] bytes, no writer stands still, and a chunk written and synced ◄┘
 //! ```
 //!
-//! While the storage takes recordings a look writes nothing: it asks for the key, the room and the mount.
+//! While the storage takes recordings a look asks for the key, the room and the mount. Some disks turn read-only and say so
+//! to nobody who does not write, so when no chunk was synced for ten seconds a look writes one too.
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::files::probe;
-use super::{Failure, FailureKind};
+use super::{Counters, Failure, FailureKind};
 use crate::record::sealed::CHUNK_SIZE;
 use crate::rt::keys::Keys;
 
 /// How often it looks.
 const EVERY: Duration = Duration::from_millis(500);
+
+/// After so many looks without a chunk synced, one writes.
+const PROVE: u32 = 20;
 
 /// Bytes that must be free: half a minute of one call. What other files of the node need is on top of that.
 pub const ROOM: u64 = 1 << 20;
@@ -115,11 +120,18 @@ impl Health {
 }
 
 /// Looks as long as there is a recorder. On a thread of its own: a disk that hangs holds up nobody else.
-pub(super) fn watch(health: &Weak<Health>, root: &Path, keys: &Arc<Keys>) {
+fn watch(health: &Weak<Health>, counters: &Counters, root: &Path, keys: &Arc<Keys>) {
+    let (mut unproven, mut synced) = (0, 0);
     loop {
         std::thread::sleep(EVERY);
         let Some(health) = health.upgrade() else { return };
+        let chunks = counters.chunks.load(Relaxed);
+        unproven = if std::mem::replace(&mut synced, chunks) == chunks { unproven + 1 } else { 0 };
         let (write, refusals) = health.begin_look();
+        let write = write || unproven >= PROVE;
+        if write {
+            unproven = 0;
+        }
         health.looked(refusals, look(root, keys, write));
     }
 }
@@ -140,11 +152,11 @@ fn look(root: &Path, keys: &Arc<Keys>, write: bool) -> Result<(), Failure> {
     if write { probe(root, CHUNK_SIZE).map_err(|error| of(&error)) } else { Ok(()) }
 }
 
-/// Where and with which keys to look.
-pub(super) fn start(health: &Arc<Health>, root: PathBuf, keys: Arc<Keys>) -> io::Result<()> {
+/// Starts looking at the storage below `root`, for as long as there is a recorder.
+pub(super) fn start(health: &Arc<Health>, counters: Arc<Counters>, root: PathBuf, keys: Arc<Keys>) -> io::Result<()> {
     let watched = Arc::downgrade(health);
     let thread = std::thread::Builder::new().name("recorder-health".into());
-    thread.spawn(move || watch(&watched, &root, &keys)).map(drop)
+    thread.spawn(move || watch(&watched, &counters, &root, &keys)).map(drop)
 }
 
 #[cfg(test)]
@@ -190,7 +202,8 @@ mod tests {
     #[test]
     fn a_look_finds_room_key_and_a_place_to_write() {
         let root = tempfile::tempdir().expect("a directory");
-        let kek = crate::record::keys::Kek::parse("test", &"5a".repeat(32)).expect("a key");
+        let text: String = (10..42).map(|byte| format!("{byte:02x}")).collect();
+        let kek = crate::record::keys::Kek::parse("test", &text).expect("a key");
         let ring = |kek| crate::record::keys::KeyRing::new(kek, Vec::new()).expect("a ring");
         let (good, none) = (Keys::fixed(ring(Some(kek))), Keys::fixed(ring(None)));
         look(root.path(), &good, false).expect("taken");

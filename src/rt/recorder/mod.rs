@@ -322,7 +322,7 @@ impl Recorder {
             .name("recorder-watch".into())
             .spawn(move || stall::watch(&watched, &told, &counted, &report))
             .map_err(|e| Failure::of(&e, "cannot watch the disk of", &settings.root))?;
-        let watching = health::start(&health, settings.root.clone(), settings.keys);
+        let watching = health::start(&health, counters.clone(), settings.root.clone(), settings.keys);
         watching.map_err(|e| Failure::of(&e, "cannot watch the disk of", &settings.root))?;
         let queue_blocks = settings.queue_blocks;
         let handle = Handle { writers: writers.into(), counters, queue_blocks, stalls, health };
