@@ -477,17 +477,8 @@ impl Node {
             unknown: 0,
         };
         let connectors = connectors_rx;
-        let inputs = Inputs {
-            signals: signals_rx,
-            media,
-            reports,
-            forks,
-            spills,
-            payments,
-            connectors,
-            stop: stop_rx,
-            storage,
-        };
+        let inputs =
+            Inputs { signals: signals_rx, media, reports, forks, spills, payments, connectors, stop: stop_rx, storage };
         let engine = tokio::spawn(driver.run(inputs));
         let rounds = vault.clone().map(|vault| Rounds::start(vault, audit.clone(), ROUNDS)).transpose();
         let rounds = rounds.map_err(StartError::Media)?;
