@@ -113,7 +113,7 @@ impl Desk {
             a.rtp.speak(hiss(7, -45.0));
             a.invite(now, "5551000", target);
         });
-        let agent = self.pbx.ringing(PATIENCE).await.unwrap_or_else(|| panic!("no call: {}", self.node.log()));
+        let agent = self.ringing().await;
         agent.with(|a, _| a.rtp.speak(hiss(8, -45.0)));
         assert!(caller.until(PATIENCE, UserAgent::is_up).await, "{:?}", caller.events());
         tokio::time::sleep(Duration::from_millis(500)).await;
@@ -137,6 +137,11 @@ impl Desk {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         None
+    }
+
+    /// The PBX's telephone that rings next.
+    pub async fn ringing(&mut self) -> Phone {
+        self.pbx.ringing(PATIENCE).await.unwrap_or_else(|| panic!("nobody rings: {}", self.node.log()))
     }
 
     /// Ends a call, and waits until the node knows.

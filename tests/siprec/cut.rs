@@ -124,7 +124,7 @@ async fn shows(desk: &Desk, name: &str, what: &str, wanted: u64) {
 /// never notices.
 async fn goes_without(how: How) {
     let [alone, first, second, good] = [(); 4].map(|()| Srs::open("tcp"));
-    let quick = "alive_s = 1\nfailover_ms = 2000";
+    let quick = "alive_s = 1\nfailover_ms = 3000";
     let sections = section("alone", "tcp", &[&alone], quick)
         + &section("pair", "tcp", &[&first, &second], quick)
         + &section("good", "tcp", &[&good], quick);
@@ -133,12 +133,12 @@ async fn goes_without(how: How) {
     let call = desk.call().await;
     let session = sounding(&good).await;
     sounding(&second).await;
-    let late = || second.when("INVITE").last().expect("asked").duration_since(good.when("INVITE")[0]);
+    let late = || second.asked()[0].duration_since(good.asked()[0]);
     // Refused, the next is asked at once; where nothing comes back it is given its time.
-    let fits = (late() >= Duration::from_millis(1_900)) == (how == How::Swallowed);
+    let fits = (late() >= Duration::from_millis(1_500)) == (how == How::Swallowed);
     assert!(fits, "{how:?}: the second target was asked after {:?}", late());
     shows(&desk, "alone", "spilling", 1).await;
-    assert_eq!((alone.count("INVITE"), first.count("INVITE"), second.count("INVITE")), (0, 0, 1));
+    assert_eq!([&alone, &first, &second].map(|srs| srs.asked().len()), [0, 0, 1]);
     drop(cut);
     shows(&desk, "alone", "sessions", 1).await;
     shows(&desk, "alone", "spilling", 0).await;
@@ -148,13 +148,13 @@ async fn goes_without(how: How) {
     shows(&desk, "alone", "spilling", 1).await;
     let found = from.elapsed();
     say(&format!("siprec: {how:?} in the middle of a call, found out after {} ms", found.as_millis()));
-    assert!(found < Duration::from_secs(12));
+    assert!(found < Duration::from_secs(15));
     let heard = call.agent.with(|agent, _| agent.rtp.heard.packets().len());
     wait(500).await;
     assert!(call.agent.with(|agent, _| agent.rtp.heard.packets().len()) > heard + 12, "the call goes on");
     let lasted = from.elapsed().as_millis() as usize;
     let packets = good.packets(&session, 0).iter().filter(|packet| packet.at >= from).count();
-    assert!(packets + 15 > lasted / 20, "the other recorder got {packets} packets in {lasted} ms");
+    assert!(packets * 25 > lasted, "the other recorder got {packets} packets in {lasted} ms");
     assert_eq!((shown(&desk, "good")["siprec"]["failed"].as_u64(), good.sessions().len()), (Some(0), 1));
     drop(cut);
     shows(&desk, "alone", "sessions", 1).await;
@@ -166,15 +166,15 @@ async fn goes_without(how: How) {
         shows(&desk, name, "sessions", 0).await;
         shows(&desk, name, "spilling", 0).await;
     }
-    assert!(ended.elapsed() < Duration::from_secs(8), "{:?}", ended.elapsed());
+    assert!(ended.elapsed() < Duration::from_secs(15), "{:?}", ended.elapsed());
     until("the others are told", || good.live().is_empty() && second.live().is_empty()).await;
     drop(cut);
     let next = desk.call().await;
-    until("a second session", || good.count("INVITE") == 2 && second.count("INVITE") == 2).await;
+    until("a second session", || good.asked().len() == 2 && second.asked().len() == 2).await;
     // Where nobody was, the next call does not ask first.
-    let [theirs, others] = [&second, &good].map(|srs| srs.when("INVITE")[1]);
+    let [theirs, others] = [&second, &good].map(|srs| srs.asked()[1]);
     assert!(theirs.saturating_duration_since(others) < Duration::from_millis(1_500), "{how:?}");
-    assert_eq!(first.count("INVITE"), 0);
+    assert!(first.asked().is_empty());
     shows(&desk, "alone", "sessions", 1).await;
     desk.hang_up(next).await;
     let files = spills(&desk.node.dir.path().join("recordings"));
@@ -200,7 +200,7 @@ async fn ends_the_call(how: How) {
         call.caller.with(|phone, _| phone.is_ended()) && call.agent.with(|phone, _| phone.is_ended())
     })
     .await;
-    assert!(desk.node.log().contains("recorder-failed"));
+    until("its cause is logged", || desk.node.log().contains("recorder-failed")).await;
     assert_eq!(desk.refused().await, Some(503), "{how:?}: nor another");
     drop(cut);
 }

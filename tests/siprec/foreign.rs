@@ -8,10 +8,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tonewall::config::Codec;
 use tonewall::testkit::keys::Form;
 use tonewall::testkit::leak::Attackers;
 use tonewall::testkit::rtp_peer::hiss;
 use tonewall::testkit::simple_sdp::Direction;
+use tonewall::testkit::ua::UserAgent;
 
 use crate::common::{free_address, media_ports, restrict, skip};
 use crate::desk::{Call, Desk};
@@ -204,6 +206,7 @@ async fn recorded(transport: &'static str) {
     let (section, files) = server.section("foreign", transport);
     let mut plan = plan(&["foreign"], &section);
     plan.files = files;
+    plan.trunks[1] = "refer = \"terminate\"".to_owned();
     let mut desk = Desk::open(plan).await;
     let call = desk.call().await;
     call.caller.with(|phone, _| phone.rtp.speak(hiss(17, -25.0)));
@@ -223,25 +226,34 @@ async fn recorded(transport: &'static str) {
         call.agent.with(|agent, now| agent.reinvite(now, direction));
         wait(700).await;
     }
+    // Another codec, and another agent.
+    call.agent.with(|agent, now| agent.reinvite_with_codecs(now, vec![Codec::Pcma]));
+    wait(700).await;
+    call.agent.with(|agent, now| agent.refer(now, "5552000"));
+    let second = desk.ringing().await;
+    second.with(|phone, _| phone.rtp.speak(hiss(19, -25.0)));
+    assert!(second.until(Duration::from_secs(20), UserAgent::is_up).await, "{:?}", second.events());
+    wait(2_000).await;
     state(&desk, &call, 0, "recording").await;
     assert_eq!(failed(&desk), 0, "{}", desk.ask("GET", "/v1/recorders", None));
-    wait(1_000).await;
-    let said = [&call.caller, &call.agent].map(|phone| phone.with(|phone, _| phone.rtp.spoken().to_vec()));
+    let [customer, first, last] =
+        [&call.caller, &call.agent, &second].map(|phone| phone.with(|phone, _| phone.rtp.spoken().to_vec()));
     desk.hang_up(call).await;
     until("the server tells of the session", || server.told().len() == 1).await;
     let told = server.told().remove(0);
-    assert_eq!(told.names, ["+14155550100", "5551000"], "both parties, once each");
+    assert_eq!(told.names, ["+14155550100", "5551000", "5552000"], "everybody, once each");
     assert_eq!(told.streams.len(), 2);
     let mut fits = Vec::new();
     for (at, (label, speaker, sound)) in told.streams.iter().enumerate() {
-        assert_eq!((label.as_str(), speaker.as_str()), [("1", "+14155550100"), ("2", "5551000")][at]);
+        // It keeps who spoke last.
+        assert_eq!((label.as_str(), speaker.as_str()), [("1", "+14155550100"), ("2", "5552000")][at]);
         assert!(sound.len() > 8_000 * 6, "{} samples", sound.len());
         let findings = Attackers::new().listen(sound);
         let open = [3, 0][at];
         assert_eq!((findings.decoded, findings.spandsp.unwrap_or(open)), (open, open), "stream {label}: {findings:?}");
         // Within the first stretch, and within the last second.
-        for from in [8_000, sound.len() - 5_600] {
-            let fit = [0, 1].map(|side| likeness(sound, from, &said[side]));
+        for (from, agent) in [(8_000, &first), (sound.len() - 5_600, &last)] {
+            let fit = [&customer, agent].map(|said| likeness(sound, from, said));
             assert!(fit[at] > 0.9 && fit[1 - at] < 0.3, "stream {label} at {from}: {fit:?}");
             fits.push(fit[at]);
         }
@@ -268,10 +280,11 @@ async fn one_of_two_is_killed() {
     let lasted = from.elapsed().as_secs_f64();
     let said = call.caller.with(|phone, _| phone.rtp.spoken().to_vec());
     desk.hang_up(call).await;
-    until("both tell of their sessions", || lives.told().len() == 1 && dies.told().len() == 1).await;
+    // What the one missed may be sent to it later, as a session more.
+    until("both tell of their sessions", || !lives.told().is_empty() && !dies.told().is_empty()).await;
     let whole = &lives.told()[0].streams[0].2;
     assert!(whole.len() as f64 / 8_000.0 > lasted, "{} samples in more than {lasted} s", whole.len());
     let fit = likeness(whole, whole.len() / 2, &said);
     assert!(fit > 0.9, "{fit}");
-    assert!(dies.told()[0].streams[0].2.len() > 4_000, "the rest of the call");
+    assert!(dies.told().iter().any(|told| told.streams[0].2.len() > 4_000), "the rest of the call");
 }

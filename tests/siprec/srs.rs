@@ -177,10 +177,14 @@ impl Srs {
         self.inner.state().requests.iter().filter(|(_, request)| request.method() == Some(method)).count()
     }
 
-    /// When requests of this method came.
-    pub fn when(&self, method: &str) -> Vec<Instant> {
+    /// When it was asked for sessions of calls; what is sent on later is none.
+    pub fn asked(&self) -> Vec<Instant> {
         let state = self.inner.state();
-        state.requests.iter().filter(|(_, request)| request.method() == Some(method)).map(|(at, _)| *at).collect()
+        let asks = |request: &Message| {
+            let within = request.get("to").and_then(tonewall::testkit::simple_sip::tag).is_some();
+            request.method() == Some("INVITE") && !within && request.get("x-tonewall-spill").is_none()
+        };
+        state.requests.iter().filter(|(_, request)| asks(request)).map(|(at, _)| *at).collect()
     }
 
     /// Statuses of the answers it got to its own requests.
