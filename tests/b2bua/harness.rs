@@ -281,11 +281,11 @@ impl World {
                     RecordOrder::CloseFork { fork } => {
                         assert!(self.ledger.forks.remove(&fork).is_some(), "a way closed that is not open");
                     }
-                    RecordOrder::CallOver { .. }
+                    order @ (RecordOrder::CallOver { .. }
                     | RecordOrder::OpenSpill { .. }
                     | RecordOrder::PlaySpill { .. }
                     | RecordOrder::LeaveSpill { .. }
-                    | RecordOrder::MarkSpill { .. } => {}
+                    | RecordOrder::MarkSpill { .. }) => self.ledger.spills.push(order),
                     RecordOrder::Close { recording } => {
                         self.ledger.recordings_open -= 1;
                         self.engine.handle_recorder(self.now, recording, RecorderReport::Closed);
@@ -321,6 +321,7 @@ impl World {
                     // So does a payment provider.
                     EventKind::Recording { .. }
                     | EventKind::Recorder { .. }
+                    | EventKind::Spill { .. }
                     | EventKind::CallMedia { .. }
                     | EventKind::PaymentEnded { .. }
                     | EventKind::PaymentReconciled { .. } => {}

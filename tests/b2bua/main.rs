@@ -16,6 +16,7 @@ mod digits;
 mod faults;
 mod fax;
 mod finding;
+mod forward;
 mod harness;
 mod headers;
 mod hiding;

@@ -10,7 +10,7 @@ use crate::harness::*;
 use crate::{check, join, transfer};
 
 /// A world with a recorder of two targets that the carrier's trunk names.
-fn world(change: impl FnOnce(&mut Config)) -> World {
+pub fn world(change: impl FnOnce(&mut Config)) -> World {
     World::with(|config| {
         config.listeners.push(listener(2));
         let peer = trunk("quality", Side::Recorder, 2, &[Who::Recorder, Who::Second], ("198.51.100.0", 24));
@@ -45,7 +45,7 @@ fn with_srtp(srtp: Srtp) -> World {
 }
 
 /// A recorder's description.
-fn theirs(who: Who, direction: &str, (profile, more): (&str, &str)) -> String {
+pub fn theirs(who: Who, direction: &str, (profile, more): (&str, &str)) -> String {
     let section = |port, label| {
         format!("m=audio {port} {profile} 0\r\na=rtpmap:0 PCMU/8000\r\na={direction}\r\na=label:{label}\r\n{more}")
     };
@@ -54,13 +54,13 @@ fn theirs(who: Who, direction: &str, (profile, more): (&str, &str)) -> String {
     format!("v=0\r\no=srs 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\n{one}{two}")
 }
 
-const PLAIN: (&str, &str) = ("RTP/AVP", "");
+pub const PLAIN: (&str, &str) = ("RTP/AVP", "");
 
 /// What a recorder is told in one message.
-struct Told {
-    message: Message,
-    sdp: String,
-    xml: String,
+pub struct Told {
+    pub message: Message,
+    pub sdp: String,
+    pub xml: String,
 }
 
 /// A participant: side, user, whether it has left, its id.
@@ -86,7 +86,7 @@ impl Told {
     }
 
     /// Texts of the elements of this name.
-    fn texts(&self, name: &str) -> Vec<String> {
+    pub fn texts(&self, name: &str) -> Vec<String> {
         self.all(|node| (node.tag_name().name() == name).then(|| node.text().unwrap_or_default().to_owned()))
     }
 
@@ -134,7 +134,7 @@ impl Told {
 }
 
 /// The recorder takes the session, or a change of it, that it is asked for.
-fn takes(w: &mut World, who: Who, description: &str) -> Told {
+pub fn takes(w: &mut World, who: Who, description: &str) -> Told {
     let invite = w.expect(who, "INVITE");
     w.send(who, &reply(who, &invite, 200, "srs").with_body("application/sdp", description));
     w.expect(who, "ACK");

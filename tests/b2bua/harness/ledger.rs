@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
 use tonewall::base::ids::{Leg, SessionId};
-use tonewall::call::ForkId;
+use tonewall::call::{ForkId, RecordOrder};
 use tonewall::config::Network;
 use tonewall::media::{Command, Guard, LegMedia, Tap};
 use tonewall::record::horizon::Redaction;
@@ -25,6 +25,8 @@ pub struct Ledger {
     pub forks: BTreeMap<ForkId, Option<Box<[Stream; 2]>>>,
     pub redactions: Vec<Redaction>,
     pub marks: Vec<Mark>,
+    /// Orders about spills.
+    pub spills: Vec<RecordOrder>,
     resting: HashMap<u16, Instant>,
 }
 
