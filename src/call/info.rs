@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::core::Core;
 use super::established::Established;
-use super::recorders::{self, Steer};
+use super::recorders::{self, Steer, Steered};
 use super::refused::Refused;
 use super::shared::{Asked, Shared};
 use crate::base::ids::Leg;
@@ -188,20 +188,22 @@ fn steer_recorders(now: Instant, core: &Core, s: &mut Shared, value: &str) -> Op
         let (name, value) = parameter.split_once('=')?;
         (name.trim() == "recording-ip-group").then(|| value.trim().trim_matches('"'))
     });
+    // Its own leases only, as with holds.
+    let by = (&Owner::Pbx, false);
     match (wish, group) {
         // For the whole call: leases of the PBX, which reach every recorder and the sealed file.
         (Steer::Pause | Steer::Resume, None) => None,
         (Steer::Pause, Some(group)) => {
-            let known = recorders::steer(now, s, core.id, (Some(group), wish), None);
+            let known = recorders::steer(now, s, core.id, (Some(group), wish, by), None);
             // Rather too much than too little.
-            if known { Some(true) } else { None }
+            if known == Steered::Unknown { None } else { Some(true) }
         }
         (Steer::Resume, Some(group)) => {
-            recorders::steer(now, s, core.id, (Some(group), wish), None);
+            recorders::steer(now, s, core.id, (Some(group), wish, by), None);
             Some(true)
         }
         (Steer::Start | Steer::Stop, group) => {
-            recorders::steer(now, s, core.id, (group, wish), None);
+            recorders::steer(now, s, core.id, (group, wish, by), None);
             Some(true)
         }
     }

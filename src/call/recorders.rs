@@ -12,6 +12,7 @@
 
 pub(super) mod begin;
 pub(super) mod forward;
+mod lease;
 mod line;
 mod steer;
 pub(super) mod view;
@@ -37,6 +38,7 @@ use crate::sip::{ClientId, Flow, Request, Response, ServerId};
 
 use line::{Attempt, Line, LineId};
 pub use steer::Steer;
+pub(super) use steer::Steered;
 pub(super) use steer::steer;
 
 /// The wait after the first round that failed; it doubles up to the longest.
@@ -294,7 +296,7 @@ fn settle_spill(now: Instant, s: &mut Shared, line: &mut Line) {
     // What is forwarded is in a file already.
     let Some(session) = line.media else { return };
     let recorder = &s.config.recorders[line.recorder.0];
-    let wanted = recorder.spill && line.is_away() && line.counts() && line.own_pause.is_none() && !line.spill_broken;
+    let wanted = recorder.spill && line.is_away() && line.counts() && !line.own_pause.is_taken() && !line.spill_broken;
     match (wanted, line.spill) {
         (true, None) => {
             let recording = RecordingId::draw(&mut s.random);
@@ -598,8 +600,10 @@ fn due(now: Instant, s: &mut Shared, line: &mut Line) {
         return;
     }
     forward::due(now, s, line);
-    if line.own_pause.is_some_and(|until| until <= now) {
-        steer::resume(now, s, line);
+    if line.own_pause.next_end().is_some_and(|until| until <= now) {
+        let was_paused = line.is_paused();
+        line.own_pause.expire(now);
+        steer::resumed(now, s, line, was_paused);
     }
     if line.retry_at.is_some_and(|at| at <= now) {
         begin_round(now, s, line);

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::call::{Call, Phase};
 use super::engine::Engine;
 use super::protection::Protection;
-use super::recorders;
+use super::recorders::{self, Steered};
 use super::views::{collection_view, hold_view};
 use super::{Actor, Reply, Signal, SignalError};
 use crate::base::ids::CallId;
@@ -30,10 +30,12 @@ impl Engine {
             Signal::SteerRecorder { call, recorder, wish, ttl, actor } => {
                 may_steer(&actor)?;
                 self.signal(call, |_, s| {
-                    if !recorders::steer(now, s, call, (Some(&recorder), wish), ttl) {
-                        return Err(SignalError::NoSuchRecorder);
+                    let by = (&Owner::Key(actor.name.clone()), actor.may_override());
+                    match recorders::steer(now, s, call, (Some(&recorder), wish, by), ttl) {
+                        Steered::Unknown => Err(SignalError::NoSuchRecorder),
+                        Steered::NotYours => Err(SignalError::Forbidden),
+                        Steered::Done => Ok(Reply::Lines(recorders::view::lines(now, s, call))),
                     }
-                    Ok(Reply::Lines(recorders::view::lines(now, s, call)))
                 })
             }
             Signal::Find { find, limit } => Ok(Reply::Calls(self.find(now, &find, limit))),

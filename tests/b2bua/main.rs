@@ -21,6 +21,7 @@ mod harness;
 mod headers;
 mod hiding;
 mod join;
+mod leases;
 mod lost;
 mod payments;
 mod recorders;

@@ -151,7 +151,7 @@ fn hears(w: &mut World) -> Told {
 }
 
 /// Whether sound flows to whom.
-fn flows(w: &World) -> Vec<Option<String>> {
+pub fn flows(w: &World) -> Vec<Option<String>> {
     w.ledger.forks.values().map(|streams| streams.as_ref().map(|s| s[0].rtp.ip().to_string())).collect()
 }
 

@@ -322,6 +322,7 @@ pub fn line() -> LineView {
         recorder: "quality".into(),
         state: RecorderState::Paused,
         target: Some("192.0.2.40:5060".into()),
+        pause_owners: vec![],
         pause_ms: Some(118_000),
         spill: None,
         last_error: None,

@@ -103,7 +103,7 @@ fn make(s: &mut Shared, core: &Core, (id, recorder): (LineId, RecorderId), seen:
         failures: 0,
         away: false,
         held: seen.paused,
-        own_pause: None,
+        own_pause: Default::default(),
         last_paused: None,
         horizon: core.protection.wishes.horizon,
         hold_default: carrier.hold_default,

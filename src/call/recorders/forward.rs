@@ -130,7 +130,7 @@ fn opened(now: Instant, s: &mut Shared, recording: RecordingId, opened: OpenedSp
         failures: 0,
         away: false,
         held: false,
-        own_pause: None,
+        own_pause: Default::default(),
         last_paused: None,
         horizon: Duration::ZERO,
         hold_default: Duration::ZERO,

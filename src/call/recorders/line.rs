@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::forward::Forward;
+use super::lease::Leases;
 use crate::base::ids::{CallId, RecordingId, SessionId};
 use crate::base::time::soonest;
 use crate::call::orders::ForkId;
@@ -69,8 +70,8 @@ pub(in crate::call) struct Line {
     pub(super) away: bool,
     /// A pause hold is in force on the call.
     pub(super) held: bool,
-    /// Until when it is paused by itself.
-    pub(super) own_pause: Option<Instant>,
+    /// Who has paused it by itself.
+    pub(super) own_pause: Leases,
     /// When a pause was last in force.
     pub(super) last_paused: Option<Instant>,
     /// How long what is spilled waits before it is sealed.
@@ -94,7 +95,7 @@ pub(in crate::call) struct Line {
 impl Line {
     /// Whether sound may not go to the recorder.
     pub(super) fn is_paused(&self) -> bool {
-        self.held || self.own_pause.is_some()
+        self.held || self.own_pause.is_taken()
     }
 
     /// Whether a recorder has taken the session.
@@ -133,7 +134,7 @@ impl Line {
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let session = self.attempt.as_ref().and_then(|attempt| attempt.session.poll_timeout());
         let session = soonest(session, self.forward.as_ref().and_then(|forward| forward.idle_until));
-        let own = if self.ending.is_none() { soonest(self.own_pause, self.retry_at) } else { self.ending };
+        let own = if self.ending.is_none() { soonest(self.own_pause.next_end(), self.retry_at) } else { self.ending };
         soonest(session, own)
     }
 }

@@ -76,6 +76,8 @@ pub struct LineView {
     pub target: Option<String>,
     /// Milliseconds until its own pause ends unless renewed; absent while it has none of its own.
     pub pause_ms: Option<u64>,
+    /// Who has paused it by itself: `key:<name>`, `pbx`.
+    pub pause_owners: Vec<String>,
     /// The sealed file that takes the sound while it is away.
     #[schema(value_type = Option<String>)]
     pub spill: Option<RecordingId>,
@@ -139,7 +141,8 @@ pub(in crate::call) fn lines(now: Instant, s: &Shared, call: CallId) -> Vec<Line
         recorder: s.config.recorders[line.recorder.0].name.clone(),
         state: line.state(),
         target: line.target().map(|at| at.to_string()),
-        pause_ms: line.own_pause.map(|until| millis(until.saturating_duration_since(now))),
+        pause_owners: line.own_pause.owners().map(ToString::to_string).collect(),
+        pause_ms: line.own_pause.until().map(|until| millis(until.saturating_duration_since(now))),
         spill: line.spill,
         last_error: line.last_error.clone(),
     };
