@@ -254,7 +254,7 @@ fn invite(random: &mut Random, config: &Config, line: &Line, remote: SocketAddr,
     }
     if let Some(part) = &line.told.part {
         let (from, to) = (part.from.rfc3339(), part.to.rfc3339());
-        let _ = invite.headers.try_push_named("X-Tonewall-Spill", &format!("{};from={from};to={to}", part.recording));
+        let _ = invite.headers.try_push_named("X-Tonewall-Spill", format!("{};from={from};to={to}", part.recording));
     }
     invite
 }
