@@ -14,6 +14,7 @@ pub(super) mod begin;
 pub(super) mod forward;
 mod lease;
 mod line;
+mod seen;
 mod steer;
 pub(super) mod view;
 
@@ -33,10 +34,12 @@ use crate::base::time::{WallMs, soonest};
 use crate::config::{Recorder, RecorderId, RecordingPolicy};
 use crate::obs::event::{EventKind, RecorderState};
 use crate::record::siprec::forward::Spills;
-use crate::record::siprec::{End, Output, Spill, metadata};
+use crate::record::siprec::{End, Output, Spill};
 use crate::sip::{ClientId, Flow, Request, Response, ServerId};
 
 use line::{Attempt, Line, LineId};
+use seen::apply_pause;
+pub(super) use seen::{Seen, see};
 pub use steer::Steer;
 pub(super) use steer::Steered;
 pub(super) use steer::steer;
@@ -629,74 +632,5 @@ pub(super) fn ended(now: Instant, s: &mut Shared, call: CallId) {
                 due(now, s, line);
             }
         });
-    }
-}
-
-/// What a recorder is told that changes with the call.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Seen {
-    pub(super) paused: bool,
-    pub(super) held: [bool; 2],
-    pub(super) far: [String; 2],
-    pub(super) call_ids: [Option<String>; 2],
-    pub(super) codecs: [Option<String>; 2],
-}
-
-/// How a call is now: where that is another way than its recorders know, they are told.
-pub(super) fn see(now: Instant, s: &mut Shared, call: CallId, seen: &Seen) {
-    for id in s.recorders.of_call.get(&call).cloned().unwrap_or_default() {
-        let wall = s.recorders.wall(now);
-        let stale = s.recorders.lines.get(&id).is_some_and(|line| line.ending.is_none() && !is_known(line, seen));
-        if stale {
-            with_line(s, id, |line, s| learn(now, wall, s, line, seen));
-        }
-    }
-}
-
-fn is_known(line: &Line, seen: &Seen) -> bool {
-    let told = &line.told;
-    let there = |leg: usize| {
-        told.participants.iter().any(|p| p.left.is_none() && p.leg.index() == leg && p.user == seen.far[leg])
-    };
-    line.held == seen.paused
-        && told.held == seen.held
-        && told.call_ids == seen.call_ids
-        && told.codecs == seen.codecs
-        && there(0)
-        && there(1)
-}
-
-fn learn(now: Instant, wall: WallMs, s: &mut Shared, line: &mut Line, seen: &Seen) {
-    line.told.held = seen.held;
-    line.told.call_ids.clone_from(&seen.call_ids);
-    line.told.codecs.clone_from(&seen.codecs);
-    for leg in [crate::base::ids::Leg::Customer, crate::base::ids::Leg::Agent] {
-        let host = s.config.node.name.clone();
-        begin::seat(&mut s.random, &mut line.told.participants, (leg, &seen.far[leg.index()], &host), wall);
-    }
-    let was_paused = line.is_paused();
-    line.held = seen.paused;
-    apply_pause(now, s, line, was_paused);
-    tell(now, s, line);
-    carry_out(now, s, line);
-}
-
-/// Puts a pause in force, or ends it, on the session that is up or asked for.
-fn apply_pause(now: Instant, s: &mut Shared, line: &mut Line, was_paused: bool) {
-    let paused = line.is_paused();
-    if paused || was_paused {
-        line.last_paused = Some(now);
-    }
-    if let Some(attempt) = &mut line.attempt {
-        attempt.session.set_paused(now, &mut s.random, paused);
-    }
-}
-
-/// Tells the session what holds of the call now.
-fn tell(now: Instant, s: &mut Shared, line: &mut Line) {
-    let dialect = s.config.recorders[line.recorder.0].dialect;
-    if let Some(attempt) = &mut line.attempt {
-        let text = metadata::write(dialect, &line.told);
-        attempt.session.set_metadata(now, &mut s.random, text);
     }
 }
