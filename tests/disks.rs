@@ -190,8 +190,8 @@ async fn gives_out(fault: Fault, recording: &'static str, seed: u64) {
         match tokio::task::block_in_place(|| Disk::new(fault)) {
             Some(disk) => kept += once(disk, recording, &mut Random::seed_from_u64(seed + round)).await,
             None => {
-                let why = "nothing can be mounted here (root and a loop device are needed): disks that fill or turn \
-                           read-only under a running node are not tested";
+                let why = "nothing can be mounted here (root, a loop device and e2fsprogs are needed): disks that fill or \
+                           turn read-only under a running node are not tested";
                 return common::skip("disks", why);
             }
         }
