@@ -278,9 +278,9 @@ async fn a_disk_that_turns_read_only_costs_no_call_where_recording_is_best_effor
     gives_out(Fault::ReadOnly, "best-effort", 400).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_disk_that_is_found_full_while_nobody_calls_costs_nobody_a_call() {
-    let Some(mut disk) = tokio::task::block_in_place(|| Disk::new(Fault::Full)) else {
+/// A disk that gives out under a node without a call.
+async fn gives_out_idle(fault: Fault) {
+    let Some(mut disk) = tokio::task::block_in_place(|| Disk::new(fault)) else {
         return common::skip(
             "disks",
             "nothing can be mounted here (root is needed): an idle node's disk is not tested",
@@ -292,8 +292,18 @@ async fn a_disk_that_is_found_full_while_nobody_calls_costs_nobody_a_call() {
     metric(&desk, "tonewall_recorder_writable", 0).await;
     assert_eq!(desk.refused().await, Some(503));
     assert!(!desk.node.log().contains("call-started"), "{}", desk.node.log());
-    disk.come_back();
+    tokio::task::block_in_place(|| disk.come_back());
     metric(&desk, "tonewall_recorder_writable", 1).await;
     let call = desk.call().await;
     talk(&[&call], "taken again").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_is_found_full_while_nobody_calls_costs_nobody_a_call() {
+    gives_out_idle(Fault::Full).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_turns_read_only_while_nobody_calls_costs_nobody_a_call() {
+    gives_out_idle(Fault::ReadOnly).await;
 }

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! While the storage takes recordings a look asks for the key, the room and the mount. Some disks turn read-only and say so
-//! to nobody who does not write, so when no chunk was synced for ten seconds a look writes one too.
+//! to nobody who does not write, so when no chunk was synced for five seconds a look writes one too.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,23 @@ use crate::rt::keys::Keys;
 const EVERY: Duration = Duration::from_millis(500);
 
 /// After so many looks without a chunk synced, one writes.
-const PROVE: u32 = 20;
+const PROVE: u32 = 10;
+
+/// How long nothing was written.
+#[derive(Default)]
+struct Quiet {
+    looks: u32,
+    chunks: u64,
+}
+
+impl Quiet {
+    /// At a look by which so many chunks were synced: whether it has been quiet for so long that this one writes.
+    fn is_over(&mut self, chunks: u64) -> bool {
+        let same = std::mem::replace(&mut self.chunks, chunks) == chunks;
+        self.looks = if same && self.looks < PROVE { self.looks + 1 } else { 0 };
+        self.looks == PROVE
+    }
+}
 
 /// Bytes that must be free: half a minute of one call. What other files of the node need is on top of that.
 pub const ROOM: u64 = 1 << 20;
@@ -121,18 +137,13 @@ impl Health {
 
 /// Looks as long as there is a recorder. On a thread of its own: a disk that hangs holds up nobody else.
 fn watch(health: &Weak<Health>, counters: &Counters, root: &Path, keys: &Arc<Keys>) {
-    let (mut unproven, mut synced) = (0, 0);
+    let mut quiet = Quiet::default();
     loop {
         std::thread::sleep(EVERY);
         let Some(health) = health.upgrade() else { return };
-        let chunks = counters.chunks.load(Relaxed);
-        unproven = if std::mem::replace(&mut synced, chunks) == chunks { unproven + 1 } else { 0 };
+        let prove = quiet.is_over(counters.chunks.load(Relaxed));
         let (write, refusals) = health.begin_look();
-        let write = write || unproven >= PROVE;
-        if write {
-            unproven = 0;
-        }
-        health.looked(refusals, look(root, keys, write));
+        health.looked(refusals, look(root, keys, write || prove));
     }
 }
 
@@ -197,6 +208,16 @@ mod tests {
         assert_eq!(why(&mut told), Some(None));
         health.looked(health.begin_look().1, Err(failure(FailureKind::NotWritable)));
         assert_eq!(why(&mut told), Some(Some(FailureKind::NotWritable)), "no call had to find it out");
+    }
+
+    #[test]
+    fn a_chunk_is_written_when_nothing_was_for_so_long_and_never_beside_others() {
+        let mut quiet = Quiet::default();
+        let looks = |quiet: &mut Quiet, chunks: u64| (0..).position(|_| quiet.is_over(chunks));
+        assert_eq!(looks(&mut quiet, 0), Some(PROVE as usize - 1));
+        assert_eq!(looks(&mut quiet, 0), Some(PROVE as usize), "and again");
+        assert!((1..1_000).all(|chunks| !quiet.is_over(chunks)), "recordings prove it");
+        assert_eq!(looks(&mut quiet, 999), Some(PROVE as usize - 1));
     }
 
     #[test]
