@@ -87,7 +87,8 @@ fn a_log_touched_in_any_way_is_told_with_the_right_word_and_verifying_is_an_entr
     let export = |config: &str| {
         let id = "rec_00000000000000000000000000000001";
         let out = log.at("call.ogg");
-        let arguments = ["recordings", "--config", config, "export", id, "-o", out.to_str().expect("a path")];
+        let out = out.to_str().expect("a path");
+        let arguments = ["recordings", "--config", config, "export", id, "-o", out, "--purpose", "complaint"];
         let done = Command::new(env!("CARGO_BIN_EXE_tonewall")).args(arguments).output().expect("it runs");
         String::from_utf8_lossy(&done.stderr).into_owned()
     };

@@ -39,7 +39,8 @@ fn config(root: &std::path::Path) -> Config {
 }
 
 async fn start(config: Config) -> Node {
-    let options = Options { config, keys: ring(), recipient: Box::new(Discard), demo: None };
+    let options =
+        Options { config, keys: tonewall::rt::keys::Keys::fixed(ring()), recipient: Box::new(Discard), demo: None };
     Node::start(options).await.expect("a node")
 }
 

@@ -94,7 +94,12 @@ impl Office {
         site.recordings = dir.path().join("recordings");
         site.kek = Some(KekRef::file("test", dir.path().join("unused")));
         let kept = Kept::default();
-        let options = Options { config: site.config(), keys: ring(), recipient: Box::new(kept.clone()), demo: None };
+        let options = Options {
+            config: site.config(),
+            keys: tonewall::rt::keys::Keys::fixed(ring()),
+            recipient: Box::new(kept.clone()),
+            demo: None,
+        };
         let node = Node::start(options).await.expect("the node starts");
         Office { node, pbx, carrier, kept, dir }
     }
@@ -151,13 +156,17 @@ impl Office {
         }
         let recording = sealed.expect("the recording is sealed");
         let output = self.dir.path().join(format!("{recording}.wav"));
-        let command = Command::Export { recording, output: output.clone(), force: false };
+        let command = Command::Export { recording, output: output.clone(), force: false, purpose: None };
+        let root = self.dir.path().join("recordings");
+        let storage = tonewall::config::Storage::local(root, self.dir.path().join("payments.db"));
+        let site =
+            tonewall::cli::recordings::Site { storage, keys: tonewall::rt::keys::Keys::fixed(ring()), log: None };
         // It is audited before it may leave.
         let mut waited = 0;
         loop {
             let (mut out, mut err) = (Vec::new(), Vec::new());
             let mut terminal = Terminal { out: &mut out, err: &mut err, progress: false };
-            let status = recordings(&command, &self.dir.path().join("recordings"), &ring(), &mut terminal);
+            let status = recordings(&command, &site, &tonewall::rt::audit::Guest::off(), &mut terminal);
             if status == EXIT_QUARANTINED && waited < 600 {
                 waited += 1;
                 tokio::time::sleep(Duration::from_millis(50)).await;

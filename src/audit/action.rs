@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 
-use super::Text;
+use super::{Proof, Text};
 use crate::base::ids::{CallId, CollectionId, HoldId, PaymentId, RecordingId};
 use crate::obs::event::HoldKind;
 use crate::obs::payment::{PaymentMethod, PaymentResult};
@@ -393,7 +393,7 @@ pub enum Action {
     RecordingViewed {
         /// Recording.
         recording: RecordingId,
-        /// What of it: `description`, `waveform`, `verify`.
+        /// What of it: `description`, `waveform`, `ticket`, `verify`, `fetch`.
         part: Text,
     },
     /// Sound of a recording was given out to be heard.
@@ -447,7 +447,7 @@ pub enum Action {
         reason: Text,
         /// How it was seen that nothing opens it any more.
         #[serde(skip_serializing_if = "Option::is_none")]
-        proof: Option<Text>,
+        proof: Option<Box<Proof>>,
     },
     /// A recording was put in quarantine: something was found in it.
     RecordingQuarantined {

@@ -82,6 +82,8 @@ impl Serialize for Origin {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
+    /// It is about to be done; a second entry says what came of it.
+    Asked,
     /// It was done.
     Done,
     /// It was refused.
@@ -106,6 +108,9 @@ pub struct Outcome {
 impl Outcome {
     /// Done.
     pub const DONE: Outcome = Outcome { result: Verdict::Done, status: None, why: None };
+
+    /// About to be done.
+    pub const ASKED: Outcome = Outcome { result: Verdict::Asked, status: None, why: None };
 
     /// Refused, for this reason.
     pub fn refused(why: impl Into<Text>) -> Self {

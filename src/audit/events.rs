@@ -94,10 +94,8 @@ pub fn record_of(event: &Event, paused: bool) -> Option<Record> {
                 RecordingState::Recording if paused => by_node(Action::RecordingResumed { recording, call }),
                 RecordingState::Recording => by_node(Action::RecordingBegun { recording, call }),
                 RecordingState::Paused => by_node(Action::RecordingPaused { recording, call }),
-                RecordingState::Closed => {
-                    let call = Some(call);
-                    by_node(Action::RecordingSealed { recording, call, chunks: None, bytes: None, header: None })
-                }
+                // Told by the recorder, which knows what was sealed.
+                RecordingState::Closed => None,
                 RecordingState::Failed => {
                     let (recording, call) = (Some(recording), Some(call));
                     let action = Action::RecorderFailed { recorder: "sealed".into(), recording, call };

@@ -24,6 +24,16 @@ impl Text {
         Self(String::from_utf8(bytes).unwrap_or_default())
     }
 
+    /// What somebody says something is for; nothing when that is fewer than 3 or more than 200 characters.
+    pub fn said(text: &str) -> Option<Self> {
+        let kept = Self::new(text);
+        let fits = |text: &str| Self::SAID.contains(&text.chars().count());
+        (fits(text.trim()) && fits(kept.as_str())).then_some(kept)
+    }
+
+    /// The fewest and most characters of a purpose or a reason.
+    pub const SAID: std::ops::RangeInclusive<usize> = 3..=LONGEST;
+
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -69,5 +79,7 @@ mod tests {
         assert_eq!(Text::new(" complaint\r\nof 4242 4242 4242 4242 ").as_str(), "complaint  of xxxx xxxx xxxx xxxx");
         assert_eq!(Text::new(&"ä".repeat(900)).as_str().chars().count(), LONGEST);
         assert_eq!(Text::new("ticket 4711").as_str(), "ticket 4711");
+        assert_eq!(Text::said(" case 7 ").map(|text| text.as_str().to_owned()).as_deref(), Some("case 7"));
+        assert!(Text::said("no").is_none() && Text::said("  x  ").is_none() && Text::said(&"y".repeat(201)).is_none());
     }
 }

@@ -4,6 +4,7 @@
 pub mod bucket;
 pub mod ids;
 pub mod key;
+pub mod label;
 pub mod locked;
 pub mod payment;
 pub mod secret;

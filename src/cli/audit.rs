@@ -261,7 +261,7 @@ fn tell(report: &Report, key: Option<&Verifier>, terminal: &mut Terminal) -> Res
 #[allow(clippy::print_stderr)]
 fn note(config: Option<&Config>, how: &str, report: &Report) {
     let Some(config) = config.filter(|config| config.audit.is_some()) else { return };
-    let noted = Guest::open(config).map_err(|error| error.to_string()).and_then(|mut guest| {
+    let noted = Guest::open(config).map_err(|error| error.to_string()).and_then(|guest| {
         let outcome = match report.findings.first() {
             None => Outcome::DONE,
             Some(finding) => Outcome::failed(finding.to_string()),

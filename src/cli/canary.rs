@@ -9,6 +9,7 @@ use crate::capture::Discard;
 use crate::config::{Canary, Config};
 use crate::rt::canary::Verdict;
 use crate::rt::keyfile::load_keys;
+use crate::rt::keys::Keys;
 use crate::rt::logging;
 use crate::rt::node::{Node, Options};
 
@@ -41,7 +42,7 @@ fn play(file: &Path) -> Result<Vec<Verdict>, Box<dyn std::error::Error>> {
     config.canary.get_or_insert_with(Canary::default);
     config.log.level = crate::config::LogLevel::Error;
     let _flush = logging::start(&config.log);
-    let keys = load_keys(&config.keys)?;
+    let keys = Keys::fixed(load_keys(&config.keys)?);
     let aside = tempdir(&mut config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let verdicts = runtime.block_on(async {

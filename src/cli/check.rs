@@ -7,9 +7,8 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::config::{
-    Checked, Config, Fault, Faults, GuardMode, KekRef, RecordingPolicy, Side, Srtp, SrtpKeying, Transport,
-};
+use crate::config::{Checked, Config, Fault, Faults, GuardMode, RecordingPolicy, Side, Srtp, SrtpKeying, Transport};
+use crate::record::keys::Kek;
 use crate::rt::audit;
 use crate::rt::keyfile::load_key;
 use crate::rt::psp::trust;
@@ -29,21 +28,32 @@ pub fn run(path: &Path) -> ExitCode {
     done.unwrap_or(ExitCode::from(super::EXIT_FAILED))
 }
 
+/// A configuration without a fault, and what was had while it was looked at.
+pub struct Examined {
+    /// The configuration.
+    pub config: Config,
+    /// Its key-encryption keys, the current one first: whoever goes on with them need not fetch them again.
+    pub keks: Vec<Kek>,
+}
+
 /// Checks the file `path` and what it names on this machine; says in a few lines what would run.
 pub fn check(path: &Path) -> Result<String, Faults> {
+    examine(path).map(|Examined { config, .. }| summary(path, &config))
+}
+
+/// Checks the file `path` and what it names on this machine.
+pub fn examine(path: &Path) -> Result<Examined, Faults> {
     let Checked { config, places } = Checked::load(path)?;
     let mut faults: Vec<Fault> = Vec::new();
-    if let Some(current) = &config.keys.current {
-        faults.extend(
-            key_file(current)
-                .err()
-                .map(|reason| places.fault(&format!("keys.current.{}", current.source.key()), reason)),
-        );
-    }
-    for (index, old) in config.keys.old.iter().enumerate() {
-        faults.extend(
-            key_file(old).err().map(|reason| places.fault(&format!("keys.old[{index}].{}", old.source.key()), reason)),
-        );
+    let current = config.keys.current.iter().map(|key| (format!("keys.current.{}", key.source.key()), key));
+    let old = config.keys.old.iter().enumerate();
+    let old = old.map(|(index, key)| (format!("keys.old[{index}].{}", key.source.key()), key));
+    let mut keks = Vec::new();
+    for (place, key) in current.chain(old) {
+        match load_key(key) {
+            Ok(kek) => keks.push(kek),
+            Err(error) => faults.push(places.fault(&place, error.to_string())),
+        }
     }
     if config.seals() {
         let fault = directory(&config.storage.recordings).err();
@@ -78,12 +88,8 @@ pub fn check(path: &Path) -> Result<String, Faults> {
     }
     match Faults::new(faults) {
         Some(faults) => Err(faults),
-        None => Ok(summary(path, &config)),
+        None => Ok(Examined { config, keks }),
     }
-}
-
-fn key_file(key: &KekRef) -> Result<(), String> {
-    load_key(key).map(|_| ()).map_err(|error| error.to_string())
 }
 
 /// The directory is there, or can be made because the one above it is.

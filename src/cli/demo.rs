@@ -8,9 +8,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::recordings::{self, Terminal};
+use crate::config::Storage;
 use crate::record::keys::KeyRing;
 use crate::record::place;
+use crate::rt::audit::Guest;
 use crate::rt::demo::{Demo, Failure, Played, Told};
+use crate::rt::keys::Keys;
 use crate::testkit::keys::{Form, Sent};
 use crate::testkit::leak::{Attackers, Findings, lag};
 use crate::web::{Check, Verdict};
@@ -149,9 +152,11 @@ fn export(dir: &Path, ring: &KeyRing) -> Result<(PathBuf, [Vec<i16>; 2]), Proble
         .ok_or_else(|| Problem::Export("there is none".to_owned()))?;
     let wav = dir.join(format!("{recording}.wav"));
     let (mut said, mut complaints) = (Vec::new(), Vec::new());
-    let command = recordings::Command::Export { recording, output: wav.clone(), force: false };
+    let command = recordings::Command::Export { recording, output: wav.clone(), force: false, purpose: None };
+    let storage = Storage::local(root, dir.join("payments.db"));
+    let site = recordings::Site { storage, keys: Keys::fixed(ring.clone()), log: None };
     let mut terminal = Terminal { out: &mut said, err: &mut complaints, progress: false };
-    if recordings::run(&command, &root, ring, &mut terminal) != recordings::EXIT_INTACT {
+    if recordings::run(&command, &site, &Guest::off(), &mut terminal) != recordings::EXIT_INTACT {
         return Err(Problem::Export(String::from_utf8_lossy(&complaints).trim().to_owned()));
     }
     let mut reader = hound::WavReader::open(&wav).map_err(|e| Problem::Export(e.to_string()))?;

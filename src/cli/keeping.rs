@@ -1,5 +1,6 @@
 //! `tonewall recordings hold, release, label, destroy, rewrap, fetch, tidy`: what is done with recordings after they are
-//! closed. Each change is written to the audit log the configuration names; where that cannot be written, nothing is done.
+//! closed. Each change stands in the audit log that the configuration names before it is made, and what came of it after;
+//! where the first cannot be written, nothing is done.
 
 use std::io;
 use std::sync::Arc;
@@ -7,10 +8,11 @@ use std::sync::Arc;
 use clap::Subcommand;
 
 use super::recordings::{EXIT_FAULT, EXIT_INTACT, Terminal};
-use crate::audit::{Action, Audit, Outcome};
+use crate::audit::{Action, Outcome};
 use crate::base::ids::RecordingId;
 use crate::config::Config;
 use crate::record::catalogue::{Entry, Query};
+use crate::record::sealed::peek;
 use crate::rt::audit::Guest;
 use crate::rt::keys::Keys;
 use crate::rt::vault::files::Changed;
@@ -75,22 +77,17 @@ pub enum Command {
 }
 
 /// Does `command`. Gives the exit status.
-pub fn run(command: &Command, config: &Config, keys: Arc<Keys>, terminal: &mut Terminal<'_>) -> u8 {
-    let opened = crate::rt::random().map_err(|error| error.to_string()).and_then(|random| {
-        let vault = Vault::of(&config.storage, keys, random).map_err(|error| error.to_string())?;
-        let guest = Guest::open(config).map_err(|error| error.to_string())?;
-        Ok((vault, guest))
-    });
-    let (vault, mut guest) = match opened {
-        Ok(opened) => opened,
+pub fn run(command: &Command, config: &Config, keys: Arc<Keys>, guest: &Guest, terminal: &mut Terminal<'_>) -> u8 {
+    let opened = crate::rt::random().map_err(|error| error.to_string());
+    let opened = opened.and_then(|random| Vault::of(&config.storage, keys, random).map_err(|error| error.to_string()));
+    let vault = match opened {
+        Ok(vault) => vault,
         Err(why) => {
             let _ = writeln!(terminal.err, "error: {why}");
             return EXIT_FAULT;
         }
     };
-    let done = carry_out(command, &vault, &mut guest, terminal);
-    guest.finish();
-    match done {
+    match carry_out(command, &vault, guest, terminal) {
         Ok(status) => status,
         Err(error) => {
             // A standard error that is closed leaves only the exit status.
@@ -105,24 +102,44 @@ pub fn run(command: &Command, config: &Config, keys: Arc<Keys>, terminal: &mut T
     }
 }
 
-fn carry_out(
-    command: &Command,
-    vault: &Vault,
-    guest: &mut Guest,
-    terminal: &mut Terminal<'_>,
-) -> Result<u8, VaultError> {
+/// Does what `act` does between two entries of the log: that it is about to be done, and what came of it. `after` puts what
+/// was seen into the second.
+fn noted<T>(
+    guest: &Guest,
+    mut action: Action,
+    why: &str,
+    act: impl FnOnce() -> Result<T, VaultError>,
+    after: impl FnOnce(&mut Action, &T),
+) -> Result<T, VaultError> {
+    let why = (!why.is_empty()).then_some(why);
+    let unwritten = |what: &str, error| io::Error::other(format!("the audit log cannot be written, {what}: {error}"));
+    guest.write(action.clone(), Outcome::ASKED, why).map_err(|error| unwritten("so this is not done", error))?;
+    let done = act();
+    let outcome = match &done {
+        Ok(done) => {
+            after(&mut action, done);
+            Outcome::DONE
+        }
+        Err(error) => Outcome::failed(error.to_string()),
+    };
+    let written = guest.write(action, outcome, why);
+    let done = done?;
+    written.map_err(|error| unwritten("but this is done", error))?;
+    Ok(done)
+}
+
+fn carry_out(command: &Command, vault: &Vault, guest: &Guest, terminal: &mut Terminal<'_>) -> Result<u8, VaultError> {
     let catalogue = vault.catalogue();
-    let mut write = |action: Action, why: &str| guest.write(action, Outcome::DONE, Some(why));
     match command {
         Command::Hold { recording, why } => {
-            let entry = catalogue.hold(*recording, "command line", why)?;
-            write(Action::LegalHold { recording: *recording, on: true, name: None }, why)?;
+            let action = Action::LegalHold { recording: *recording, on: true, name: None };
+            let hold = || Ok(catalogue.hold(*recording, "command line", why)?);
+            let entry = noted(guest, action, why, hold, |_, _| ())?;
             say(terminal, &entry, "is held")?;
         }
         Command::Release { recording, why } => {
-            // Written before: a hold that goes without a trace would be worse than one that stays.
-            write(Action::LegalHold { recording: *recording, on: false, name: None }, why)?;
-            let entry = catalogue.release(*recording)?;
+            let action = Action::LegalHold { recording: *recording, on: false, name: None };
+            let entry = noted(guest, action, why, || Ok(catalogue.release(*recording)?), |_, _| ())?;
             say(terminal, &entry, "is not held any more")?;
         }
         Command::Label { recording, labels } => {
@@ -132,24 +149,31 @@ fn carry_out(
                 None => Err(io::Error::other(format!("{text:?} is no label, such as team=north"))),
             };
             let labels = labels.iter().map(parse).collect::<io::Result<Vec<_>>>()?;
-            let entry = catalogue.label(*recording, &labels)?;
-            let names = entry.labels.iter().map(|(key, value)| format!("{key}={value}").into()).collect();
-            write(Action::RecordingLabelled { recording: *recording, labels: names }, "")?;
+            // Names, as the API notes them: values may be of people.
+            let names = labels.iter().map(|(key, _)| key.as_str().into()).collect();
+            let action = Action::RecordingLabelled { recording: *recording, labels: names };
+            let entry = noted(guest, action, "", || Ok(catalogue.label(*recording, &labels)?), |_, _| ())?;
             say(terminal, &entry, "has its labels")?;
         }
         Command::Destroy { recording, why } => {
-            let destroyed = vault.destroy(*recording, "command line", why)?;
-            let proof = Some(destroyed.proof.as_str().into());
-            write(Action::RecordingDestroyed { recording: *recording, reason: why.as_str().into(), proof }, why)?;
+            let reason = why.as_str().into();
+            let action = Action::RecordingDestroyed { recording: *recording, reason, proof: None };
+            let destroy = || vault.destroy(*recording, "command line", why);
+            let destroyed = noted(guest, action, why, destroy, |action, destroyed| {
+                if let Action::RecordingDestroyed { proof, .. } = action {
+                    *proof = Some(Box::new(destroyed.proof.clone()));
+                }
+            })?;
             writeln!(terminal.out, "{recording} is destroyed: {}", destroyed.proof)?;
         }
         Command::Fetch { recording } => {
-            let entry = vault.fetch(*recording)?;
+            let action = Action::RecordingViewed { recording: *recording, part: "fetch".into() };
+            let entry = noted(guest, action, "", || vault.fetch(*recording), |_, _| ())?;
             say(terminal, &entry, "is here")?;
         }
         Command::Rewrap { reencrypt, from } => return rewrap(vault, guest, *reencrypt, from.as_deref(), terminal),
         Command::Tidy => {
-            let done = vault.round(&Audit::off());
+            let done = vault.round(&guest.audit());
             writeln!(
                 terminal.out,
                 "{} destroyed by their deadline, {} wiped, {} rewrapped, {} stored, {} copies removed; {} still in use",
@@ -157,11 +181,6 @@ fn carry_out(
             )?;
             for why in &done.failed {
                 writeln!(terminal.err, "error: {why}")?;
-            }
-            for (action, count) in [("destroyed by their deadline", done.expired), ("rewrapped", done.rewrapped)] {
-                if count > 0 {
-                    write(Action::Other { what: format!("{count} recordings {action}").as_str().into() }, "")?;
-                }
             }
             return Ok(if done.failed.is_empty() { EXIT_INTACT } else { EXIT_FAULT });
         }
@@ -171,7 +190,7 @@ fn carry_out(
 
 fn rewrap(
     vault: &Vault,
-    guest: &mut Guest,
+    guest: &Guest,
     reencrypt: bool,
     from: Option<&str>,
     terminal: &mut Terminal<'_>,
@@ -185,6 +204,11 @@ fn rewrap(
         Ok(())
     })?;
     let (mut done, mut busy, mut failed) = (0u64, 0u64, 0u64);
+    let how = reencrypt.then_some("encrypted anew");
+    let rotated = |recordings| Action::KeysRotated { from: from.map(Into::into), to: to.as_str().into(), recordings };
+    if !wanted.is_empty() {
+        guest.write(rotated(wanted.len() as u64), Outcome::ASKED, how)?;
+    }
     let bar = match terminal.progress {
         true => indicatif::ProgressBar::new(wanted.len() as u64),
         false => indicatif::ProgressBar::hidden(),
@@ -192,7 +216,12 @@ fn rewrap(
     for recording in bar.wrap_iter(wanted.into_iter()) {
         let changed = if reencrypt { vault.reencrypt(recording) } else { vault.rewrap(recording) };
         match changed {
-            Ok(Changed::Done | Changed::Already) => done += 1,
+            Ok(Changed::Done | Changed::Already) => {
+                done += 1;
+                if reencrypt && let Some(sealed) = resealed(vault, recording) {
+                    guest.write(sealed, Outcome::DONE, how)?;
+                }
+            }
             Ok(Changed::Busy) => busy += 1,
             Err(error) => {
                 failed += 1;
@@ -202,10 +231,9 @@ fn rewrap(
     }
     bar.finish_and_clear();
     if done > 0 {
-        let action = Action::KeysRotated { from: from.map(Into::into), to: to.as_str().into(), recordings: done };
-        guest.write(action, Outcome::DONE, reencrypt.then_some("encrypted anew"))?;
+        guest.write(rotated(done), Outcome::DONE, how)?;
     }
-    let how = if reencrypt { "encrypted anew" } else { "rewrapped" };
+    let how = how.unwrap_or("rewrapped");
     writeln!(terminal.out, "{done} recordings {how} under {to:?}; {busy} are being written or read; {failed} failed")?;
     Ok(if failed > 0 {
         EXIT_FAULT
@@ -213,6 +241,22 @@ fn rewrap(
         EXIT_REFUSED
     } else {
         EXIT_INTACT
+    })
+}
+
+/// What the log is to know of a closed recording that has another data key now; nothing of one that was interrupted.
+fn resealed(vault: &Vault, recording: RecordingId) -> Option<Action> {
+    let mut reading = vault.open(recording).ok()?;
+    let (seal, bytes) = (reading.seal.take()?, reading.bytes().ok()?);
+    let report = peek(&mut reading, Some(&seal), &vault.keys().ring()).ok()?;
+    let (chunks, hash) = (report.seal?.chunks, report.header?.hash);
+    let header = Some(hex::encode(hash).into());
+    Some(Action::RecordingSealed {
+        recording,
+        call: reading.entry.call,
+        chunks: Some(chunks),
+        bytes: Some(bytes),
+        header,
     })
 }
 

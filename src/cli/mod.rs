@@ -6,9 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::audit::{Action, Outcome};
 use crate::config::Config;
-use crate::rt::audit::Guest;
 use crate::rt::keyfile::load_keys;
 use crate::rt::keys::Keys;
 
@@ -63,7 +61,7 @@ enum Command {
         #[command(subcommand)]
         command: keys::Command,
     },
-    /// List, verify, export, hold, label, rewrap and destroy sealed recordings.
+    /// List, search, verify, export, hold, label, rewrap and destroy sealed recordings.
     Recordings {
         /// Configuration file (TOML): where recordings are and which keys open them.
         #[arg(short, long)]
@@ -88,58 +86,33 @@ pub fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Keys { command } => keys::run(&command),
         Command::Run { config } => run::run(&config),
-        Command::Recordings { config, command } => {
-            noted(&config, &command).unwrap_or_else(|| recordings(&config, &command))
-        }
+        Command::Recordings { config, command } => recordings(&config, &command),
     }
-}
-
-/// Writes into the audit log that a recording is about to be exported, or verified; an exit status when it cannot: then it
-/// is not done.
-#[allow(clippy::print_stderr)]
-fn noted(config: &Path, command: &recordings::Command) -> Option<ExitCode> {
-    let actions: Vec<Action> = match command {
-        recordings::Command::Export { recording, output, .. } => {
-            let ogg = output.extension().is_some_and(|kind| kind == "ogg" || kind == "opus");
-            vec![Action::RecordingExported { recording: *recording, format: if ogg { "ogg" } else { "wav" }.into() }]
-        }
-        recordings::Command::Verify { recordings } => {
-            let ids = recordings.iter().filter_map(|id| id.parse().ok());
-            ids.map(|recording| Action::RecordingViewed { recording, part: "verify".into() }).collect()
-        }
-        _ => return None,
-    };
-    // What is wrong with the configuration is told where it is used.
-    let config = Config::load(config).ok()?;
-    let written = Guest::open(&config).map_err(|error| error.to_string()).and_then(|mut guest| {
-        for action in actions {
-            guest.write(action, Outcome::DONE, None).map_err(|error| error.to_string())?;
-        }
-        guest.finish();
-        Ok(())
-    });
-    written.err().map(|why| {
-        eprintln!("error: it cannot be written into the audit log, so it is not done: {why}");
-        ExitCode::from(EXIT_FAILED)
-    })
 }
 
 /// Opens what `config` names and does `command` on its recordings.
 #[allow(clippy::print_stderr)]
 fn recordings(config: &Path, command: &recordings::Command) -> ExitCode {
-    let opened = Config::load(config).map_err(|faults| faults.to_string()).and_then(|config| {
-        let keys = load_keys(&config.keys).map_err(|error| error.to_string())?;
-        Ok((config, keys))
-    });
-    match opened {
-        Ok((config, ring)) => {
+    let opened = || {
+        let config = Config::load(config).map_err(|faults| faults.to_string())?;
+        let keys = Keys::fixed(load_keys(&config.keys).map_err(|error| error.to_string())?);
+        let site = recordings::Site::of(&config, keys);
+        let guest = recordings::access::noted(command, &config, &site).map_err(|why| format!("error: {why}"))?;
+        Ok::<_, String>((config, site, guest))
+    };
+    match opened() {
+        Ok((config, site, guest)) => {
             let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr());
             let progress = err.is_terminal();
             let mut terminal = recordings::Terminal { out: &mut out, err: &mut err, progress };
-            ExitCode::from(match command {
-                recordings::Command::Keep(command) => keeping::run(command, &config, Keys::fixed(ring), &mut terminal),
-                command => recordings::run(command, &config.storage.recordings, &ring, &mut terminal),
-            })
+            let status = match command {
+                recordings::Command::Keep(command) => {
+                    keeping::run(command, &config, site.keys.clone(), &guest, &mut terminal)
+                }
+                command => recordings::run(command, &site, &guest, &mut terminal),
+            };
+            guest.finish();
+            ExitCode::from(status)
         }
         Err(why) => {
             eprintln!("{why}");

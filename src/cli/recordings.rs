@@ -1,22 +1,29 @@
-//! `tonewall recordings`: list, verify and export sealed recordings. Keys are read from the files the configuration
-//! names; sound leaves sealed storage only by `export`, into a file that only its owner may read.
+//! `tonewall recordings`: list, search, verify and export sealed recordings, here or in the object store. Keys come from
+//! where the configuration says; sound leaves sealed storage only by `export`, into a file that only its owner may read.
 
-use std::fs::{self, File};
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use self::found::{Found, Judged, choose, find, glance, judge};
+use self::known::Known;
 use crate::base::ids::RecordingId;
-use crate::record::catalogue::Retention;
-use crate::record::keys::KeyRing;
-use crate::record::place::{self, Utc};
-use crate::record::sealed::{Fault, Gap, GapKind, Item, Place, Report, Tear, Verdict, peek, verify};
+use crate::config::{Config, Storage};
+use crate::record::catalogue::{Retention, Rule};
+use crate::record::place::Utc;
+use crate::record::sealed::{Fault, Gap, GapKind, Item, Place, Tear, Verdict};
+use crate::rt::audit::Guest;
 use crate::rt::catalogue::Catalogue;
-use crate::rt::vault::files;
+use crate::rt::keys::Keys;
 
+pub mod access;
+mod found;
+mod known;
 mod rescan;
+mod search;
 mod wav;
 
 /// All recordings asked for are intact (or the work is done).
@@ -39,12 +46,21 @@ pub enum Command {
     /// Show every recording: call, start, length, gaps, state, size, key. Closed ones are told by their seal; `verify`
     /// reads every byte.
     List,
+    /// Search the catalogue, newest first: what is given must all hold. Recordings that were destroyed are found by
+    /// `--state destroyed` only.
+    Search(search::Wanted),
     /// Check every byte. Exit status: 0 intact, 3 interrupted, 4 tampered, 5 key missing or wrong, 1 unreadable; of
     /// several, the gravest.
     Verify {
         /// Recordings, or `all`.
         #[arg(required = true, value_name = "ID|all")]
         recordings: Vec<String>,
+        /// With `all`: those too that are in the object store only.
+        #[arg(long)]
+        stored: bool,
+        /// What for; stands in the audit log, which needs it where there is one.
+        #[arg(long, value_name = "TEXT")]
+        purpose: Option<String>,
     },
     /// Decrypt one recording into a WAV file (stereo: customer left, agent right). An interrupted recording gives its
     /// whole chunks and exit status 3; a tampered one gives nothing and exit status 4.
@@ -57,6 +73,9 @@ pub enum Command {
         /// Overwrite the file if it exists.
         #[arg(long)]
         force: bool,
+        /// What for; stands in the audit log, which needs it where there is one.
+        #[arg(long, value_name = "TEXT")]
+        purpose: Option<String>,
     },
     /// Hear recordings again for keys, as the node does before they count as sealed. Exit status: 0 clean, 6 quarantined,
     /// 5 key missing or wrong, 1 could not be heard; of several, the gravest.
@@ -82,14 +101,52 @@ pub struct Terminal<'a> {
     pub progress: bool,
 }
 
-/// Does `command` on the recordings under `root`. Gives the exit status.
-pub fn run(command: &Command, root: &Path, ring: &KeyRing, terminal: &mut Terminal<'_>) -> u8 {
+/// The recordings of a configuration, and what opens them.
+pub struct Site {
+    /// Where they are.
+    pub storage: Storage,
+    /// Their keys.
+    pub keys: Arc<Keys>,
+    /// Directory of the audit log, where one is kept: `verify` holds what it says against the files.
+    pub log: Option<PathBuf>,
+}
+
+impl Site {
+    /// That of `config`.
+    pub fn of(config: &Config, keys: Arc<Keys>) -> Self {
+        let log = config.audit.as_ref().map(|audit| audit.directory.clone());
+        Self { storage: config.storage.clone(), keys, log }
+    }
+
+    fn root(&self) -> &Path {
+        &self.storage.recordings
+    }
+
+    /// The catalogue, where there is one.
+    fn catalogue(&self) -> io::Result<Option<Catalogue>> {
+        if !self.root().join(crate::rt::catalogue::FILE).exists() {
+            return Ok(None);
+        }
+        Catalogue::open(self.root(), self.retention()).map(Some).map_err(io::Error::other)
+    }
+
+    fn retention(&self) -> Retention {
+        let rules = self.storage.retention.iter().cloned();
+        let rule = |crate::config::KeepRule { trunk, label, keep_days }| Rule { trunk, label, keep_days };
+        Retention { rules: rules.map(rule).collect() }
+    }
+}
+
+/// Does `command` on the recordings of `site`; `guest` is the audit log. Gives the exit status.
+pub fn run(command: &Command, site: &Site, guest: &Guest, terminal: &mut Terminal<'_>) -> u8 {
+    let (root, ring) = (site.root(), site.keys.ring());
     let done = match command {
-        Command::List => list(root, ring, terminal),
-        Command::Verify { recordings } => verify_all(recordings, root, ring, terminal),
-        Command::Export { recording, output, force } => export(*recording, output, *force, root, ring, terminal),
-        Command::Rescan { recordings } => rescan::run(recordings, root, ring, terminal),
-        Command::Reindex => reindex(root, ring, terminal),
+        Command::List => list(site, terminal),
+        Command::Search(wanted) => search::run(wanted, site, guest, terminal),
+        Command::Verify { recordings, stored, .. } => verify_all(recordings, *stored, site, terminal),
+        Command::Export { recording, output, force, .. } => export(*recording, output, *force, site, terminal),
+        Command::Rescan { recordings } => rescan::run(recordings, root, &ring, terminal),
+        Command::Reindex => reindex(site, terminal),
         Command::Keep(_) => Err(io::Error::other("needs the whole configuration, not only the recordings")),
     };
     match done {
@@ -104,9 +161,9 @@ pub fn run(command: &Command, root: &Path, ring: &KeyRing, terminal: &mut Termin
     }
 }
 
-fn reindex(root: &Path, ring: &KeyRing, terminal: &mut Terminal<'_>) -> io::Result<u8> {
-    let catalogue = Catalogue::open(root, Retention::default()).map_err(io::Error::other)?;
-    let done = catalogue.reindex(ring).map_err(io::Error::other)?;
+fn reindex(site: &Site, terminal: &mut Terminal<'_>) -> io::Result<u8> {
+    let catalogue = Catalogue::open(site.root(), site.retention()).map_err(io::Error::other)?;
+    let done = catalogue.reindex(&site.keys.ring()).map_err(io::Error::other)?;
     writeln!(
         terminal.out,
         "{} recordings, {} of them new to the catalogue; {} tombstones or in the object store only; {} rows removed",
@@ -117,33 +174,6 @@ fn reindex(root: &Path, ring: &KeyRing, terminal: &mut Terminal<'_>) -> io::Resu
         return Ok(EXIT_KEY);
     }
     Ok(EXIT_INTACT)
-}
-
-/// A recording on disk.
-struct Found {
-    recording: RecordingId,
-    file: PathBuf,
-    bytes: u64,
-}
-
-/// What became of judging one recording.
-enum Judged {
-    Report(Box<Report>),
-    Fault(Fault),
-}
-
-impl Judged {
-    fn status(&self) -> u8 {
-        match self {
-            Judged::Report(report) => match report.verdict {
-                Verdict::Intact => EXIT_INTACT,
-                Verdict::Interrupted { .. } => EXIT_INTERRUPTED,
-                Verdict::Tampered { .. } => EXIT_TAMPERED,
-            },
-            Judged::Fault(Fault::Key(_)) => EXIT_KEY,
-            Judged::Fault(Fault::Io(_)) => EXIT_FAULT,
-        }
-    }
 }
 
 /// The graver of two exit statuses: tampering first, then what could not be judged, then interruption.
@@ -159,69 +189,8 @@ fn graver(a: u8, b: u8) -> u8 {
     if rank(b) > rank(a) { b } else { a }
 }
 
-/// Every recording under `root`, oldest day first. Files that are not ours are left alone.
-fn find(root: &Path) -> io::Result<Vec<Found>> {
-    let named = |error| io::Error::other(format!("cannot read the recordings directory {}: {error}", root.display()));
-    let mut found = Vec::new();
-    for day in fs::read_dir(root).map_err(named)? {
-        let day = day?;
-        if !day.file_type()?.is_dir() {
-            continue;
-        }
-        for entry in fs::read_dir(day.path())? {
-            let entry = entry?;
-            let file = entry.path();
-            let Some(recording) = place::recording_of(&file) else { continue };
-            found.push((day.file_name(), Found { recording, file, bytes: entry.metadata()?.len() }));
-        }
-    }
-    found.sort_by(|a, b| (&a.0, a.1.recording).cmp(&(&b.0, b.1.recording)));
-    Ok(found.into_iter().map(|(_, found)| found).collect())
-}
-
-/// Reads the whole of a recording; audio goes to `sink`.
-fn judge(
-    found: &Found,
-    ring: &KeyRing,
-    bar: &ProgressBar,
-    sink: &mut dyn FnMut(&Item<'_>) -> io::Result<()>,
-) -> Judged {
-    let mut read = || -> Result<Report, Fault> {
-        let seal = match fs::read(place::seal_file(&found.file)) {
-            Ok(seal) => Some(seal),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error.into()),
-        };
-        let opened = files::open(&found.file)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
-        let file = BufReader::with_capacity(1 << 16, opened.file);
-        // What is being written while we read is judged as it was when we began.
-        let input = bar.wrap_read(file.take(found.bytes));
-        verify(input, seal.as_deref(), Some(found.recording), ring, sink)
-    };
-    match read() {
-        Ok(report) => Judged::Report(Box::new(report)),
-        Err(fault) => Judged::Fault(fault),
-    }
-}
-
-/// A closed recording by its header, first chunk and seal, without reading the rest; `None` when that is not enough to
-/// tell what it is.
-fn glance(found: &Found, ring: &KeyRing) -> Option<Box<Report>> {
-    let seal = fs::read(place::seal_file(&found.file)).ok()?;
-    let mut report = peek(File::open(&found.file).ok()?, Some(&seal), ring).ok()?;
-    let sealed = report.seal.as_ref()?;
-    if report.verdict != Verdict::Intact || sealed.recording != found.recording {
-        return None;
-    }
-    let header = report.header.as_ref().map_or(0, |header| header.bytes);
-    if sealed.bytes + header != found.bytes {
-        return None;
-    }
-    report.frames = sealed.frames;
-    Some(Box::new(report))
-}
-
-fn list(root: &Path, ring: &KeyRing, terminal: &mut Terminal<'_>) -> io::Result<u8> {
+fn list(site: &Site, terminal: &mut Terminal<'_>) -> io::Result<u8> {
+    let (root, ring) = (site.root(), &site.keys.ring());
     let found = find(root)?;
     if found.is_empty() {
         writeln!(terminal.out, "no recordings in {}", root.display())?;
@@ -240,23 +209,27 @@ fn list(root: &Path, ring: &KeyRing, terminal: &mut Terminal<'_>) -> io::Result<
         rows.push(row(found, &judged));
     }
     bar.finish_and_clear();
-    let mut widths = [0; 8];
-    for row in &rows {
+    table(&rows, &[3, 4, 6], terminal)?;
+    Ok(status)
+}
+
+/// Prints rows in columns; those of `right` are numbers and stand to the right.
+fn table<const N: usize>(rows: &[[String; N]], right: &[usize], terminal: &mut Terminal<'_>) -> io::Result<()> {
+    let mut widths = [0; N];
+    for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
     }
-    for row in &rows {
+    for row in rows {
         let mut line = String::new();
         for (at, (cell, width)) in row.iter().zip(widths).enumerate() {
             let pad = " ".repeat(width - cell.chars().count());
-            // Numbers to the right.
-            let right = matches!(at, 3 | 4 | 6);
-            line.push_str(&if right { format!("{pad}{cell}  ") } else { format!("{cell}{pad}  ") });
+            line.push_str(&if right.contains(&at) { format!("{pad}{cell}  ") } else { format!("{cell}{pad}  ") });
         }
         writeln!(terminal.out, "{}", line.trim_end())?;
     }
-    Ok(status)
+    Ok(())
 }
 
 fn row(found: &Found, judged: &Judged) -> [String; 8] {
@@ -292,22 +265,28 @@ fn row(found: &Found, judged: &Judged) -> [String; 8] {
 fn is_live(found: &Found, judged: &Judged) -> bool {
     let Judged::Report(report) = judged else { return false };
     let open = matches!(report.verdict, Verdict::Interrupted { tear: Tear::BetweenChunks | Tear::InChunk, .. });
-    let age = fs::metadata(&found.file).and_then(|meta| meta.modified()).map(|at| at.elapsed());
+    let age = std::fs::metadata(&found.file).and_then(|meta| meta.modified()).map(|at| at.elapsed());
     open && age.is_ok_and(|age| age.is_ok_and(|age| age.as_secs() < 5))
 }
 
-fn verify_all(wanted: &[String], root: &Path, ring: &KeyRing, terminal: &mut Terminal<'_>) -> io::Result<u8> {
+fn verify_all(wanted: &[String], stored: bool, site: &Site, terminal: &mut Terminal<'_>) -> io::Result<u8> {
+    let (root, ring) = (site.root(), &site.keys.ring());
     let mut status = EXIT_INTACT;
-    let every = find(root)?;
-    let mut chosen: Vec<&Found> = Vec::new();
+    let here = find(root)?;
+    let mut chosen: Vec<Found> = Vec::new();
     if wanted.iter().any(|id| id == "all") {
-        chosen.extend(&every);
-        if every.is_empty() {
-            writeln!(terminal.out, "no recordings in {}", root.display())?;
+        let elsewhere = found::elsewhere(site, &here)?;
+        let nothing = here.is_empty();
+        chosen.extend(here);
+        match elsewhere.len() {
+            0 if nothing => writeln!(terminal.out, "no recordings in {}", root.display())?,
+            0 => {}
+            _ if stored => chosen.extend(elsewhere),
+            more => writeln!(terminal.err, "{more} more are in the object store only: --stored verifies them too")?,
         }
     } else {
         for id in wanted {
-            match choose(id, &every, root) {
+            match choose(id, &here, site) {
                 Ok(found) => chosen.push(found),
                 Err(error) => {
                     writeln!(terminal.err, "error: {error}")?;
@@ -316,11 +295,15 @@ fn verify_all(wanted: &[String], root: &Path, ring: &KeyRing, terminal: &mut Ter
             }
         }
     }
+    let known = match &site.log {
+        Some(log) if !chosen.is_empty() => Known::read(log)?,
+        _ => Known::default(),
+    };
     let bar = ProgressBar::hidden();
-    let bar = if chosen.is_empty() { bar } else { self::bar(terminal, chosen.iter().copied(), "verifying") };
+    let bar = if chosen.is_empty() { bar } else { self::bar(terminal, &chosen, "verifying") };
     let mut counts = [0usize; 4];
     for found in &chosen {
-        let judged = judge(found, ring, &bar, &mut |_| Ok(()));
+        let judged = known.light(found, judge(found, ring, &bar, &mut |_| Ok(())));
         status = graver(status, judged.status());
         counts[match judged.status() {
             EXIT_INTACT => 0,
@@ -341,14 +324,6 @@ fn verify_all(wanted: &[String], root: &Path, ring: &KeyRing, terminal: &mut Ter
         )?;
     }
     Ok(status)
-}
-
-fn choose<'a>(id: &str, every: &'a [Found], root: &Path) -> io::Result<&'a Found> {
-    let recording: RecordingId = id.parse().map_err(|error| io::Error::other(format!("{id:?} is {error}")))?;
-    every
-        .iter()
-        .find(|found| found.recording == recording)
-        .ok_or_else(|| io::Error::other(format!("no recording {recording} in {}", root.display())))
 }
 
 fn describe(judged: &Judged) -> String {
@@ -396,15 +371,14 @@ fn export(
     recording: RecordingId,
     output: &Path,
     force: bool,
-    root: &Path,
-    ring: &KeyRing,
+    site: &Site,
     terminal: &mut Terminal<'_>,
 ) -> io::Result<u8> {
+    let (root, ring) = (site.root(), &site.keys.ring());
     if output.exists() && !force {
         return Err(io::Error::other(format!("{} exists; --force overwrites it", output.display())));
     }
-    let every = find(root)?;
-    let found = choose(&recording.to_string(), &every, root)?;
+    let found = &choose(&recording.to_string(), &find(root)?, site)?;
     if let Some(why) = rescan::withheld(root, found, ring)? {
         writeln!(terminal.err, "error: {recording} was not exported: it {why}")?;
         return Ok(EXIT_QUARANTINED);

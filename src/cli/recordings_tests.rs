@@ -2,18 +2,22 @@
 
 use rand::SeedableRng;
 
+use std::fs::{self, File};
+
 use super::*;
+use crate::audit::{Action, Outcome, Verdict as Came};
 use crate::base::Random;
 use crate::base::ids::CallId;
 use crate::base::time::WallMs;
 use crate::guard::Masked;
 use crate::media::{BLOCK_FRAMES, Block};
-use crate::record::keys::Kek;
-use crate::record::sealed::{Start, Storage, Writer};
+use crate::record::keys::{Kek, KeyRing};
+use crate::record::place;
+use crate::record::sealed::{Start, Storage as Sealing, Writer};
 
 struct Bytes(Vec<u8>);
 
-impl Storage for Bytes {
+impl Sealing for Bytes {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.0.extend_from_slice(bytes);
         Ok(())
@@ -72,15 +76,28 @@ fn record(root: &Path, seed: u64, close: bool) -> (RecordingId, PathBuf) {
     (recording, file)
 }
 
+fn site(root: &Path, ring: &KeyRing) -> Site {
+    Site { storage: Storage::local(root.to_owned(), root.join("none")), keys: Keys::fixed(ring.clone()), log: None }
+}
+
 fn run_with(command: &Command, root: &Path, ring: &KeyRing) -> (u8, String, String) {
+    run_at(command, &site(root, ring))
+}
+
+fn run_at(command: &Command, site: &Site) -> (u8, String, String) {
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let status = run(command, root, ring, &mut Terminal { out: &mut out, err: &mut err, progress: false });
+    let mut terminal = Terminal { out: &mut out, err: &mut err, progress: false };
+    let status = run(command, site, &Guest::off(), &mut terminal);
     let text = |bytes| String::from_utf8(bytes).expect("text");
     (status, text(out), text(err))
 }
 
+fn verify_of(id: &str) -> Command {
+    Command::Verify { recordings: vec![id.to_owned()], stored: false, purpose: None }
+}
+
 fn verify_one(root: &Path, id: &str) -> (u8, String) {
-    let (status, out, err) = run_with(&Command::Verify { recordings: vec![id.to_owned()] }, root, &ring());
+    let (status, out, err) = run_with(&verify_of(id), root, &ring());
     (status, out + &err)
 }
 
@@ -118,7 +135,7 @@ fn verify_tells_intact_interrupted_tampered_and_a_missing_key_apart_by_text_and_
     assert!(text.contains("the file was cut after it was closed: 4 chunks were sealed, 3 are left"), "{text}");
 
     let other = KeyRing::new(Some(kek(90)), Vec::new()).expect("a ring");
-    let all = Command::Verify { recordings: vec!["all".into()] };
+    let all = verify_of("all");
     let (status, out, _) = run_with(&all, root.path(), &other);
     assert_eq!(status, EXIT_KEY);
     assert!(out.contains("is not the one this recording was sealed under"), "{out}");
@@ -164,7 +181,7 @@ fn export_writes_the_sound_with_its_gaps_and_never_half_a_file() {
     let root = tempfile::tempdir().expect("a directory");
     let (recording, file) = record(root.path(), 7, true);
     let output = root.path().join("call.wav");
-    let export = |recording, force| Command::Export { recording, output: output.clone(), force };
+    let export = |recording, force| Command::Export { recording, output: output.clone(), force, purpose: None };
     let (status, out, err) = run_with(&export(recording, false), root.path(), &ring());
     assert_eq!((status, err.as_str()), (EXIT_INTACT, ""));
     assert!(out.contains("0:02.5 stereo") && out.contains("gap 0:00.3 – 0:01.2: recording paused"), "{out}");
@@ -198,7 +215,7 @@ fn an_export_named_ogg_is_ogg_opus_of_the_same_length() {
     let root = tempfile::tempdir().expect("a directory");
     let (recording, _) = record(root.path(), 9, true);
     let output = root.path().join("call.ogg");
-    let command = Command::Export { recording, output: output.clone(), force: false };
+    let command = Command::Export { recording, output: output.clone(), force: false, purpose: None };
     let (status, out, err) = run_with(&command, root.path(), &ring());
     assert_eq!((status, err.as_str()), (EXIT_INTACT, ""));
     assert!(out.contains("0:02.5 stereo"), "{out}");
@@ -220,7 +237,7 @@ fn an_interrupted_recording_exports_what_is_sound_and_says_so() {
     let root = tempfile::tempdir().expect("a directory");
     let (recording, _) = record(root.path(), 8, false);
     let output = root.path().join("call.wav");
-    let command = Command::Export { recording, output: output.clone(), force: false };
+    let command = Command::Export { recording, output: output.clone(), force: false, purpose: None };
     let (status, _, err) = run_with(&command, root.path(), &ring());
     assert_eq!(status, EXIT_INTERRUPTED);
     assert!(err.contains("warning") && err.contains("3 sound chunks"), "{err}");
@@ -242,4 +259,190 @@ fn the_catalogue_is_made_again_from_the_files() {
     let (status, _, err) = run_with(&Command::Reindex, root.path(), &KeyRing::default());
     assert_eq!(status, EXIT_KEY);
     assert!(err.contains("2 recordings are known by name only"), "{err}");
+}
+
+/// A configuration with an audit log and these recordings.
+fn config(root: &Path) -> Config {
+    let text =
+        concat!(include_str!("../../config/small.toml"), "\n[audit]\nkey = \"audit.key\"\ndirectory = \"log\"\n");
+    let file = root.join("tonewall.toml");
+    fs::write(&file, text).expect("written");
+    let mut config = Config::load(&file).expect("a configuration");
+    config.storage = Storage::local(root.join("recordings"), root.join("payments.db"));
+    config
+}
+
+fn log_of(config: &Config) -> Vec<serde_json::Value> {
+    let directory = &config.audit.as_ref().expect("a log").directory;
+    let pages = crate::rt::audit::book::pages(directory).expect("pages");
+    let text: String = pages.iter().map(|page| fs::read_to_string(directory.join(page)).expect("text")).collect();
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+#[test]
+fn what_was_cut_back_to_a_whole_chunk_and_lost_its_seal_is_told_by_the_audit_log() {
+    let home = tempfile::tempdir().expect("a directory");
+    let config = config(home.path());
+    let root = config.storage.recordings.clone();
+    let keys = Keys::fixed(ring());
+    let site = Site::of(&config, keys.clone());
+    let guest = Guest::open(&config).expect("the log");
+    let hash = |file: &Path| {
+        let report = crate::record::sealed::peek(fs::File::open(file).expect("the file"), None, &ring());
+        report.expect("a report").header.expect("a header").hash
+    };
+    let mut files = Vec::new();
+    for seed in [41, 42] {
+        let (recording, file) = record(&root, seed, true);
+        let header = Some(hex::encode(hash(&file)).into());
+        let action = Action::RecordingSealed { recording, call: None, chunks: Some(4), bytes: None, header };
+        guest.write(action, Outcome::DONE, None).expect("written");
+        files.push((recording, file));
+    }
+    // One whose writer was killed: nothing was noted of it.
+    let (killed, _) = record(&root, 43, false);
+    let (status, out, err) = run_at(&verify_of("all"), &site);
+    assert_eq!((status, err.as_str()), (EXIT_INTERRUPTED, ""));
+    assert!(out.contains(&format!("{killed}  interrupted")) && out.contains("2 intact"), "{out}");
+    // Cut after its second chunk; 4 bytes of length and 16 of tag around each.
+    let (cut, file) = &files[0];
+    let bytes = fs::read(file).expect("the file");
+    let mut at = 57 + 1 + "test-2026".len() + 8 + 12 + 48;
+    for _ in 0..2 {
+        let length = u32::from_be_bytes(bytes[at..at + 4].try_into().expect("four")) & 0xffff;
+        at += 4 + length as usize;
+    }
+    fs::write(file, &bytes[..at]).expect("cut");
+    fs::remove_file(place::seal_file(file)).expect("its seal");
+    let (status, text) = verify_one(&root, &cut.to_string());
+    assert!(status == EXIT_INTERRUPTED && text.contains("the file ends after a whole chunk"), "{text}");
+    let (status, out, _) = run_at(&verify_of(&cut.to_string()), &site);
+    assert_eq!(status, EXIT_TAMPERED);
+    assert!(out.contains("cut after it was closed: the audit log has 4 chunks, 2 are left"), "{out}");
+    // Another file of the same name, made by who has the key.
+    let (other, file) = &files[1];
+    let copy = Command::Keep(crate::cli::keeping::Command::Rewrap { reencrypt: true, from: None });
+    let Command::Keep(reencrypt) = &copy else { unreachable!() };
+    let vault = crate::rt::vault::Vault::of(&config.storage, keys.clone(), Random::seed_from_u64(1)).expect("a vault");
+    vault.catalogue().reindex(&ring()).expect("indexed");
+    vault.reencrypt(*other).expect("encrypted anew");
+    let (status, out, _) = run_at(&verify_of(&other.to_string()), &site);
+    assert!(status == EXIT_TAMPERED && out.contains("the audit log has another"), "{out}");
+    // By the command, which notes it, it is what was sealed.
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let mut terminal = Terminal { out: &mut out, err: &mut err, progress: false };
+    let status = crate::cli::keeping::run(reencrypt, &config, keys, &guest, &mut terminal);
+    assert_eq!(status, EXIT_INTACT, "{}", String::from_utf8_lossy(&err));
+    let (status, out, _) = run_at(&verify_of(&other.to_string()), &site);
+    assert!(status == EXIT_INTACT && !file.as_os_str().is_empty(), "{out}");
+    let (status, _, _) = run_at(&verify_of(&cut.to_string()), &site);
+    assert_eq!(status, EXIT_TAMPERED, "and what was cut is not washed clean by it");
+}
+
+#[test]
+fn each_access_needs_a_purpose_and_each_change_stands_in_the_log_before_and_after() {
+    let home = tempfile::tempdir().expect("a directory");
+    let config = config(home.path());
+    let root = config.storage.recordings.clone();
+    let (one, _) = record(&root, 51, true);
+    let (two, _) = record(&root, 52, true);
+    let keys = Keys::fixed(ring());
+    let site = Site::of(&config, keys.clone());
+    Catalogue::open(&root, Retention::default()).expect("a catalogue").reindex(&ring()).expect("indexed");
+    let export = |purpose: Option<&str>| Command::Export {
+        recording: one,
+        output: home.path().join("call.wav"),
+        force: false,
+        purpose: purpose.map(str::to_owned),
+    };
+    for (purpose, why) in [(None, "--purpose TEXT is needed"), (Some("x"), "3 to 200 characters")] {
+        let refused = access::noted(&export(purpose), &config, &site).err().expect("refused");
+        assert!(refused.contains(why), "{refused}");
+    }
+    access::noted(&export(Some("complaint A-17")), &config, &site).expect("noted");
+    let all = Command::Verify { recordings: vec!["all".into()], stored: false, purpose: Some("yearly check".into()) };
+    access::noted(&all, &config, &site).expect("noted");
+    let entries = log_of(&config);
+    let of = |entries: &[serde_json::Value], word: &str| -> Vec<serde_json::Value> {
+        entries.iter().filter(|entry| entry["action"] == word).cloned().collect()
+    };
+    assert_eq!(of(&entries, "recording-exported")[0]["purpose"], "complaint A-17");
+    let verified = of(&entries, "recording-viewed");
+    assert!(verified.len() == 2 && verified.iter().all(|entry| entry["purpose"] == "yearly check"), "{verified:?}");
+
+    let guest = Guest::open(&config).expect("the log");
+    let keep = |command: crate::cli::keeping::Command, guest: &Guest| {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut terminal = Terminal { out: &mut out, err: &mut err, progress: false };
+        let status = crate::cli::keeping::run(&command, &config, keys.clone(), guest, &mut terminal);
+        (status, String::from_utf8_lossy(&out).into_owned() + &String::from_utf8_lossy(&err))
+    };
+    use crate::cli::keeping::Command as Keep;
+    let why = || "case A-17".to_owned();
+    assert_eq!(keep(Keep::Hold { recording: one, why: why() }, &guest).0, EXIT_INTACT);
+    assert_eq!(keep(Keep::Destroy { recording: one, why: why() }, &guest).0, crate::cli::keeping::EXIT_REFUSED);
+    assert_eq!(keep(Keep::Release { recording: one, why: why() }, &guest).0, EXIT_INTACT);
+    assert_eq!(keep(Keep::Label { recording: one, labels: vec!["case=A-17".into()] }, &guest).0, EXIT_INTACT);
+    let (status, told) = keep(Keep::Destroy { recording: one, why: why() }, &guest);
+    assert!(status == EXIT_INTACT && told.contains("opening it failed with 1 keys"), "{told}");
+    let entries = log_of(&config);
+    let came = |word: &str| -> Vec<String> {
+        of(&entries, word).iter().map(|entry| entry["result"].as_str().expect("a result").to_owned()).collect()
+    };
+    assert_eq!(came("legal-hold"), ["asked", "done", "asked", "done"]);
+    assert_eq!(came("recording-labelled"), ["asked", "done"]);
+    assert_eq!(came("recording-destroyed"), ["asked", "failed", "asked", "done"]);
+    let destroyed = of(&entries, "recording-destroyed");
+    let proof = &destroyed[3]["object"]["proof"];
+    assert_eq!(
+        (&proof["keys_tried"], &proof["opened"]),
+        (&serde_json::json!(["test-2026"]), &serde_json::json!(false))
+    );
+    assert_eq!(proof["files_deleted"], 2);
+    assert!(destroyed[0]["object"]["proof"].is_null() && serde_json::to_value(Came::Asked).expect("JSON") == "asked");
+    // A log that cannot be written: nothing is done. Its next file cannot be made, for a directory has its name.
+    let broken = home.path().join("broken");
+    fs::create_dir_all(&broken).expect("made");
+    let mut other = config.clone();
+    other.audit.as_mut().expect("a log").directory = broken.clone();
+    let guest = Guest::open(&other).expect("the log");
+    fs::create_dir_all(broken.join("audit-000000000001.log")).expect("made");
+    let (status, told) = keep(Keep::Destroy { recording: two, why: why() }, &guest);
+    assert!(status == EXIT_FAULT && told.contains("so this is not done"), "{told}");
+    let catalogue = Catalogue::open(&root, Retention::default()).expect("a catalogue");
+    assert_eq!(catalogue.get(two).expect("read").expect("an entry").word(), "sealed");
+}
+
+#[test]
+fn search_finds_by_what_is_given_a_page_at_a_time() {
+    let root = tempfile::tempdir().expect("a directory");
+    let ids: Vec<RecordingId> = (61..64).map(|seed| record(root.path(), seed, true).0).collect();
+    let search = |wanted: search::Wanted| run_with(&Command::Search(wanted), root.path(), &ring());
+    let (status, _, err) = search(search::Wanted::default());
+    assert!(status == EXIT_FAULT && err.contains("recordings reindex"), "{err}");
+    let catalogue = Catalogue::open(root.path(), Retention::default()).expect("a catalogue");
+    catalogue.reindex(&ring()).expect("indexed");
+    catalogue.label(ids[1], &[("team".into(), Some("north".into()))]).expect("labelled");
+    let wanted = search::Wanted { label: vec!["team=north".into()], trunk: Some("pbx".into()), ..Default::default() };
+    let (status, out, err) = search(wanted);
+    assert_eq!((status, out.lines().count(), err.as_str()), (EXIT_INTACT, 2, ""), "{out}");
+    assert!(out.contains(&ids[1].to_string()) && out.contains("carrier > pbx") && out.contains("team=north"), "{out}");
+    let day = |day: &str| search::Wanted { day: Some(day.into()), ..Default::default() };
+    assert_eq!(search(day("2026-11-21")).1, "nothing found\n");
+    let (_, out, err) = search(search::Wanted { limit: Some(2), ..day("2026-11-22") });
+    assert_eq!(out.lines().count(), 3);
+    let (_, after) = err.trim().split_once("--after ").expect("a place");
+    let after = after.split(',').next().expect("a place").to_owned();
+    let (_, rest, err) = search(search::Wanted { after: Some(after), ..day("2026-11-22") });
+    assert_eq!((rest.lines().count(), err.as_str()), (2, ""));
+    let seen = out.clone() + &rest;
+    assert!(ids.iter().all(|id| seen.contains(&id.to_string())), "{seen}");
+    let (_, out, _) = search(search::Wanted { limit: Some(1), all: true, json: true, ..day("2026-11-22") });
+    let pages: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(pages.len(), 3);
+    assert!(pages[0]["recordings"][0]["state"] == "sealed" && pages[2]["next"].is_null(), "{out}");
+    let (status, _, err) = search(day("yesterday"));
+    assert!(status == EXIT_FAULT && err.contains("--day: a day is 2026-11-22"), "{err}");
+    let (status, out, _) = search(search::Wanted { state: Some("held".into()), ..Default::default() });
+    assert_eq!((status, out.as_str()), (EXIT_INTACT, "nothing found\n"));
 }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::check::Examined;
 use crate::audit::{Action, Audit, Made, Outcome, Record, Thing};
 use crate::capture::Discard;
 use crate::config::Config;
-use crate::rt::keyfile::load_keys;
 use crate::rt::keys::Keys;
 use crate::rt::node::{Connectors, Node, Options};
 use crate::rt::sip::Certificates;
@@ -19,8 +19,8 @@ use crate::rt::{audit, harden, logging};
 /// Runs a node until it is told to end. Faults of the configuration or of the start go to standard error.
 pub fn run(file: &Path) -> ExitCode {
     // What `tonewall check` finds wrong is told here in the same words, with line and key.
-    let config = match super::check::check(file).and_then(|_| Config::load(file)) {
-        Ok(config) => config,
+    let Examined { config, keks } = match super::check::examine(file) {
+        Ok(examined) => examined,
         Err(faults) => return failed(&faults),
     };
     let _flush = logging::start(&config.log);
@@ -29,7 +29,8 @@ pub fn run(file: &Path) -> ExitCode {
     for refusal in harden::harden().into_iter().chain(harden::raise_open_files(files)) {
         tracing::warn!("{refusal}");
     }
-    let keys = match load_keys(&config.keys) {
+    // From here on they are asked for again where a service gives them.
+    let keys = match Keys::of(&config.keys, keks) {
         Ok(keys) => keys,
         Err(error) => return failed(&error),
     };
@@ -39,7 +40,6 @@ pub fn run(file: &Path) -> ExitCode {
     };
     let ended = runtime.block_on(async {
         let (name, fingerprint) = (config.node.name.clone(), config.fingerprint);
-        let configured = config.keys.clone();
         // Before anybody is answered: a signal that comes earlier than its handler ends the process where it stands.
         let mut caught = Caught::new()?;
         let start = Node::start(Options { config, keys, recipient: Box::new(Discard), demo: None });
@@ -49,9 +49,6 @@ pub fn run(file: &Path) -> ExitCode {
         };
         tracing::info!(node = %name, sip = ?node.listeners(), control = ?node.control(), "running");
         audit::started(node.audit(), &fingerprint).await;
-        let keys = node.keys().clone();
-        // From here on they are asked for again where a service gives them.
-        keys.reload(&configured)?;
         let mut terminate = Signals::new(caught, &node, file);
         tokio::select! {
             () = terminate.next() => {}

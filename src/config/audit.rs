@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Secret, WebhookUrl};
+use super::{S3, Secret, WebhookUrl};
 
 /// `[audit]`.
 #[derive(Debug, Clone)]
@@ -56,4 +56,6 @@ pub enum ShipTo {
         /// Certificate authorities that are trusted instead of the system's.
         ca: Option<PathBuf>,
     },
+    /// A bucket of an S3-compatible object store: each checkpoint becomes an object there.
+    Bucket(Box<S3>),
 }

@@ -412,6 +412,8 @@ pub struct Trunk {
     /// How long what is recorded waits in locked memory before it is sealed, so that a card recognised late can still
     /// be taken out.
     pub redaction_horizon: Duration,
+    /// Labels that recordings of its calls bear from their beginning.
+    pub labels: Vec<(String, String)>,
     /// SIPREC recorders that get the masked sound of its calls.
     pub recorders: Vec<RecorderId>,
     /// Most calls at once on this trunk.

@@ -114,7 +114,7 @@ impl Problem {
         self
     }
 
-    fn with_header(mut self, name: HeaderName, value: &'static str) -> Self {
+    pub(super) fn with_header(mut self, name: HeaderName, value: &'static str) -> Self {
         self.header = Some(Box::new((name, HeaderValue::from_static(value))));
         self
     }

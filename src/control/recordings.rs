@@ -6,7 +6,7 @@ use std::io;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
@@ -17,10 +17,12 @@ use utoipa::ToSchema;
 use super::access::Pass;
 use super::panels::{Fingerprint, fingerprint};
 use super::problem::{Blame, Part, Problem};
-use crate::audit::Text;
+use crate::audit::{Proof, Text};
 use crate::base::Random;
 use crate::base::ids::RecordingId;
 use crate::record::catalogue::{Entry, Page, Query};
+
+pub use super::routes::recordings::listed;
 
 /// How long a ticket to listen is good for.
 pub const HEARING: Duration = Duration::from_secs(15 * 60);
@@ -57,6 +59,18 @@ pub enum Change {
     },
 }
 
+/// What a change came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// The recording as it is now.
+    pub entry: Entry,
+    /// How it was seen that nothing opens it any more, when it was destroyed.
+    pub proof: Option<Proof>,
+}
+
+/// Hears what a change came to, whether or not who asked for it still waits.
+pub type Told = Box<dyn FnOnce(&Result<Changed, RecordingsError>) + Send>;
+
 /// Why it could not be done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecordingsError {
@@ -69,6 +83,9 @@ pub enum RecordingsError {
     /// Its sound is not to be had: no key, not on this disk, damaged.
     #[error("the recording {0}")]
     NoSound(String),
+    /// It is in the object store only, and that does not answer.
+    #[error("the recording is in the object store only, which does not answer now")]
+    Away,
     /// Too many listen, or the disk does not answer.
     #[error("{0}")]
     Busy(String),
@@ -85,6 +102,11 @@ impl From<RecordingsError> for Problem {
             RecordingsError::NoSound(_) => {
                 (StatusCode::CONFLICT, "recording-unreadable", "The recording cannot be read")
             }
+            RecordingsError::Away => {
+                let (status, title) = (StatusCode::SERVICE_UNAVAILABLE, "The object store does not answer");
+                let problem = Problem::new(status, "store-away", title, detail);
+                return problem.at(Blame::field(Part::Path, "recording")).with_header(header::RETRY_AFTER, "30");
+            }
             RecordingsError::Busy(_) => return Problem::unavailable(&detail),
         };
         Problem::new(status, kind, title, detail).at(Blame::field(Part::Path, "recording"))
@@ -99,8 +121,13 @@ pub trait Recordings: Send + Sync + 'static {
     /// One recording; tombstones too.
     fn get(&self, recording: RecordingId) -> BoxFuture<'_, Result<Entry, RecordingsError>>;
 
-    /// Changes what is known of it. Gives it as it is then.
-    fn change(&self, recording: RecordingId, change: Change) -> BoxFuture<'_, Result<Entry, RecordingsError>>;
+    /// Changes what is known of it. `told` hears what came of it before the answer is given, or nobody waits for one.
+    fn change(
+        &self,
+        recording: RecordingId,
+        change: Change,
+        told: Told,
+    ) -> BoxFuture<'_, Result<Changed, RecordingsError>>;
 
     /// Stereo frames of its sound, at 8 kHz.
     fn frames(&self, recording: RecordingId) -> BoxFuture<'_, Result<u64, RecordingsError>>;

@@ -2,7 +2,7 @@
 //! what it transmits, carries its orders to the media workers and the recorder, publishes its events. It makes no
 //! protocol decision, and the work of one turn is capped so that no input starves another.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -101,6 +101,8 @@ pub(super) struct Inputs {
 /// The engine and everything its orders go to.
 pub(super) struct Driver {
     pub(super) engine: Engine,
+    /// Labels that recordings of a trunk bear, by its name.
+    pub(super) trunk_labels: HashMap<String, Vec<(String, String)>>,
     pub(super) sockets: SipSockets,
     pub(super) workers: Workers,
     pub(super) taps: Taps,
@@ -410,6 +412,11 @@ impl Driver {
                     (meta.caller, meta.called, meta.agent) = (view.caller, view.called, view.agent);
                     meta.sip_call_ids =
                         [view.sip_call_ids.customer, view.sip_call_ids.agent].into_iter().flatten().collect();
+                }
+                // Where both trunks set one, that of the side the call came from stands.
+                for name in [&meta.to_trunk, &meta.from_trunk] {
+                    let labels = self.trunk_labels.get(name).into_iter().flatten();
+                    meta.labels.extend(labels.cloned());
                 }
                 if let Some(spill) = &spill {
                     meta.labels.insert(SPILL.to_owned(), spill.recorder.clone());

@@ -30,6 +30,7 @@ use crate::obs::event::{Event, EventKind, RecordingState};
 use crate::record::keys::{Kek, KeyRing};
 use crate::record::place::recording_of;
 use crate::record::sealed::{Item, verify};
+use crate::rt::keys::Keys;
 use crate::testkit::keys::Sent;
 use crate::testkit::lab::leak::cases::{Case, MASKS};
 use crate::testkit::lab::leak::evidence::{Evidence, RUN, holds_run, info_key};
@@ -244,8 +245,8 @@ impl Office {
         let key = Key { name: "lab".to_owned(), role: Role::Admin, text: metrics_key.clone() };
         site.control = Some((any, vec![key]));
         let till = Till::default();
-        let options =
-            Options { config: site.config(), keys: ring(&kek), recipient: Box::new(till.clone()), demo: None };
+        let keys = Keys::fixed(ring(&kek));
+        let options = Options { config: site.config(), keys, recipient: Box::new(till.clone()), demo: None };
         let node = Node::start(options).await?;
         let events = Events::default();
         let listener = tokio::spawn(events.clone().listen(node.events().read(None, None)));

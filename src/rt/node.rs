@@ -25,7 +25,7 @@ use super::keys::Keys;
 use super::media::Workers;
 use super::psp::{Psp, PspError, Reload, keeps};
 use super::recorder::{Failure, HELD_BYTES, Handle, QUEUE_BLOCKS, Settings, WRITERS, wall};
-use super::recordings::{Shelf, destroy_in};
+use super::recordings::Shelf;
 use super::rescan;
 use super::resolve::Resolve;
 use super::sip::tls::FileFault;
@@ -47,7 +47,6 @@ use crate::control::history::{History, KEPT};
 use crate::control::{self, CallsError, Parts, router};
 use crate::obs::alarm::AlarmKind;
 use crate::obs::metrics::{Metrics, SipTotals};
-use crate::record::keys::KeyRing;
 use crate::web;
 
 /// Signals waiting for the engine; more, and API callers are told to come back.
@@ -109,8 +108,8 @@ pub enum StartError {
 pub struct Options {
     /// Checked configuration.
     pub config: Config,
-    /// Key-encryption keys, read from the files the configuration names.
-    pub keys: KeyRing,
+    /// Key-encryption keys, fetched from where the configuration says they are.
+    pub keys: Arc<Keys>,
     /// Who gets collected digits.
     pub recipient: Box<dyn Recipient>,
     /// What the page shows of a running demo; `None` outside one.
@@ -348,7 +347,6 @@ impl Node {
         let changing = Connectors { gateway: gateway.reload(), names: names_tx };
         let (stop, stop_rx) = watch::channel(Stop::No);
 
-        let keys = Keys::fixed(keys);
         let (forward_tx, forward_rx) = std::sync::mpsc::channel();
         let clean = forward_tx.clone();
         // Nobody hears it where nothing is forwarded.
@@ -357,7 +355,8 @@ impl Node {
         let rescan = kept.as_ref().map(|(_, rescan)| rescan.desk());
         let catalogue = vault.as_ref().map(|vault| vault.catalogue().clone());
         let kept = kept.map(|(vault, rescan)| (vault.catalogue().clone(), rescan));
-        let mut taps = Taps::start(recorder_settings(&config, &keys)?, kept, reports_tx, history.clone())?;
+        let mut taps =
+            Taps::start(recorder_settings(&config, &keys)?, kept, reports_tx, history.clone(), audit.clone())?;
         let (forks_tx, forks) = mpsc::unbounded_channel();
         if !config.recorders.is_empty() {
             // The engine is gone only when the node is.
@@ -425,7 +424,7 @@ impl Node {
                     webhooks: hooks,
                     metrics: metrics.clone(),
                     audit: audit.clone(),
-                    recordings: vault.as_ref().map(shelf),
+                    recordings: vault.clone().map(|vault| Arc::new(Shelf::new(vault)) as _),
                     clock: Arc::new(Instant::now),
                     answers,
                     node: config.node.name.clone(),
@@ -455,6 +454,8 @@ impl Node {
         let resolve = Resolve::new(&config.bounds.nameservers);
         let last_digits = config.payments.last_digits;
         let connectors = names(&config);
+        let labels = config.trunks.iter().map(|trunk| (trunk.name.clone(), trunk.labels.clone()));
+        let trunk_labels = labels.filter(|(_, labels)| !labels.is_empty()).collect();
         let mut engine = Engine::new(config, random()?);
         engine.set_payments(connectors, last_digits);
         if shows {
@@ -462,6 +463,7 @@ impl Node {
         }
         let driver = Driver {
             engine,
+            trunk_labels,
             sockets,
             workers,
             taps,
@@ -626,13 +628,6 @@ fn audit_log(config: &Config, board: &Arc<Board>) -> Result<Option<Log>, StartEr
 /// Names of the connectors, the usual one first.
 fn names(config: &Config) -> Vec<String> {
     config.connectors.iter().map(|connector| connector.name.clone()).collect()
-}
-
-/// The recordings as the API has them.
-fn shelf(vault: &Arc<Vault>) -> Arc<dyn control::recordings::Recordings> {
-    let (catalogue, keys, vault) = (vault.catalogue().clone(), vault.keys().clone(), vault.clone());
-    let destroy = move |_: &Catalogue, recording, by: &str, why: &str| destroy_in(&vault, recording, by, why);
-    Arc::new(Shelf::new(catalogue, Arc::new(move || keys.ring()), Arc::new(destroy)))
 }
 
 /// Addresses of this node, to which no webhook may lead.

@@ -15,6 +15,7 @@ use super::forks::{Counters as ForkCounters, Door, Forks};
 use super::forward::{self, Forward};
 use super::recorder::{Failure, Feed, Handle, Meta, Recorder, Report, Settings, wall};
 use super::rescan::Rescan;
+use crate::audit::{Action, Audit, Record};
 use crate::base::ids::{RecordingId, SessionId};
 use crate::call::{ForkId, ForkReport, RecordOrder, RecorderReport};
 use crate::control::history::History;
@@ -88,6 +89,7 @@ impl Taps {
         kept: Option<(Arc<Catalogue>, Rescan)>,
         reports: Reports,
         history: Arc<History>,
+        audit: Audit,
     ) -> Result<Self, Failure> {
         let (catalogue, rescan) = kept.unzip();
         let clerk = match (&settings, catalogue) {
@@ -106,7 +108,7 @@ impl Taps {
                     if let Some(desk) = &desk {
                         desk.report(recording, &report);
                     }
-                    tell(&reports, &history, recording, report);
+                    tell(&reports, &history, &audit, recording, report);
                 })?;
                 let handle = recorder.handle();
                 Some((recorder, handle))
@@ -280,7 +282,7 @@ impl Taps {
 }
 
 /// Passes on what the engine must know and logs the rest.
-fn tell(reports: &Reports, history: &History, recording: RecordingId, report: Report) {
+fn tell(reports: &Reports, history: &History, audit: &Audit, recording: RecordingId, report: Report) {
     let told = match report {
         Report::Opened { .. } | Report::Acknowledged { .. } => return,
         Report::Behind { blocks } => {
@@ -298,7 +300,11 @@ fn tell(reports: &Reports, history: &History, recording: RecordingId, report: Re
             tracing::error!(%recording, "a card was recognised after its first keys had been sealed");
             return;
         }
-        Report::Closed { length_ms, bytes, .. } => {
+        Report::Closed { length_ms, bytes, chunks, header, call, .. } => {
+            // What was sealed: without its seal, a file that is cut later is told from a killed one by this.
+            let (chunks, bytes, header) = (Some(chunks), Some(bytes), Some(hex::encode(header).into()));
+            let action = Action::RecordingSealed { recording, call: Some(call), chunks, bytes, header };
+            audit.note(Record::node(action));
             tracing::info!(%recording, length_ms, bytes, "recording closed");
             RecorderReport::Closed
         }

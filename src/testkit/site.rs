@@ -172,6 +172,7 @@ impl Site {
             hold_max: Duration::from_secs(600),
             recording: RecordingPolicy::Off,
             redaction_horizon: Duration::from_secs(12),
+            labels: Vec::new(),
             recorders: Vec::new(),
             max_calls: self.max_calls,
             star_codes: None,

@@ -105,6 +105,7 @@ pub fn trunk(name: &str, side: Side, listener: usize, remotes: &[Who], around: (
         hold_max: 600 * SEC,
         recording: RecordingPolicy::Off,
         redaction_horizon: Duration::from_secs(12),
+        labels: Vec::new(),
         recorders: vec![],
         max_calls: 1_000,
         star_codes: None,

@@ -644,6 +644,41 @@ const SLIPS: &[Slip] = &[
         "directory = \"/mnt/witness\"\nurl = \"https://witness.example",
         &["+1: audit.ship[0].url: directory and url are given; only one can hold"],
     ),
+    reference(
+        "url = \"https://witness.example/checkpoints\"",
+        "bucket = \"Witness\"\nsecret_env = \"A\"\nendpoint = \"http://s3.example.com\"\naccess_key_env = \"A\"\nsecret_key_env = \"B\"",
+        &[
+            "+0: audit.ship[0].bucket: \"Witness\" is no bucket",
+            "+1: audit.ship[0].secret_env: is of no use with bucket",
+            "+2: audit.ship[0].endpoint: \"http://s3.example.com\" is not encrypted",
+            "+3: audit.ship[0].access_key_env: cannot be looked up here",
+            "+4: audit.ship[0].secret_key_env: cannot be looked up here",
+        ],
+    ),
+    reference(
+        "url = \"https://witness.example/checkpoints\"",
+        "directory = \"/mnt/witness\"\nregion = \"a\"",
+        &["+1: audit.ship[0].region: is of no use with directory"],
+    ),
+    reference(
+        "# directory = \"/mnt/witness\"",
+        "bucket = \"witness\"\n# directory = \"/mnt/witness\"",
+        &["+0: audit.ship[0].bucket: url and bucket are given; only one can hold"],
+    ),
+    // Labels of a trunk.
+    small("guard = \"always\"", "labels = \"a=b\"", &["20: trunk[0].labels: is a string"]),
+    small(
+        "guard = \"always\"",
+        "labels = [\"team\", \"a b=c\", \"spill=x\", \"card=4242424242424242\", \"empty=\"]",
+        &[
+            "20: trunk[0].labels[0]: \"team\" is no label, such as \"team=north\"",
+            "20: trunk[0].labels[1]: \"a b\" is no label's name",
+            "20: trunk[0].labels[2]: \"spill\" is a label that the node gives by itself",
+            "20: trunk[0].labels[3]: the value of \"card\" is 1 to 256 characters",
+            "20: trunk[0].labels[4]: the value of \"empty\" is 1 to 256 characters",
+        ],
+    ),
+    small("guard = \"always\"", "labels = [\"a=b\", \"a=c\"]", &["20: trunk[0].labels: sets \"a\" twice"]),
     // What is not TOML: sure faults above it are told too.
     small("guard = \"always\"", "guard = always", &["20: : not TOML: string values must be quoted"]),
     small("name = \"pbx\"", "name = \"pbx", &["23: : not TOML: invalid basic string"]),

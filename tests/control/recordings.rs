@@ -4,9 +4,11 @@ use std::ops::Range;
 
 use futures_util::StreamExt;
 use futures_util::stream;
-use tonewall::audit::Record;
+use tonewall::audit::{Proof, Record};
 use tonewall::base::ids::RecordingId;
-use tonewall::control::recordings::{Change, Recordings, RecordingsError, Sound, Stretch, StretchKind, Waveform};
+use tonewall::control::recordings::{
+    Change, Changed, Recordings, RecordingsError, Sound, Stretch, StretchKind, Told, Waveform,
+};
 use tonewall::record::catalogue::{AuditVerdict, Entry, LegalHold, Page, Query, SelfAudit, State, Tombstone};
 
 use super::*;
@@ -21,6 +23,7 @@ pub fn id() -> RecordingId {
 #[derive(Default)]
 pub struct Scripted {
     state: Mutex<Option<State>>,
+    away: Mutex<bool>,
     asked: Mutex<Vec<String>>,
 }
 
@@ -55,19 +58,33 @@ impl Recordings for Scripted {
         done(self.entry(recording))
     }
 
-    fn change(&self, recording: RecordingId, change: Change) -> BoxFuture<'_, Result<Entry, RecordingsError>> {
-        done(self.entry(recording).map(|mut entry| {
+    fn change(
+        &self,
+        recording: RecordingId,
+        change: Change,
+        told: Told,
+    ) -> BoxFuture<'_, Result<Changed, RecordingsError>> {
+        let made = self.entry(recording).map(|mut entry| {
+            let mut proof = None;
             match change {
                 Change::Label(_) => {}
                 Change::Hold { by, why } => entry.hold = Some(LegalHold { by, why, since_ms: WallMs(1) }),
                 Change::Release => entry.hold = None,
-                Change::Destroy { by, why } => entry.bury(Tombstone { by, why, at_ms: WallMs(1) }),
+                Change::Destroy { by, why } => {
+                    entry.bury(Tombstone { by, why, at_ms: WallMs(1) });
+                    proof = Some(Proof { keys_tried: vec!["k1".into()], files_deleted: 2, ..Proof::default() });
+                }
             }
-            entry
-        }))
+            Changed { entry, proof }
+        });
+        told(&made);
+        done(made)
     }
 
     fn frames(&self, _: RecordingId) -> BoxFuture<'_, Result<u64, RecordingsError>> {
+        if *self.away.lock().expect("the store") {
+            return done(Err(RecordingsError::Away));
+        }
         done(Ok(FRAMES))
     }
 
@@ -248,6 +265,35 @@ fn changes_are_noted_before_they_are_made_with_who_and_why() {
     node.json("DELETE", &path(""), Role::Supervisor, &reason).problem(403, "forbidden");
     let gone = node.json("DELETE", &path(""), Role::Admin, &reason).json();
     assert_eq!((&gone["state"], &gone["tombstone"]["why"]), (&json!("destroyed"), &json!("case A-17")));
-    let words: Vec<Value> = noted(&node).iter().map(|entry| entry["action"].clone()).collect();
-    assert_eq!(words, ["legal-hold", "legal-hold", "access-denied", "recording-destroyed"].map(|word| json!(word)));
+    let entries = noted(&node);
+    let words: Vec<String> = entries
+        .iter()
+        .map(|entry| [&entry["action"], &entry["result"]].map(|word| word.as_str().expect("a word")).join(" "))
+        .collect();
+    let wanted = [
+        "legal-hold asked",
+        "legal-hold done",
+        "legal-hold asked",
+        "legal-hold done",
+        "access-denied refused",
+        "recording-destroyed asked",
+        "recording-destroyed done",
+    ];
+    assert_eq!(words, wanted);
+    assert_eq!(entries[5]["object"]["proof"], Value::Null);
+    assert_eq!(entries[6]["object"]["proof"], json!({"keys_tried": ["k1"], "opened": false, "files_deleted": 2}));
+}
+
+#[test]
+fn a_store_that_does_not_answer_is_told_as_that() {
+    let node = Node::start(agreeable);
+    *node.recordings.away.lock().expect("the store") = true;
+    for sound in ["/audio", "/export"] {
+        let away = node.get(&path(&format!("{sound}?purpose=complaint")), Role::Supervisor);
+        assert_eq!(away.headers["retry-after"], "30");
+        away.problem(503, "store-away");
+    }
+    let entries = noted(&node);
+    let last = entries.last().expect("an entry");
+    assert_eq!((&last["action"], &last["result"]), (&json!("recording-exported"), &json!("failed")));
 }

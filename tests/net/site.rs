@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tonewall::capture::Discard;
 use tonewall::config::Config;
 use tonewall::record::keys::KeyRing;
+use tonewall::rt::keys::Keys;
 use tonewall::rt::node::{Node, Options};
 
 use crate::common::media_ports;
@@ -65,7 +66,7 @@ pub async fn start(dir: &Path, text: &str) -> Node {
 }
 
 pub async fn start_config(config: Config) -> Node {
-    let keys = KeyRing::new(None, Vec::new()).expect("no keys");
+    let keys = Keys::fixed(KeyRing::new(None, Vec::new()).expect("no keys"));
     let options = Options { config, keys, recipient: Box::new(Discard), demo: None };
     Node::start(options).await.unwrap_or_else(|error| panic!("{error}"))
 }

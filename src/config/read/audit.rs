@@ -5,12 +5,46 @@ use std::time::Duration;
 
 use super::login::secret;
 use super::tree::Table;
-use super::{value, webhook};
+use super::{storage, value, webhook};
 use crate::config::load::Surroundings;
 use crate::config::{Audit, AuditSync, Ship, ShipTo};
 
 pub(super) const KEYS: &[&str] = &["directory", "key", "sync", "checkpoint_entries", "checkpoint_s", "file_mb", "ship"];
-pub(super) const SHIP_KEYS: &[&str] = &["name", "directory", "url", "secret_file", "secret_env", "ca"];
+pub(super) const SHIP_KEYS: &[&str] = &[
+    "name",
+    "directory",
+    "url",
+    "secret_file",
+    "secret_env",
+    "ca",
+    "bucket",
+    "region",
+    "endpoint",
+    "prefix",
+    "access_key_file",
+    "access_key_env",
+    "secret_key_file",
+    "secret_key_env",
+];
+
+/// The keys by which a place is told, each with those that mean something beside it.
+const PLACES: [(&str, &[&str]); 3] = [
+    ("directory", &[]),
+    ("url", &["secret_file", "secret_env", "ca"]),
+    (
+        "bucket",
+        &[
+            "region",
+            "endpoint",
+            "prefix",
+            "access_key_file",
+            "access_key_env",
+            "secret_key_file",
+            "secret_key_env",
+            "ca",
+        ],
+    ),
+];
 
 /// Where the log is kept when the file does not say.
 const DIRECTORY: &str = "/var/lib/tonewall/audit";
@@ -58,36 +92,41 @@ pub(super) fn read(root: &Table<'_>, around: &Surroundings<'_>) -> Option<Option
 
 fn ship(table: &Table<'_>, around: &Surroundings<'_>) -> Option<Ship> {
     let name = table.require("name", "\"witness\"").and_then(|v| v.parsed(value::name));
-    let given: Vec<_> = ["directory", "url"].into_iter().filter(|key| table.has(key)).collect();
+    let given: Vec<_> = PLACES.iter().filter(|(key, _)| table.has(key)).collect();
     let to = match given[..] {
-        ["directory"] => {
-            for key in ["secret_file", "secret_env", "ca"].into_iter().filter(|key| table.has(key)) {
-                table.fault(key, "is of no use with directory");
+        [(place, fitting)] => {
+            let others = SHIP_KEYS.iter().filter(|key| !["name", place].contains(key) && !fitting.contains(key));
+            for key in others.filter(|key| table.has(key)) {
+                table.fault(key, format!("is of no use with {place}"));
             }
-            let directory = table.get("directory").and_then(|v| v.parsed(|text| value::file(text, around.directory)));
-            directory.map(ShipTo::Directory)
-        }
-        ["url"] => {
-            let url = table.get("url").and_then(|v| v.parsed(|text| webhook::url(text, true)));
-            let token = if table.has("secret_file") || table.has("secret_env") {
-                secret(table, around).map(Some)
-            } else {
-                Some(None)
-            };
-            let ca = match table.get("ca") {
-                Some(v) => v.string().map(|text| Some(around.directory.join(Path::new(text)))),
-                None => Some(None),
-            };
-            url.zip(token).zip(ca).map(|((url, token), ca)| ShipTo::Url { url, token, ca })
+            match *place {
+                "directory" => table
+                    .get("directory")
+                    .and_then(|v| v.parsed(|text| value::file(text, around.directory)))
+                    .map(ShipTo::Directory),
+                "url" => address(table, around),
+                _ => storage::bucket_of(table, around).map(|bucket| ShipTo::Bucket(Box::new(bucket))),
+            }
         }
         [] => {
-            table.fault("directory", "is missing; give one of directory, url");
+            table.fault("directory", "is missing; give one of directory, url, bucket");
             None
         }
-        _ => {
-            table.fault("url", "directory and url are given; only one can hold");
+        [(first, _), (second, _), ..] => {
+            table.fault(second, format!("{first} and {second} are given; only one can hold"));
             None
         }
     };
     Some(Ship { name: name?, to: to? })
+}
+
+fn address(table: &Table<'_>, around: &Surroundings<'_>) -> Option<ShipTo> {
+    let url = table.get("url").and_then(|v| v.parsed(|text| webhook::url(text, true)));
+    let token =
+        if table.has("secret_file") || table.has("secret_env") { secret(table, around).map(Some) } else { Some(None) };
+    let ca = match table.get("ca") {
+        Some(v) => v.string().map(|text| Some(around.directory.join(Path::new(text)))),
+        None => Some(None),
+    };
+    url.zip(token).zip(ca).map(|((url, token), ca)| ShipTo::Url { url, token, ca })
 }

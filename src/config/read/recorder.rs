@@ -231,6 +231,7 @@ fn peer() -> Trunk {
         hold_max: Duration::from_secs(1_800),
         recording: RecordingPolicy::Off,
         redaction_horizon: Duration::ZERO,
+        labels: Vec::new(),
         recorders: Vec::new(),
         max_calls: u32::MAX,
         star_codes: None,

@@ -95,6 +95,16 @@ fn s3(table: &Table<'_>, around: &Surroundings<'_>) -> Option<Option<S3>> {
     if !table.is_there() {
         return Some(None);
     }
+    let store = bucket_of(table, around);
+    let keep_local = match table.get("keep_local_h") {
+        Some(v) => v.integer(0..=876_000).map(|hours| Some(Duration::from_secs(hours * 3_600))),
+        None => Some(None),
+    };
+    Some(Some(S3 { keep_local: keep_local?, ..store? }))
+}
+
+/// A bucket, where it is and who we are to it; nothing is kept of what goes there.
+pub(super) fn bucket_of(table: &Table<'_>, around: &Surroundings<'_>) -> Option<S3> {
     let bucket = table.require("bucket", "\"recordings\"").and_then(|v| v.parsed(bucket));
     let text = |key, usual: &str| table.get(key).map_or_else(|| Some(usual.to_owned()), |v| v.parsed(word));
     let region = text("region", "us-east-1");
@@ -109,11 +119,7 @@ fn s3(table: &Table<'_>, around: &Surroundings<'_>) -> Option<Option<S3>> {
         Some(v) => v.string().map(|text| Some(around.directory.join(Path::new(text)))),
         None => Some(None),
     };
-    let keep_local = match table.get("keep_local_h") {
-        Some(v) => v.integer(0..=876_000).map(|hours| Some(Duration::from_secs(hours * 3_600))),
-        None => Some(None),
-    };
-    Some(Some(S3 {
+    Some(S3 {
         bucket: bucket?,
         region: region?,
         endpoint: endpoint?,
@@ -121,8 +127,8 @@ fn s3(table: &Table<'_>, around: &Surroundings<'_>) -> Option<Option<S3>> {
         access_key: access_key?,
         secret_key: secret_key?,
         ca: ca?,
-        keep_local: keep_local?,
-    }))
+        keep_local: None,
+    })
 }
 
 fn secret(table: &Table<'_>, keys: [&'static str; 2], around: &Surroundings<'_>) -> Option<Secret> {

@@ -39,6 +39,7 @@ pub(super) const KEYS: &[&str] = &[
     "hold_max_s",
     "recording",
     "redaction_horizon_s",
+    "labels",
     "recorders",
     "max_calls",
     "star_codes",
@@ -77,6 +78,8 @@ const REDACTION_HORIZON: Duration = Duration::from_secs(12);
 /// Keys that mean something with `guard = "auto"` only.
 const AUTO_KEYS: [&str; 5] =
     ["auto_quiet_ms", "auto_number_quiet_ms", "auto_release_leading", "auto_long_quiet_ms", "auto_payment_s"];
+/// Most labels of one trunk: a recording bears those of two, and its own.
+const MOST_LABELS: usize = 16;
 /// Codecs by their names in SDP.
 const CODECS: [(&str, Codec); 4] =
     [("PCMU", Codec::Pcmu), ("PCMA", Codec::Pcma), ("G722", Codec::G722), ("opus", Codec::Opus)];
@@ -96,6 +99,7 @@ pub(in crate::config) struct Draft<'a> {
     pub(in crate::config) guard: Option<GuardMode>,
     pub(in crate::config) recording: Option<RecordingPolicy>,
     redaction_horizon: Option<Duration>,
+    labels: Option<Vec<(String, String)>>,
     pub(in crate::config) max_calls: Option<u32>,
     /// Names of SIPREC recorders, each with its place.
     pub(in crate::config) recorders: Option<Vec<(Value<'a>, &'a str)>>,
@@ -218,6 +222,7 @@ pub(super) fn read<'a>(table: Table<'a>, around: &Surroundings<'_>) -> Draft<'a>
             }
             v.integer(0..=60).map(Duration::from_secs)
         }),
+        labels: or(&table, "labels", Vec::new(), |v| labels(&v)),
         recorders: or(&table, "recorders", Vec::new(), |v| {
             let items = v.list()?;
             items.into_iter().map(|item| item.string().map(|name| (item.clone(), name))).collect()
@@ -269,6 +274,20 @@ fn auto(table: &Table<'_>) -> Option<Auto> {
         long_quiet: long_quiet?,
         payment: payment?,
     })
+}
+
+/// Labels, each `name=value`.
+fn labels(v: &Value<'_>) -> Option<Vec<(String, String)>> {
+    let labels = v.each(|item| item.parsed(value::label))?;
+    if labels.len() > MOST_LABELS {
+        v.wrong(format!("has {} labels; at most {MOST_LABELS} are wanted", labels.len()));
+        return None;
+    }
+    if let Some(at) = (1..labels.len()).find(|at| labels[..*at].iter().any(|(name, _)| *name == labels[*at].0)) {
+        v.wrong(format!("sets {:?} twice", labels[at].0));
+        return None;
+    }
+    Some(labels)
 }
 
 /// The remotes, each with its place in the list.
@@ -409,6 +428,7 @@ impl Draft<'_> {
             hold_max: self.hold_max?,
             recording: self.recording?,
             redaction_horizon: self.redaction_horizon?,
+            labels: self.labels.clone()?,
             recorders,
             max_calls: self.max_calls?.min(node_calls),
             star_codes: self.star_codes.clone()?,

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use crate::base::label::{is_label_key, is_label_value};
 use crate::base::secret::Digit;
 use crate::config::{Network, Place, Remote};
 
@@ -14,6 +15,23 @@ pub(super) fn name(text: &str) -> Result<String, String> {
     } else {
         Err(format!("{text:?} is no name: 1 to 64 letters, digits, '.', '_' or '-'"))
     }
+}
+
+/// A label of recordings, `name=value`; not one that the node gives by itself.
+pub(super) fn label(text: &str) -> Result<(String, String), String> {
+    let Some((name, wanted)) = text.split_once('=') else {
+        return Err(format!("{text:?} is no label, such as \"team=north\""));
+    };
+    if !is_label_key(name) {
+        return Err(format!("{name:?} is no label's name: 1 to 64 letters, digits, '.', '_' or '-'"));
+    }
+    if ["spill", "spill-forwarded", "canary"].contains(&name) {
+        return Err(format!("{name:?} is a label that the node gives by itself"));
+    }
+    if wanted.is_empty() || !is_label_value(wanted) {
+        return Err(format!("the value of {name:?} is 1 to 256 characters, with no more than eleven digits in a row"));
+    }
+    Ok((name.to_owned(), wanted.to_owned()))
 }
 
 /// An IP address.

@@ -1,26 +1,23 @@
 //! `/v1/recordings`: search, show, labels, legal hold, destroy. What changes something is in the audit log before it is
-//! done.
+//! done, and what came of it after.
 
 use std::collections::BTreeMap;
 
-use axum::extract::State;
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
 use axum::{Extension, Json as Answer};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::audit::{Action, Outcome, Record, Text};
 use crate::base::ids::{CallId, RecordingId};
-use crate::base::time::WallMs;
+use crate::control::Api;
 use crate::control::access::Pass;
 use crate::control::audited::{Peer, origin, who};
 use crate::control::extract::{InRecording, Json, Params};
 use crate::control::problem::{Blame, Part, Problem};
-use crate::control::recordings::Change;
-use crate::control::{Api, recordings::Recordings};
-use crate::record::catalogue::{Entry, Query, State as Stage, is_label_key, is_label_value};
-
-/// The shortest and longest a reason or purpose may be, in characters.
-const WORDS: std::ops::RangeInclusive<usize> = 3..=200;
+use crate::control::recordings::{Change, Changed, Recordings, RecordingsError};
+use crate::record::catalogue::{Asked, Entry, Page, is_label_key, is_label_value};
 
 /// Which recordings are wanted. All conditions that are given must hold.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -188,6 +185,18 @@ pub(in crate::control) struct RecordingList {
     next: Option<String>,
 }
 
+impl From<Page> for RecordingList {
+    fn from(page: Page) -> Self {
+        let next = page.cursor();
+        Self { recordings: page.entries.into_iter().map(Into::into).collect(), next }
+    }
+}
+
+/// A page of recordings as the API answers it, for whoever asks elsewhere.
+pub fn listed(page: Page) -> serde_json::Value {
+    serde_json::to_value(RecordingList::from(page)).unwrap_or_default()
+}
+
 /// Labels to set or take away.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -217,29 +226,23 @@ pub(in crate::control) async fn search(
     Extension(pass): Extension<Pass>,
     peer: Option<Extension<Peer>>,
 ) -> Result<Answer<RecordingList>, Problem> {
-    let (query, conditions) = query(wanted)?;
+    let asked = asked(wanted);
+    let conditions = asked.conditions().into_iter().map(Text::new).collect();
+    let query = asked.query().map_err(|slip| Problem::invalid(Blame::field(Part::Query, slip.field), slip.why))?;
     let page = recordings(&api)?.search(query).await?;
     let action = Action::RecordingsSearched { conditions, found: page.entries.len() as u64 };
     api.audit.note(Record::new(who(&pass), origin(peer.map(|Extension(peer)| peer)), action));
-    Ok(Answer(RecordingList {
-        recordings: page.entries.into_iter().map(Into::into).collect(),
-        next: page.next.map(|(at, id)| format!("{}.{id}", at.0)),
-    }))
+    Ok(Answer(page.into()))
 }
 
 /// Show a recording
 #[utoipa::path(get, path = "/v1/recordings/{recording}", tag = "recordings",
     params(("recording" = String, Path, description = "Recording id")),
     responses((status = 200, description = "What is known of it", body = RecordingView)))]
-pub(in crate::control) async fn get(
-    State(api): State<Api>,
-    InRecording(recording): InRecording,
-    Extension(pass): Extension<Pass>,
-    peer: Option<Extension<Peer>>,
-) -> Result<Answer<RecordingView>, Problem> {
+pub(in crate::control) async fn get(State(api): State<Api>, asker: Asker) -> Result<Answer<RecordingView>, Problem> {
+    let recording = asker.recording;
     let entry = recordings(&api)?.get(recording).await?;
-    let action = Action::RecordingViewed { recording, part: "description".into() };
-    api.audit.note(Record::new(who(&pass), origin(peer.map(|Extension(peer)| peer)), action));
+    api.audit.note(asker.record(Action::RecordingViewed { recording, part: "description".into() }));
     Ok(Answer(entry.into()))
 }
 
@@ -249,9 +252,7 @@ pub(in crate::control) async fn get(
     responses((status = 200, description = "The recording as it is now", body = RecordingView)))]
 pub(in crate::control) async fn label(
     State(api): State<Api>,
-    InRecording(recording): InRecording,
-    Extension(pass): Extension<Pass>,
-    peer: Option<Extension<Peer>>,
+    asker: Asker,
     Json(request): Json<Labels>,
 ) -> Result<Answer<RecordingView>, Problem> {
     let fine =
@@ -261,10 +262,9 @@ pub(in crate::control) async fn label(
                       of more than eleven digits";
         return Err(Problem::invalid(Blame::field(Part::Body, "labels"), detail));
     }
-    let labels = request.labels.keys().map(|key| Text::new(key)).collect();
-    let asked = Asked { pass, peer: peer.map(|Extension(peer)| peer), purpose: None };
+    let (recording, labels) = (asker.recording, request.labels.keys().map(|key| Text::new(key)).collect());
     let change = Change::Label(request.labels.into_iter().collect());
-    changed(&api, asked, recording, Action::RecordingLabelled { recording, labels }, change).await
+    asker.change(&api, None, Action::RecordingLabelled { recording, labels }, change).await
 }
 
 /// Put under legal hold
@@ -275,15 +275,14 @@ pub(in crate::control) async fn label(
     responses((status = 200, description = "The recording as it is now", body = RecordingView)))]
 pub(in crate::control) async fn hold(
     State(api): State<Api>,
-    InRecording(recording): InRecording,
-    Extension(pass): Extension<Pass>,
-    peer: Option<Extension<Peer>>,
+    asker: Asker,
     Json(request): Json<Reason>,
 ) -> Result<Answer<RecordingView>, Problem> {
-    let why = words(&request.reason, Blame::field(Part::Body, "reason"))?;
-    let change = Change::Hold { by: owner(&pass), why: why.to_string() };
-    let asked = Asked { pass, peer: peer.map(|Extension(peer)| peer), purpose: Some(why) };
-    changed(&api, asked, recording, Action::LegalHold { recording, on: true, name: None }, change).await
+    let held = |recording, by, why: &Text| {
+        let action = Action::LegalHold { recording, on: true, name: None };
+        (action, Change::Hold { by, why: why.to_string() })
+    };
+    asker.change_because(&api, &request, held).await
 }
 
 /// Lift the legal hold
@@ -292,14 +291,14 @@ pub(in crate::control) async fn hold(
     responses((status = 200, description = "The recording as it is now", body = RecordingView)))]
 pub(in crate::control) async fn release(
     State(api): State<Api>,
-    InRecording(recording): InRecording,
-    Extension(pass): Extension<Pass>,
-    peer: Option<Extension<Peer>>,
+    asker: Asker,
     Json(request): Json<Reason>,
 ) -> Result<Answer<RecordingView>, Problem> {
-    let why = words(&request.reason, Blame::field(Part::Body, "reason"))?;
-    let asked = Asked { pass, peer: peer.map(|Extension(peer)| peer), purpose: Some(why) };
-    changed(&api, asked, recording, Action::LegalHold { recording, on: false, name: None }, Change::Release).await
+    let released = |recording, _, _: &Text| {
+        let action = Action::LegalHold { recording, on: false, name: None };
+        (action, Change::Release)
+    };
+    asker.change_because(&api, &request, released).await
 }
 
 /// Destroy a recording
@@ -310,48 +309,82 @@ pub(in crate::control) async fn release(
     responses((status = 200, description = "Its tombstone", body = RecordingView)))]
 pub(in crate::control) async fn destroy(
     State(api): State<Api>,
-    InRecording(recording): InRecording,
-    Extension(pass): Extension<Pass>,
-    peer: Option<Extension<Peer>>,
+    asker: Asker,
     Json(request): Json<Reason>,
 ) -> Result<Answer<RecordingView>, Problem> {
-    let why = words(&request.reason, Blame::field(Part::Body, "reason"))?;
-    let change = Change::Destroy { by: owner(&pass), why: why.to_string() };
-    let action = Action::RecordingDestroyed { recording, reason: why.clone(), proof: None };
-    let asked = Asked { pass, peer: peer.map(|Extension(peer)| peer), purpose: Some(why) };
-    changed(&api, asked, recording, action, change).await
+    let destroyed = |recording, by, why: &Text| {
+        let action = Action::RecordingDestroyed { recording, reason: why.clone(), proof: None };
+        (action, Change::Destroy { by, why: why.to_string() })
+    };
+    asker.change_because(&api, &request, destroyed).await
 }
 
-/// Who asks for a change, and what for.
-struct Asked {
-    pass: Pass,
-    peer: Option<Peer>,
-    purpose: Option<Text>,
+/// Who asks something of the recording of the path.
+pub(in crate::control) struct Asker {
+    pub(super) recording: RecordingId,
+    pub(super) pass: Pass,
+    pub(super) peer: Option<Peer>,
 }
 
-/// Makes a change. That it was asked for is on the disk before; if it does not come to it, that follows.
-async fn changed(
-    api: &Api,
-    asked: Asked,
-    recording: RecordingId,
-    action: Action,
-    change: Change,
-) -> Result<Answer<RecordingView>, Problem> {
-    let mut record = Record::new(who(&asked.pass), origin(asked.peer), action);
-    record.purpose = asked.purpose;
-    let store = recordings(api)?;
-    // What is not there, or cannot be, leaves one entry: that it was refused.
-    if let Err(error) = store.get(recording).await {
-        api.audit.note(record.outcome(Outcome::refused(error.to_string())));
-        return Err(error.into());
+impl FromRequestParts<Api> for Asker {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        let InRecording(recording) = InRecording::from_request_parts(parts, api).await?;
+        // Whoever gets here was let in.
+        let pass = parts.extensions.get::<Pass>().cloned().ok_or_else(Problem::unauthenticated)?;
+        Ok(Self { recording, pass, peer: parts.extensions.get::<Peer>().copied() })
     }
-    api.audit.confirm(record.clone()).await.map_err(|_| Problem::not_audited())?;
-    match store.change(recording, change).await {
-        Ok(entry) => Ok(Answer(entry.into())),
-        Err(error) => {
-            api.audit.note(record.outcome(Outcome::failed(error.to_string())));
-            Err(error.into())
+}
+
+impl Asker {
+    /// What they do, as the log has it.
+    pub(super) fn record(&self, action: Action) -> Record {
+        Record::new(who(&self.pass), origin(self.peer), action)
+    }
+
+    /// Makes a change that needs a reason: its entry and the order are made of the recording, who, and why.
+    async fn change_because(
+        self,
+        api: &Api,
+        request: &Reason,
+        change: impl FnOnce(RecordingId, String, &Text) -> (Action, Change),
+    ) -> Result<Answer<RecordingView>, Problem> {
+        let why = words(&request.reason, Blame::field(Part::Body, "reason"))?;
+        let (action, change) = change(self.recording, format!("key:{}", self.pass.actor.name), &why);
+        self.change(api, Some(why), action, change).await
+    }
+
+    /// Makes a change. That it is asked for is on the disk before; what came of it is the second entry.
+    async fn change(
+        self,
+        api: &Api,
+        purpose: Option<Text>,
+        action: Action,
+        change: Change,
+    ) -> Result<Answer<RecordingView>, Problem> {
+        let mut record = self.record(action);
+        record.purpose = purpose;
+        let store = recordings(api)?;
+        // What is not there, or cannot be, leaves one entry: that it was refused.
+        if let Err(error) = store.get(self.recording).await {
+            api.audit.note(record.outcome(Outcome::refused(error.to_string())));
+            return Err(error.into());
         }
+        let asked = record.clone().outcome(Outcome::ASKED);
+        api.audit.confirm(asked).await.map_err(|_| Problem::not_audited())?;
+        let audit = api.audit.clone();
+        let told = move |made: &Result<Changed, RecordingsError>| match made {
+            Ok(made) => {
+                if let Action::RecordingDestroyed { proof, .. } = &mut record.action {
+                    *proof = made.proof.clone().map(Box::new);
+                }
+                audit.note(record);
+            }
+            Err(error) => audit.note(record.outcome(Outcome::failed(error.to_string()))),
+        };
+        let made = store.change(self.recording, change, Box::new(told)).await?;
+        Ok(Answer(made.entry.into()))
     }
 }
 
@@ -360,130 +393,15 @@ pub(in crate::control) fn recordings(api: &Api) -> Result<&dyn Recordings, Probl
     api.recordings.as_deref().ok_or_else(|| Problem::unavailable("this node keeps no recordings"))
 }
 
-fn owner(pass: &Pass) -> String {
-    format!("key:{}", pass.actor.name)
-}
-
 /// A reason or a purpose as it goes into the log.
 pub(in crate::control) fn words(text: &str, place: Blame) -> Result<Text, Problem> {
-    let kept = Text::new(text);
-    if WORDS.contains(&text.trim().chars().count()) && WORDS.contains(&kept.as_str().chars().count()) {
-        return Ok(kept);
-    }
-    Err(Problem::invalid(place, format!("say what for, in {} to {} characters", WORDS.start(), WORDS.end())))
+    let (least, most) = (Text::SAID.start(), Text::SAID.end());
+    Text::said(text).ok_or_else(|| Problem::invalid(place, format!("say what for, in {least} to {most} characters")))
 }
 
-/// The catalogue's question, and the names of the conditions for the log: their values may be numbers of people.
-fn query(wanted: Wanted) -> Result<(Query, Vec<Text>), Problem> {
-    let place = |field| Blame::field(Part::Query, field);
-    let bad = |field: &'static str, detail: &str| Problem::invalid(place(field), detail.to_owned());
-    let mut conditions = Vec::new();
-    for (name, given) in [
-        ("call", wanted.call.is_some()),
-        ("sip_call_id", wanted.sip_call_id.is_some()),
-        ("trunk", wanted.trunk.is_some()),
-        ("number", wanted.number.is_some()),
-        ("label", wanted.label.is_some()),
-        ("from", wanted.from.is_some()),
-        ("until", wanted.until.is_some()),
-        ("state", wanted.state.is_some()),
-    ] {
-        if given {
-            conditions.push(Text::new(name));
-        }
-    }
-    let limit = wanted.limit.unwrap_or(Query::USUAL);
-    if !(1..=Query::MOST).contains(&limit) {
-        return Err(bad("limit", &format!("limit must be 1 to {}", Query::MOST)));
-    }
-    let call = wanted.call.map(|call| call.parse().map_err(|_| bad("call", "no id of a call"))).transpose()?;
-    let labels = match wanted.label {
-        None => Vec::new(),
-        Some(label) => {
-            let (name, value) = label.split_once('=').ok_or_else(|| bad("label", "a label is name=value"))?;
-            vec![(name.to_owned(), value.to_owned())]
-        }
-    };
-    let time = |field, text: Option<String>| {
-        let read = |text: String| {
-            instant(&text).ok_or_else(|| bad(field, "a time is 2026-11-22T14:00:00Z, or milliseconds since 1970"))
-        };
-        text.map(read).transpose()
-    };
-    let (states, held) = match wanted.state.as_deref() {
-        None => (Vec::new(), None),
-        Some("held") => (Vec::new(), Some(true)),
-        Some(word) => (vec![Stage::of(word).ok_or_else(|| bad("state", "no such state"))?], None),
-    };
-    let after = match wanted.after {
-        None => None,
-        Some(after) => {
-            let read = || {
-                let (at, id) = after.split_once('.')?;
-                Some((WallMs(at.parse().ok()?), id.parse().ok()?))
-            };
-            Some(read().ok_or_else(|| bad("after", "not the `next` of a page"))?)
-        }
-    };
-    let query = Query {
-        call,
-        sip_call_id: wanted.sip_call_id,
-        trunk: wanted.trunk,
-        number: wanted.number,
-        labels,
-        from: time("from", wanted.from)?,
-        until: time("until", wanted.until)?,
-        states,
-        held,
-        after,
-        limit,
-        ..Query::default()
-    };
-    Ok((query, conditions))
-}
-
-/// A time: milliseconds, or RFC 3339 in UTC with seconds, or a day.
-fn instant(text: &str) -> Option<WallMs> {
-    if text.len() > 8 && text.bytes().all(|b| b.is_ascii_digit()) {
-        return text.parse().ok().map(WallMs);
-    }
-    let (date, time) = match text.split_once('T') {
-        Some((date, time)) => (date, time.strip_suffix('Z')?),
-        None => (text, "00:00:00"),
-    };
-    let numbers = |text: &str, by: char| -> Option<Vec<u64>> {
-        text.split(by)
-            .map(|part| if part.bytes().all(|b| b.is_ascii_digit()) { part.parse().ok() } else { None })
-            .collect()
-    };
-    let (clock, ms) = time.split_once('.').unwrap_or((time, "0"));
-    let ms: u64 = format!("{ms:0<3}").get(..3)?.parse().ok()?;
-    let ([year, month, day], [hour, minute, second]) =
-        (<[u64; 3]>::try_from(numbers(date, '-')?).ok()?, <[u64; 3]>::try_from(numbers(clock, ':')?).ok()?);
-    let fine = (1970..=9999).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
-    if !fine || hour > 23 || minute > 59 || second > 60 {
-        return None;
-    }
-    // Days since 0000-03-01, as `WallMs::date` counts them back.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = year * 365 + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
-    let days = days.checked_sub(719_468)?;
-    Some(WallMs((days * 86_400 + hour * 3_600 + minute * 60 + second) * 1_000 + ms))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_read_as_they_are_written() {
-        for ms in [0, 951_827_696_789, 1_709_251_199_999, 1_798_761_599_000] {
-            assert_eq!(instant(&WallMs(ms).rfc3339()), Some(WallMs(ms)));
-        }
-        assert_eq!(instant("2026-11-22"), instant("2026-11-22T00:00:00Z"));
-        assert_eq!(instant("1795327256000"), Some(WallMs(1_795_327_256_000)));
-        for bad in ["", "x", "2026-13-01", "2026-11-22T10:00:00", "2026-11-22T25:00:00Z", "1969-12-31", "-1", "+5"] {
-            assert_eq!(instant(bad), None, "{bad}");
-        }
-    }
+/// What was asked for.
+fn asked(wanted: Wanted) -> Asked {
+    let Wanted { call, sip_call_id, trunk, number, label, from, until, state, after, limit } = wanted;
+    let labels = label.into_iter().collect();
+    Asked { call, sip_call_id, trunk, number, labels, day: None, from, until, state, after, limit }
 }

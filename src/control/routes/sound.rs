@@ -12,13 +12,11 @@ use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::recordings::{recordings, words};
+use super::recordings::{Asker, recordings, words};
 use crate::audit::{Action, Outcome, Record, Text};
 use crate::base::ids::RecordingId;
 use crate::control::Api;
-use crate::control::access::Pass;
-use crate::control::audited::{Peer, origin, who};
-use crate::control::extract::{InRecording, Json, Params};
+use crate::control::extract::{Json, Params};
 use crate::control::problem::{Blame, Part, Problem};
 use crate::control::recordings::{HEARING, Recordings, RecordingsError, Sound, Waveform};
 
@@ -37,42 +35,48 @@ const MOST_POINTS: usize = 8_000;
 #[derive(Clone)]
 pub(in crate::control) struct Purpose(pub(in crate::control) Text);
 
-/// What every access to sound needs.
-#[derive(Debug, Default, Deserialize, IntoParams)]
-#[serde(default, deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(in crate::control) struct Wanted {
-    /// What for, in 3 to 200 characters; or the header `X-Purpose`. It stands in the audit log.
-    purpose: Option<String>,
-    /// A ticket from `POST …/access`, in place of the Authorization header and the purpose.
-    #[allow(dead_code)]
-    ticket: Option<String>,
+/// Parameters of an access: its purpose, and what else it takes.
+macro_rules! wanted {
+    ($(#[$about:meta])* $name:ident { $($(#[$meta:meta])* $field:ident: $type:ty,)* }) => {
+        $(#[$about])*
+        #[derive(Debug, Default, Deserialize, IntoParams)]
+        #[serde(default, deny_unknown_fields)]
+        #[into_params(parameter_in = Query)]
+        pub(in crate::control) struct $name {
+            /// What for, in 3 to 200 characters; or the header `X-Purpose`. It stands in the audit log.
+            purpose: Option<String>,
+            $($(#[$meta])* $field: Option<$type>,)*
+        }
+    };
 }
 
-/// What an export needs.
-#[derive(Debug, Default, Deserialize, IntoParams)]
-#[serde(default, deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(in crate::control) struct WantedExport {
-    /// `wav` or `opus`; `wav` when absent.
-    format: Option<String>,
-    /// What for, in 3 to 200 characters; or the header `X-Purpose`. It stands in the audit log.
-    purpose: Option<String>,
-    /// A ticket from `POST …/access`, in place of the Authorization header and the purpose.
-    #[allow(dead_code)]
-    ticket: Option<String>,
+wanted! {
+    /// What playing needs.
+    Wanted {
+        /// A ticket from `POST …/access`, in place of the Authorization header and the purpose.
+        #[allow(dead_code)]
+        ticket: String,
+    }
 }
 
-/// What a waveform needs.
-#[derive(Debug, Default, Deserialize, IntoParams)]
-#[serde(default, deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(in crate::control) struct WantedWave {
-    /// What for, in 3 to 200 characters; or the header `X-Purpose`. It stands in the audit log.
-    purpose: Option<String>,
-    /// About how many steps, 10–8000; 1000 when absent.
-    #[param(minimum = 10, maximum = 8000, default = 1000)]
-    points: Option<usize>,
+wanted! {
+    /// What an export needs.
+    WantedExport {
+        /// A ticket from `POST …/access`, in place of the Authorization header and the purpose.
+        #[allow(dead_code)]
+        ticket: String,
+        /// `wav` or `opus`; `wav` when absent.
+        format: String,
+    }
+}
+
+wanted! {
+    /// What a waveform needs.
+    WantedWave {
+        /// About how many steps, 10–8000; 1000 when absent.
+        #[param(minimum = 10, maximum = 8000, default = 1000)]
+        points: usize,
+    }
 }
 
 /// What for.
@@ -103,16 +107,14 @@ pub(in crate::control) struct AccessTicket {
     responses((status = 201, description = "The ticket", body = AccessTicket)))]
 pub(in crate::control) async fn access(
     State(api): State<Api>,
-    InRecording(recording): InRecording,
-    Extension(pass): Extension<Pass>,
-    peer: Option<Extension<Peer>>,
+    asker: Asker,
     Json(request): Json<AccessRequest>,
 ) -> Result<(StatusCode, Answer<AccessTicket>), Problem> {
     let purpose = words(&request.purpose, Blame::field(Part::Body, "purpose"))?;
-    let listener = Listener { pass, peer: peer.map(|Extension(peer)| peer), purpose };
-    let action = Action::RecordingViewed { recording, part: "ticket".into() };
-    listener.let_in(&api, recording, action).await?;
-    let ticket = api.access.open_hearing((api.clock)(), listener.pass, recording, listener.purpose);
+    let listener = Listener { asker, purpose };
+    let recording = listener.asker.recording;
+    listener.let_in(&api, Action::RecordingViewed { recording, part: "ticket".into() }).await?;
+    let ticket = api.access.open_hearing((api.clock)(), listener.asker.pass, recording, listener.purpose);
     Ok((StatusCode::CREATED, Answer(AccessTicket { ticket, expires_in_s: HEARING.as_secs() })))
 }
 
@@ -124,10 +126,8 @@ pub(in crate::control) async fn access(
     responses((status = 200, description = "The waveform", body = Waveform)))]
 pub(in crate::control) async fn waveform(
     State(api): State<Api>,
-    InRecording(recording): InRecording,
+    asker: Asker,
     Params(wanted): Params<WantedWave>,
-    Extension(pass): Extension<Pass>,
-    peer: Option<Extension<Peer>>,
     headers: HeaderMap,
 ) -> Result<Answer<Waveform>, Problem> {
     let points = wanted.points.unwrap_or(POINTS);
@@ -137,10 +137,11 @@ pub(in crate::control) async fn waveform(
             format!("points must be 10 to {MOST_POINTS}"),
         ));
     }
-    let listener = Listener::new(pass, peer, wanted.purpose, None, &headers)?;
+    let recording = asker.recording;
+    let listener = Listener::new(asker, wanted.purpose, None, &headers)?;
     let action = Action::RecordingViewed { recording, part: "waveform".into() };
-    let store = listener.let_in(&api, recording, action).await?;
-    Ok(Answer(store.waveform(recording, points).await?))
+    let store = listener.let_in(&api, action.clone()).await?;
+    Ok(Answer(listener.given(&api, action, store.waveform(recording, points).await)?))
 }
 
 /// Play a recording
@@ -153,18 +154,16 @@ pub(in crate::control) async fn waveform(
     responses((status = 200, description = "The whole", body = String, content_type = "audio/wav"),
               (status = 206, description = "The part asked for", body = String, content_type = "audio/wav"),
               (status = 416, description = "No such part", body = Problem, content_type = "application/problem+json")))]
-#[allow(clippy::too_many_arguments)]
 pub(in crate::control) async fn audio(
     State(api): State<Api>,
-    InRecording(recording): InRecording,
+    asker: Asker,
     Params(wanted): Params<Wanted>,
-    Extension(pass): Extension<Pass>,
-    peer: Option<Extension<Peer>>,
     purpose: Option<Extension<Purpose>>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let listener = Listener::new(pass, peer, wanted.purpose, purpose, &headers)?;
-    let frames = listener.judge(&api, recording).await?.frames(recording).await?;
+    let recording = asker.recording;
+    let listener = Listener::new(asker, wanted.purpose, purpose, &headers)?;
+    let frames = listener.judge(&api).await?.frames(recording).await?;
     let length = HEADER + frames * FRAME;
     let range = headers.get(header::RANGE).and_then(|range| range.to_str().ok());
     let (from, to, status) = match range.map(|range| part(range, length)) {
@@ -180,8 +179,8 @@ pub(in crate::control) async fn audio(
     let second = |byte: u64| byte.saturating_sub(HEADER) / (FRAME * RATE);
     let seconds = (to - from.max(HEADER).min(to)).div_ceil(FRAME * RATE);
     let action = Action::RecordingPlayed { recording, from_s: second(from), seconds };
-    let store = listener.let_in(&api, recording, action).await?;
-    let sound = wav(store, recording, frames, from, to).await?;
+    let store = listener.let_in(&api, action.clone()).await?;
+    let sound = listener.given(&api, action, wav(store, recording, frames, from, to).await)?;
     let mut response = sent(status, "audio/wav", Some(to - from), sound);
     let fields = response.headers_mut();
     fields.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
@@ -200,13 +199,10 @@ pub(in crate::control) async fn audio(
     params(("recording" = String, Path, description = "Recording id"), WantedExport),
     responses((status = 200, description = "The file", content(
         (String = "audio/wav"), (String = "audio/ogg")))))]
-#[allow(clippy::too_many_arguments)]
 pub(in crate::control) async fn export(
     State(api): State<Api>,
-    InRecording(recording): InRecording,
+    asker: Asker,
     Params(wanted): Params<WantedExport>,
-    Extension(pass): Extension<Pass>,
-    peer: Option<Extension<Peer>>,
     purpose: Option<Extension<Purpose>>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -215,16 +211,20 @@ pub(in crate::control) async fn export(
         Some("opus") => ("audio/ogg", "ogg"),
         Some(_) => return Err(Problem::invalid(Blame::field(Part::Query, "format"), "format is wav or opus")),
     };
-    let listener = Listener::new(pass, peer, wanted.purpose, purpose, &headers)?;
+    let recording = asker.recording;
+    let listener = Listener::new(asker, wanted.purpose, purpose, &headers)?;
     let action = Action::RecordingExported { recording, format: ending.into() };
-    let store = listener.let_in(&api, recording, action).await?;
-    let mut response = if ending == "wav" {
+    let store = listener.let_in(&api, action.clone()).await?;
+    let whole = async {
+        if ending != "wav" {
+            return Ok((None, store.ogg(recording).await?));
+        }
         let frames = store.frames(recording).await?;
         let length = HEADER + frames * FRAME;
-        sent(StatusCode::OK, kind, Some(length), wav(store, recording, frames, 0, length).await?)
-    } else {
-        sent(StatusCode::OK, kind, None, store.ogg(recording).await?)
+        Ok((Some(length), wav(store, recording, frames, 0, length).await?))
     };
+    let (length, sound) = listener.given(&api, action, whole.await)?;
+    let mut response = sent(StatusCode::OK, kind, length, sound);
     if let Ok(value) = HeaderValue::from_str(&format!("attachment; filename=\"{recording}.{ending}\"")) {
         response.headers_mut().insert(header::CONTENT_DISPOSITION, value);
     }
@@ -233,15 +233,13 @@ pub(in crate::control) async fn export(
 
 /// Who wants to hear, and what for.
 struct Listener {
-    pass: Pass,
-    peer: Option<Peer>,
+    asker: Asker,
     purpose: Text,
 }
 
 impl Listener {
     fn new(
-        pass: Pass,
-        peer: Option<Extension<Peer>>,
+        asker: Asker,
         given: Option<String>,
         ticket: Option<Extension<Purpose>>,
         headers: &HeaderMap,
@@ -251,34 +249,29 @@ impl Listener {
             Some(Extension(Purpose(purpose))) => purpose,
             None => words(&given.or_else(by_header).unwrap_or_default(), Blame::field(Part::Query, "purpose"))?,
         };
-        Ok(Self { pass, peer: peer.map(|Extension(peer)| peer), purpose })
+        Ok(Self { asker, purpose })
     }
 
     fn record(&self, action: Action) -> Record {
-        Record::new(who(&self.pass), origin(self.peer), action).purpose(self.purpose.as_str())
+        self.asker.record(action).purpose(self.purpose.as_str())
     }
 
     /// Whether the recording may be given out at all.
-    async fn judge<'a>(&self, api: &'a Api, recording: RecordingId) -> Result<&'a dyn Recordings, RecordingsError> {
+    async fn judge<'a>(&self, api: &'a Api) -> Result<&'a dyn Recordings, RecordingsError> {
         let Some(store) = api.recordings.as_deref() else {
             return Err(RecordingsError::Busy("this node keeps no recordings".into()));
         };
-        match store.get(recording).await?.withheld() {
+        match store.get(self.asker.recording).await?.withheld() {
             None => Ok(store),
             Some(why) => Err(RecordingsError::Refused(why.to_owned())),
         }
     }
 
     /// The recordings, once the access is in the log: done, or refused.
-    async fn let_in<'a>(
-        &self,
-        api: &'a Api,
-        recording: RecordingId,
-        action: Action,
-    ) -> Result<&'a dyn Recordings, Problem> {
+    async fn let_in<'a>(&self, api: &'a Api, action: Action) -> Result<&'a dyn Recordings, Problem> {
         recordings(api)?;
         let record = self.record(action);
-        match self.judge(api, recording).await {
+        match self.judge(api).await {
             Ok(store) => {
                 api.audit.confirm(record).await.map_err(|_| Problem::not_audited())?;
                 Ok(store)
@@ -288,6 +281,14 @@ impl Listener {
                 Err(error.into())
             }
         }
+    }
+
+    /// What was let in for, or why it could not be given: then that follows in the log.
+    fn given<T>(&self, api: &Api, action: Action, given: Result<T, RecordingsError>) -> Result<T, RecordingsError> {
+        if let Err(error) = &given {
+            api.audit.note(self.record(action).outcome(Outcome::failed(error.to_string())));
+        }
+        given
     }
 }
 

@@ -101,6 +101,8 @@ pub struct Opened {
     pub kek_fingerprint: String,
     /// Bytes of the header.
     pub bytes: u64,
+    /// SHA-256 of its fixed part: another data key makes it another, another KEK does not.
+    pub hash: [u8; 32],
 }
 
 impl Header {
@@ -223,6 +225,7 @@ impl Header {
             kek_id: self.slot.kek_id.clone(),
             kek_fingerprint: hex::encode(self.slot.fingerprint),
             bytes: self.print().len() as u64,
+            hash: self.hash(),
         }
     }
 }

@@ -30,6 +30,7 @@
 
 mod header;
 mod inside;
+mod noted;
 mod reader;
 mod rewrap;
 mod seal;
@@ -40,6 +41,7 @@ mod tests;
 
 pub use header::{HeaderError, Opened, WrapError, header_of};
 pub use inside::{Gap, GapKind, Item, Mark, Start, Summary};
+pub use noted::Noted;
 pub use reader::{Fault, Place, Report, Tear, Verdict, Why, peek, verify};
 pub use rewrap::{Reencrypted, RewrapError, Rewrapped, reencrypt, rewrap};
 pub use seal::{Seal, SealError};

@@ -87,6 +87,17 @@ pub enum Why {
         /// Chunks left.
         left: u64,
     },
+    /// The audit log says there was more: the file was cut after it was closed, and its seal removed.
+    #[error("the file was cut after it was closed: the audit log has {sealed} chunks, {left} are left")]
+    CutByLog {
+        /// Chunks in the log.
+        sealed: u64,
+        /// Chunks left.
+        left: u64,
+    },
+    /// It is sound, and not the file that the audit log says was closed.
+    #[error("this is not the file that was closed under this name: the audit log has another")]
+    NotWhatWasSealed,
     /// The seal and the file do not say the same.
     #[error("the seal and the file differ")]
     SealDiffers,

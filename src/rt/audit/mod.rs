@@ -18,9 +18,9 @@ mod writer;
 mod tests;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -259,10 +259,11 @@ pub fn configured(audit: &Audit, config: &config::Config) {
     }
 }
 
-/// The log as a command writes it beside the node: synced before it returns.
+/// The log as a command writes it beside the node: synced before it returns. Clones write into the same one.
+#[derive(Clone)]
 pub struct Guest {
-    book: Option<Book>,
-    signer: Option<crate::audit::note::Signer>,
+    book: Option<Arc<Mutex<Book>>>,
+    signer: Option<Arc<crate::audit::note::Signer>>,
     who: Who,
     origin: Origin,
 }
@@ -273,12 +274,12 @@ impl Guest {
     /// # Errors
     /// When it cannot be written: what needs an entry must not be done then.
     pub fn open(config: &config::Config) -> Result<Self, AuditError> {
-        let (who, origin) = (user(), host());
-        let Some(audit) = &config.audit else { return Ok(Self { book: None, signer: None, who, origin }) };
+        let Some(audit) = &config.audit else { return Ok(Self::off()) };
         let book = Book::open(&audit.directory, &config.node.name, Writer::Guest, audit.file_bytes)
             .map_err(|error| AuditError::Directory { directory: audit.directory.clone(), error })?;
         // Who may not read the key leaves the signing to the node.
-        Ok(Self { book: Some(book), signer: keys::load(&audit.key).ok(), who, origin })
+        let signer = keys::load(&audit.key).ok().map(Arc::new);
+        Ok(Self { book: Some(Arc::new(Mutex::new(book))), signer, ..Self::off() })
     }
 
     /// A log that is not kept.
@@ -286,24 +287,81 @@ impl Guest {
         Self { book: None, signer: None, who: user(), origin: host() }
     }
 
-    /// Writes what is about to be done; it is on the disk when this returns.
+    /// Writes what is about to be done, or what came of it; it is on the disk when this returns.
     ///
     /// # Errors
     /// When it is not. What was about to be done must not be done.
-    pub fn write(&mut self, action: Action, outcome: Outcome, purpose: Option<&str>) -> std::io::Result<()> {
-        let Some(book) = &mut self.book else { return Ok(()) };
-        let mut record = Record::new(self.who.clone(), self.origin.clone(), action).outcome(outcome);
-        record.purpose = purpose.map(Into::into);
-        book.append(&[(wall(), record)], true)
+    pub fn write(&self, action: Action, outcome: Outcome, purpose: Option<&str>) -> std::io::Result<()> {
+        self.write_all([action], outcome, purpose)
+    }
+
+    /// Writes several of the same kind, all or none.
+    ///
+    /// # Errors
+    /// As [`Guest::write`].
+    pub fn write_all(
+        &self,
+        actions: impl IntoIterator<Item = Action>,
+        outcome: Outcome,
+        purpose: Option<&str>,
+    ) -> std::io::Result<()> {
+        let record = |action| {
+            let mut record = Record::new(self.who.clone(), self.origin.clone(), action).outcome(outcome.clone());
+            record.purpose = purpose.map(Into::into);
+            record
+        };
+        self.append(actions.into_iter().map(record).collect())
+    }
+
+    fn append(&self, records: Vec<Record>) -> std::io::Result<()> {
+        let Some(book) = &self.book else { return Ok(()) };
+        let now = wall();
+        let records: Vec<_> = records.into_iter().map(|record| (now, record)).collect();
+        book.lock().unwrap_or_else(PoisonError::into_inner).append(&records, true)
+    }
+
+    /// The log for what notes things by itself: what it does is done by whoever runs this process.
+    pub fn audit(&self) -> Audit {
+        if self.book.is_some() { Audit::new(Arc::new(Errand(self.clone()))) } else { Audit::off() }
     }
 
     /// Signs what was written, if the key may be read and no node will do it. Failing to is no harm: the node does it.
-    pub fn finish(mut self) {
-        if let (Some(book), Some(signer)) = (&mut self.book, &self.signer)
-            && let Err(error) = book.checkpoint(signer, wall())
+    pub fn finish(self) {
+        if let (Some(book), Some(signer)) = (&self.book, &self.signer)
+            && let Err(error) = book.lock().unwrap_or_else(PoisonError::into_inner).checkpoint(signer, wall())
         {
             tracing::warn!(%error, "no checkpoint of the audit log was signed");
         }
+    }
+}
+
+/// What a command has done for it.
+struct Errand(Guest);
+
+impl Errand {
+    fn write(&self, mut record: Record) -> Result<(), Unwritable> {
+        if record.actor == Who::Node {
+            (record.actor, record.origin) = (self.0.who.clone(), self.0.origin.clone());
+        }
+        self.0.append(vec![record]).map_err(|error| {
+            tracing::error!(%error, "the audit log cannot be written");
+            Unwritable
+        })
+    }
+}
+
+impl Sink for Errand {
+    fn note(&self, record: Record) {
+        // It is told; who needs the entry asks with `confirm`.
+        let _ = self.write(record);
+    }
+
+    fn confirm(&self, record: Record) -> BoxFuture<'static, Result<(), Unwritable>> {
+        Box::pin(std::future::ready(self.write(record)))
+    }
+
+    fn writable(&self) -> bool {
+        true
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use object_store::{ObjectStore, ObjectStoreExt};
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::mpsc;
@@ -21,6 +22,7 @@ use crate::config::{Method, Secret, Ship, ShipTo, WebhookUrl};
 use crate::psp::{Reply, Request};
 use crate::rt::client::trust;
 use crate::rt::psp;
+use crate::rt::vault::store::connect;
 
 /// Checkpoints that wait for a place.
 const WAITING: usize = 1_000;
@@ -63,12 +65,17 @@ impl Port {
 enum Place {
     Directory(std::path::PathBuf),
     Url { url: WebhookUrl, token: Option<Secret>, tls: Arc<ClientConfig> },
+    Bucket { store: Arc<dyn ObjectStore>, prefix: String },
 }
 
 impl Place {
     fn new(ship: &Ship) -> Result<Self, String> {
         match &ship.to {
             ShipTo::Directory(directory) => Ok(Place::Directory(directory.clone())),
+            ShipTo::Bucket(bucket) => {
+                let store = connect(bucket).map_err(|error| error.to_string())?;
+                Ok(Place::Bucket { store, prefix: bucket.prefix.clone() })
+            }
             ShipTo::Url { url, token, ca } => {
                 let trusted = || trust::client(ca.as_deref(), None, true).map_err(|(_, reason)| reason);
                 let tls = if url.https { trusted()? } else { nobody()? };
@@ -166,6 +173,15 @@ async fn deliver(place: &Arc<Place>, checkpoint: &Checkpoint) -> Result<(), Stri
                 Err(_) => Err("the directory does not answer".to_owned()),
             }
         }
+        Place::Bucket { store, prefix } => {
+            let (log, name) = named(checkpoint);
+            let key = object_store::path::Path::from(format!("{prefix}{log}/{name}"));
+            let put = store.put(&key, checkpoint.print().into_bytes().into());
+            match tokio::time::timeout(PATIENCE, put).await {
+                Ok(put) => put.map(|_| ()).map_err(|error| error.to_string()),
+                Err(_) => Err("the object store does not answer".to_owned()),
+            }
+        }
         Place::Url { url, token, tls } => {
             let mut headers = vec![("content-type".to_owned(), locked("text/plain; charset=utf-8"))];
             if let Some(token) = token {
@@ -193,14 +209,19 @@ async fn deliver(place: &Arc<Place>, checkpoint: &Checkpoint) -> Result<(), Stri
     }
 }
 
+/// What a checkpoint is called: the log's name, and within it the entries it covers and what they come to, so that another
+/// log of the same length does not take its place.
+fn named(checkpoint: &Checkpoint) -> (String, String) {
+    let fine = |c: char| if c.is_ascii_alphanumeric() || "-_".contains(c) { c } else { '_' };
+    let log = checkpoint.origin.chars().map(fine).collect();
+    (log, format!("{:012}-{}.note", checkpoint.size, hex::encode(&checkpoint.root[..4])))
+}
+
 /// Writes a checkpoint to `<directory>/<log>/<entries>-<root>.note`. It appears whole or not at all.
 fn keep(directory: &Path, checkpoint: &Checkpoint) -> io::Result<()> {
-    let fine = |c: char| if c.is_ascii_alphanumeric() || "-_".contains(c) { c } else { '_' };
-    let log: String = checkpoint.origin.chars().map(fine).collect();
+    let (log, name) = named(checkpoint);
     let directory = directory.join(log);
     std::fs::create_dir_all(&directory)?;
-    // Another log of the same length must not take its place.
-    let name = format!("{:012}-{}.note", checkpoint.size, hex::encode(&checkpoint.root[..4]));
     let new = directory.join(format!(".{name}.new"));
     let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&new)?;
     file.write_all(checkpoint.print().as_bytes())?;

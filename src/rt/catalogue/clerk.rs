@@ -103,7 +103,7 @@ fn run(catalogue: &Catalogue, node: &str, audit: Option<&rescan::Desk>, queue: &
                 };
                 (recording, catalogue.index(entry))
             }
-            Note::Report(recording, Report::Closed { length_ms, bytes, gaps, chunks }) => {
+            Note::Report(recording, Report::Closed { length_ms, bytes, gaps, chunks, .. }) => {
                 let closed = |entry: &mut Entry| {
                     (entry.length_ms, entry.bytes, entry.gaps, entry.chunks) = (length_ms, bytes, gaps, chunks);
                     entry.ended_ms = Some(wall());

@@ -210,7 +210,8 @@ fn files(root: &Path) -> io::Result<Vec<Found>> {
     let mut found: Vec<Found> = Vec::new();
     for day in fs::read_dir(root)? {
         let day = day?;
-        if !day.file_type()?.is_dir() {
+        // What is being fetched from the object store has no place among them yet.
+        if !day.file_type()?.is_dir() || day.file_name().to_string_lossy().starts_with('.') {
             continue;
         }
         let directory = day.path();

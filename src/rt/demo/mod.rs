@@ -28,6 +28,7 @@ use crate::capture::{Handover, Recipient};
 use crate::config::{KekRef, MaskKind, RecordingPolicy, Role};
 use crate::obs::event::{EventKind, RecordingState};
 use crate::record::keys::{Kek, KeyError, KeyRing};
+use crate::rt::keys::Keys;
 use crate::testkit::keys::{Form, Sent, typed};
 use crate::testkit::rtp_peer::{hiss, voice};
 use crate::testkit::site::{Key, Site};
@@ -178,7 +179,8 @@ impl Demo {
         let (till, collected) = mpsc::unbounded_channel();
         let live = Live::new();
         let (recipient, demo) = (Box::new(Till(till)), Some(live.source()));
-        let node = Node::start(Options { config: site.config(), keys: ring()?, recipient, demo }).await?;
+        let keys = Keys::fixed(ring()?);
+        let node = Node::start(Options { config: site.config(), keys, recipient, demo }).await?;
         live.set_history(node.events().clone());
         let control = node.control().unwrap_or(SocketAddr::new(ip, port));
         Ok(Demo { node, office, carrier, control, key, dir, ring: ring()?, collected, live })

@@ -59,6 +59,10 @@ struct Fetched {
 }
 
 impl Fetched {
+    fn now(kek: Kek, source: &KekRef, now: Instant) -> Self {
+        Self { kek, source: source.clone(), had: now, asked: now, told: false }
+    }
+
     fn has_run_out(&self, now: Instant) -> bool {
         match &self.source.source {
             KekSource::Command(command) => now.duration_since(self.had) > command.cache,
@@ -88,6 +92,19 @@ impl Keys {
     pub fn load(configured: &crate::config::Keys) -> Result<Arc<Self>, KeyFileError> {
         let keys = Self::fixed(KeyRing::default());
         keys.reload(configured)?;
+        Ok(keys)
+    }
+
+    /// Keys that were had already, in the order of the configuration: the current one first.
+    ///
+    /// # Errors
+    /// When they do not go together.
+    pub fn of(configured: &crate::config::Keys, had: Vec<Kek>) -> Result<Arc<Self>, KeyFileError> {
+        let keys = Self::fixed(KeyRing::default());
+        let now = Instant::now();
+        let sources = configured.current.iter().chain(&configured.old);
+        let fetched = |(kek, source): (Kek, &KekRef)| Fetched::now(kek, source, now);
+        keys.put_in_force(configured, had.into_iter().zip(sources).map(fetched).collect(), now)?;
         Ok(keys)
     }
 
@@ -127,8 +144,19 @@ impl Keys {
                 (Some(kek), KekSource::Token(_)) => kek,
                 _ => load_key(source)?,
             };
-            fetched.push(Fetched { kek, source: source.clone(), had: now, asked: now, told: false });
+            fetched.push(Fetched::now(kek, source, now));
         }
+        self.put_in_force(configured, fetched, now)?;
+        let after = self.ring().current().map(|kek| kek.id().to_owned());
+        Ok(if before == after { None } else { after })
+    }
+
+    fn put_in_force(
+        self: &Arc<Self>,
+        configured: &crate::config::Keys,
+        fetched: Vec<Fetched>,
+        now: Instant,
+    ) -> Result<(), KeyFileError> {
         let ring = ring_of(configured.current.is_some(), &fetched, now).map_err(KeyFileError::Ring)?;
         let asks = fetched.iter().any(|key| matches!(key.source.source, KekSource::Command(_)));
         let asked = {
@@ -145,8 +173,7 @@ impl Keys {
                 tracing::error!(%error, "keys of a service are not asked for again");
             }
         }
-        let after = self.ring().current().map(|kek| kek.id().to_owned());
-        Ok(if before == after { None } else { after })
+        Ok(())
     }
 
     /// Reads the configuration file again and puts its keys in force; on a thread of its own, for a service may take its

@@ -230,7 +230,7 @@ impl Disk {
         self.seal(recording);
         self.note_shelf();
         self.stalls.closed(recording);
-        let Some(Recording { mut writer, file, .. }) = self.open.remove(&recording) else { return };
+        let Some(Recording { mut writer, file, call, .. }) = self.open.remove(&recording) else { return };
         self.counters.open.fetch_sub(1, Relaxed);
         let (seal, text) = match writer.close(wall()) {
             Ok(closed) => closed,
@@ -242,7 +242,8 @@ impl Disk {
         }
         let length_ms = seal.frames * 1_000 / u64::from(RECORD_RATE);
         let bytes = writer.bytes();
-        (self.report)(recording, Report::Closed { length_ms, bytes, gaps: seal.gaps, chunks: seal.chunks });
+        let (gaps, chunks, header) = (seal.gaps, seal.chunks, seal.header);
+        (self.report)(recording, Report::Closed { length_ms, bytes, gaps, chunks, header, call });
     }
 
     fn fail(&mut self, recording: RecordingId, failure: Failure) {

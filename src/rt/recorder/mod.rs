@@ -170,6 +170,10 @@ pub enum Report {
         gaps: u32,
         /// Chunks of the file.
         chunks: u64,
+        /// SHA-256 of the fixed part of its header.
+        header: [u8; 32],
+        /// Call.
+        call: CallId,
     },
     /// Over before its end; what was acknowledged stays readable.
     Failed(Failure),

@@ -1,22 +1,21 @@
 //! Sound out of sealed files: proven chunk by chunk, never written anywhere.
 
-use std::fs::{self, File};
-use std::io::{self, BufReader, Write};
+use std::io::{self, BufReader, Seek, Write};
 use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
+use crate::base::ids::RecordingId;
 use crate::control::recordings::{RecordingsError, Stretch, StretchKind, Waveform};
 use crate::media::RECORD_RATE;
 use crate::record::catalogue::Entry;
 use crate::record::keys::KeyRing;
 use crate::record::ogg::OggOpus;
-use crate::record::place;
 use crate::record::sealed::{Fault, GapKind, Item, Mark, Report, Verdict, peek, verify};
-use crate::rt::catalogue::Catalogue;
+use crate::rt::vault::Reading;
 
 /// How long a listener may leave us waiting: players stop reading when they have enough.
 const PATIENCE: Duration = Duration::from_secs(10 * 60);
@@ -28,23 +27,37 @@ const PIECE: usize = 32_000;
 pub(super) struct Out {
     sender: mpsc::Sender<io::Result<Bytes>>,
     piece: Vec<u8>,
+    recording: RecordingId,
+    /// The recording that is to be destroyed: who listens to it is left.
+    leave: watch::Receiver<Option<RecordingId>>,
 }
 
 impl Out {
-    pub(super) fn new(sender: mpsc::Sender<io::Result<Bytes>>) -> Self {
-        Self { sender, piece: Vec::with_capacity(PIECE) }
+    pub(super) fn new(
+        sender: mpsc::Sender<io::Result<Bytes>>,
+        recording: RecordingId,
+        leave: watch::Receiver<Option<RecordingId>>,
+    ) -> Self {
+        Self { sender, piece: Vec::with_capacity(PIECE), recording, leave }
     }
 
-    fn send(&self, piece: io::Result<Bytes>) -> io::Result<()> {
-        let sent = Handle::current().block_on(tokio::time::timeout(PATIENCE, self.sender.send(piece)));
-        match sent {
+    fn send(&mut self, piece: io::Result<Bytes>) -> io::Result<()> {
+        let (sender, recording, leave) = (&self.sender, self.recording, &mut self.leave);
+        let sent = async {
+            tokio::select! {
+                biased;
+                Ok(_) = leave.wait_for(|gone| *gone == Some(recording)) => Err(io::Error::from(io::ErrorKind::BrokenPipe)),
+                sent = tokio::time::timeout(PATIENCE, sender.send(piece)) => Ok(sent),
+            }
+        };
+        match Handle::current().block_on(sent)? {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(io::ErrorKind::BrokenPipe.into()),
         }
     }
 
     /// Breaks the answer off: the listener must not take it for the whole.
-    pub(super) fn fail(&self, error: io::Error) {
+    pub(super) fn fail(&mut self, error: io::Error) {
         if error.kind() != io::ErrorKind::BrokenPipe {
             tracing::error!(%error, "the sound of a recording breaks off");
             let _ = self.send(Err(error));
@@ -75,30 +88,18 @@ impl Write for Out {
 /// # Errors
 /// When it cannot be read, or `sink` fails.
 pub fn each_item(
-    catalogue: &Catalogue,
-    entry: &Entry,
+    reading: &mut Reading,
     ring: &KeyRing,
     sink: &mut dyn FnMut(&Item<'_>) -> io::Result<()>,
 ) -> Result<Report, Fault> {
-    let path = catalogue.file(entry);
-    let seal = seal(&path)?;
-    let input = BufReader::with_capacity(1 << 16, File::open(&path)?);
-    verify(input, seal.as_deref(), Some(entry.recording), ring, sink)
-}
-
-fn seal(path: &std::path::Path) -> io::Result<Option<Vec<u8>>> {
-    match fs::read(place::seal_file(path)) {
-        Ok(seal) => Ok(Some(seal)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
+    reading.rewind()?;
+    let (seal, recording) = (reading.seal.clone(), reading.entry.recording);
+    let input = BufReader::with_capacity(1 << 16, reading);
+    verify(input, seal.as_deref(), Some(recording), ring, sink)
 }
 
 fn told(entry: &Entry, fault: &Fault) -> RecordingsError {
     match fault {
-        Fault::Io(error) if error.kind() == io::ErrorKind::NotFound => {
-            RecordingsError::NoSound(format!("is not on this node's disk ({})", entry.whereabouts.word()))
-        }
         Fault::Io(error) => {
             tracing::error!(recording = %entry.recording, %error, "a recording cannot be read");
             RecordingsError::Busy("the disk cannot be read now".into())
@@ -118,33 +119,26 @@ fn sound_of(report: Report) -> Result<Report, RecordingsError> {
 ///
 /// # Errors
 /// When it cannot be read, or was tampered with.
-pub fn frames_of(catalogue: &Catalogue, entry: &Entry, ring: &KeyRing) -> Result<u64, RecordingsError> {
-    let path = catalogue.file(entry);
-    let told = |fault: Fault| told(entry, &fault);
-    let seal = seal(&path).map_err(|error| told(error.into()))?;
-    if seal.is_some() {
-        let file = File::open(&path).map_err(|error| told(error.into()))?;
-        let bytes = file.metadata().map_err(|error| told(error.into()))?.len();
-        let report = peek(file, seal.as_deref(), ring).map_err(told)?;
-        if let (Verdict::Intact, Some(seal)) = (&report.verdict, &report.seal)
-            && seal.bytes == bytes
+pub fn frames_of(reading: &mut Reading, ring: &KeyRing) -> Result<u64, RecordingsError> {
+    let entry = reading.entry.clone();
+    let told = |fault: Fault| told(&entry, &fault);
+    if let Some(seal) = reading.seal.clone() {
+        let bytes = reading.bytes().map_err(|error| told(error.into()))?;
+        reading.rewind().map_err(|error| told(error.into()))?;
+        let report = peek(&mut *reading, Some(&seal), ring).map_err(told)?;
+        if let (Verdict::Intact, Some(seal), Some(header)) = (&report.verdict, &report.seal, &report.header)
+            && seal.bytes + header.bytes == bytes
             && seal.recording == entry.recording
         {
             return Ok(seal.frames);
         }
     }
-    let report = each_item(catalogue, entry, ring, &mut |_| Ok(())).map_err(told)?;
+    let report = each_item(reading, ring, &mut |_| Ok(())).map_err(told)?;
     sound_of(report).map(|report| report.frames)
 }
 
 /// Gives these bytes of the samples out.
-pub(super) fn samples(
-    catalogue: &Catalogue,
-    entry: &Entry,
-    ring: &KeyRing,
-    bytes: Range<u64>,
-    out: &mut Out,
-) -> io::Result<()> {
+pub(super) fn samples(reading: &mut Reading, ring: &KeyRing, bytes: Range<u64>, out: &mut Out) -> io::Result<()> {
     let mut at = 0u64;
     let mut sink = |item: &Item<'_>| {
         let Item::Audio(samples) = item else { return Ok(()) };
@@ -155,7 +149,7 @@ pub(super) fn samples(
         // All that was asked for is out: the rest need not be read.
         if to >= bytes.end { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
     };
-    match each_item(catalogue, entry, ring, &mut sink) {
+    match each_item(reading, ring, &mut sink) {
         Ok(_) | Err(Fault::Io(_)) if at >= bytes.end => out.flush(),
         Ok(report) => Err(io::Error::other(format!("{:?}", report.verdict))),
         Err(Fault::Io(error)) => Err(error),
@@ -164,7 +158,8 @@ pub(super) fn samples(
 }
 
 /// Gives the whole out as Ogg Opus.
-pub(super) fn ogg(catalogue: &Catalogue, entry: &Entry, ring: &KeyRing, out: &mut Out) -> io::Result<()> {
+pub(super) fn ogg(reading: &mut Reading, ring: &KeyRing, out: &mut Out) -> io::Result<()> {
+    let entry = &reading.entry;
     let tags = [
         format!("RECORDING={}", entry.recording),
         format!("CALL={}", entry.call.map(|call| call.to_string()).unwrap_or_default()),
@@ -174,7 +169,7 @@ pub(super) fn ogg(catalogue: &Catalogue, entry: &Entry, ring: &KeyRing, out: &mu
     let text = entry.recording.to_string();
     let serial = u32::from_str_radix(text.get(text.len() - 8..).unwrap_or("1"), 16).unwrap_or(1);
     let mut stream = OggOpus::new(&mut *out, serial, &tags)?;
-    let done = each_item(catalogue, entry, ring, &mut |item| match item {
+    let done = each_item(reading, ring, &mut |item| match item {
         Item::Audio(samples) => stream.audio(samples),
         _ => Ok(()),
     });
@@ -193,13 +188,9 @@ pub(super) fn ogg(catalogue: &Catalogue, entry: &Entry, ring: &KeyRing, out: &mu
 ///
 /// # Errors
 /// When it cannot be read, or was tampered with.
-pub fn waveform_of(
-    catalogue: &Catalogue,
-    entry: &Entry,
-    ring: &KeyRing,
-    points: usize,
-) -> Result<Waveform, RecordingsError> {
-    let frames = frames_of(catalogue, entry, ring)?;
+pub fn waveform_of(reading: &mut Reading, ring: &KeyRing, points: usize) -> Result<Waveform, RecordingsError> {
+    let entry = reading.entry.clone();
+    let frames = frames_of(reading, ring)?;
     let rate = u64::from(RECORD_RATE);
     let ms = |frame: u64| frame * 1_000 / rate;
     // Whole steps of 10 ms, so that pieces of one chunk do not straddle them.
@@ -208,7 +199,7 @@ pub fn waveform_of(
     let mut peaks = [vec![0u16; steps], vec![0u16; steps]];
     let (mut at, mut masked) = (0u64, None);
     let mut stretches = Vec::new();
-    let report = each_item(catalogue, entry, ring, &mut |item| {
+    let report = each_item(reading, ring, &mut |item| {
         match item {
             Item::Audio(samples) => {
                 for frame in samples.as_chunks::<4>().0 {
@@ -233,7 +224,7 @@ pub fn waveform_of(
         }
         Ok(())
     });
-    let report = sound_of(report.map_err(|fault| told(entry, &fault))?)?;
+    let report = sound_of(report.map_err(|fault| told(&entry, &fault))?)?;
     if let Some(from) = masked {
         stretches.push(Stretch { kind: StretchKind::Masked, from_ms: ms(from), to_ms: ms(report.frames) });
     }

@@ -2,10 +2,15 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::time::Duration;
 
 use rand::SeedableRng;
 
+use object_store::memory::InMemory;
+use object_store::{ObjectStore, ObjectStoreExt};
+
 use super::*;
+use crate::audit::Audit;
 use crate::base::Random;
 use crate::base::ids::CallId;
 use crate::base::time::WallMs;
@@ -13,9 +18,12 @@ use crate::control::recordings::{Stretch, StretchKind};
 use crate::guard::Masked;
 use crate::media::{BLOCK_FRAMES, Block};
 use crate::record::catalogue::{AuditVerdict, Retention, State};
-use crate::record::keys::Kek;
+use crate::record::keys::{Kek, KeyRing};
 use crate::record::place;
 use crate::record::sealed::{Mark, Start, Storage, Writer};
+use crate::rt::catalogue::Catalogue;
+use crate::rt::keys::Keys;
+use crate::rt::vault::store::Store;
 
 struct Disk(File);
 
@@ -100,6 +108,10 @@ struct Site {
 }
 
 fn site(build: impl FnOnce(&std::path::Path)) -> Site {
+    site_with(None, build)
+}
+
+fn site_with(store: Option<Store>, build: impl FnOnce(&std::path::Path)) -> Site {
     let root = tempfile::tempdir().expect("a directory");
     build(root.path());
     let catalogue = Arc::new(Catalogue::open(root.path(), Retention::default()).expect("a catalogue"));
@@ -110,8 +122,8 @@ fn site(build: impl FnOnce(&std::path::Path)) -> Site {
         assert!(entry.withheld().is_some());
         catalogue.audited(entry.recording, AuditVerdict::Clean, "").expect("audited");
     }
-    let keys: Keys = Arc::new(|| Arc::new(ring()));
-    Site { root, shelf: Shelf::new(catalogue, keys, Arc::new(destroy_files)) }
+    let vault = Vault::new(catalogue, Keys::fixed(ring()), store, Some(Duration::ZERO), Random::seed_from_u64(8));
+    Site { root, shelf: Shelf::new(Arc::new(vault)) }
 }
 
 async fn all(mut sound: Sound) -> io::Result<Vec<u8>> {
@@ -191,7 +203,7 @@ async fn what_is_in_quarantine_or_destroyed_gives_no_sound_and_what_is_held_stay
     let mut ids = Vec::new();
     let site = site(|root| ids.extend([seal(root, 5, true), seal(root, 6, true)]));
     let shelf = &site.shelf;
-    shelf.catalogue.audited(ids[0], AuditVerdict::Hit, "a tone at 1.2 s").expect("quarantined");
+    shelf.vault.catalogue().audited(ids[0], AuditVerdict::Hit, "a tone at 1.2 s").expect("quarantined");
     for refused in [
         shelf.frames(ids[0]).await.err(),
         shelf.samples(ids[0], 0..4).await.err(),
@@ -201,19 +213,96 @@ async fn what_is_in_quarantine_or_destroyed_gives_no_sound_and_what_is_held_stay
         assert!(matches!(refused, Some(RecordingsError::Refused(_))), "{refused:?}");
     }
     let destroy = || Change::Destroy { by: "key:boss".into(), why: "case".into() };
-    shelf.change(ids[1], Change::Hold { by: "key:law".into(), why: "case".into() }).await.expect("held");
-    assert!(matches!(shelf.change(ids[1], destroy()).await, Err(RecordingsError::Refused(_))));
+    let nobody = || -> Told { Box::new(|_| ()) };
+    shelf.change(ids[1], Change::Hold { by: "key:law".into(), why: "case".into() }, nobody()).await.expect("held");
+    assert!(matches!(shelf.change(ids[1], destroy(), nobody()).await, Err(RecordingsError::Refused(_))));
     assert_eq!(shelf.frames(ids[1]).await, Ok(28_000), "it is still there");
-    shelf.change(ids[1], Change::Release).await.expect("released");
-    let path = shelf.catalogue.file(&shelf.get(ids[1]).await.expect("known"));
+    shelf.change(ids[1], Change::Release, nobody()).await.expect("released");
+    let path = shelf.vault.catalogue().file(&shelf.get(ids[1]).await.expect("known"));
     // Whoever still has the file open reads no key in it any more.
     let kept = File::open(&path).expect("the file");
-    assert_eq!(shelf.change(ids[1], destroy()).await.expect("destroyed").state, State::Destroyed);
+    let (told, hears) = std::sync::mpsc::channel();
+    let told: Told = Box::new(move |made| drop(told.send(made.clone())));
+    let changed = shelf.change(ids[1], destroy(), told).await.expect("destroyed");
+    assert_eq!(changed.entry.state, State::Destroyed);
+    let proof = changed.proof.clone().expect("a proof");
+    assert_eq!((proof.keys_tried, proof.opened, proof.files_deleted), (vec!["k".into()], false, 2));
+    assert_eq!(hears.recv(), Ok(Ok(changed)), "told where it was done");
     assert!(!path.exists() && !place::seal_file(&path).exists());
-    let mut head = [1; 64];
-    std::os::unix::fs::FileExt::read_exact_at(&kept, &mut head, 0).expect("read");
-    assert_eq!(head, [0; 64]);
+    let report = crate::record::sealed::verify(&kept, None, None, &ring(), &mut |_| Ok(())).expect("a verdict");
+    assert!(matches!(report.verdict, crate::record::sealed::Verdict::Tampered { .. }) && report.chunks == 0);
     assert!(matches!(shelf.frames(ids[1]).await, Err(RecordingsError::Refused(_))));
     assert_eq!(shelf.search(Query::default()).await.expect("a page").entries.len(), 1);
     assert!(matches!(shelf.get(RecordingId::draw(&mut Random::seed_from_u64(9))).await, Err(RecordingsError::Unknown)));
+}
+
+#[tokio::test]
+async fn what_is_in_the_object_store_only_is_fetched_once_proven_and_heard() {
+    let mut id = None;
+    let objects = Arc::new(InMemory::new());
+    let made = objects.clone() as Arc<dyn ObjectStore>;
+    // The store has a runtime of its own, which may neither be made nor end inside another.
+    let site = tokio::task::spawn_blocking(move || {
+        let store = Store::new(made, "site/").expect("a store");
+        let site = site_with(Some(store), |root| id = Some(seal(root, 7, true)));
+        let done = site.shelf.vault.round(&Audit::off());
+        assert_eq!((done.stored, done.dropped, &done.failed[..]), (1, 1, &[][..]));
+        (site, id.expect("one"))
+    });
+    let (site, id) = site.await.expect("made");
+    let shelf = &site.shelf;
+    let entry = shelf.get(id).await.expect("known");
+    let path = shelf.vault.catalogue().file(&entry);
+    assert!(!path.exists(), "it is in the store only");
+    let key = object_store::path::Path::from(entry.stored.expect("stored").key);
+    let bytes = objects.get(&key).await.expect("there").bytes().await.expect("bytes");
+
+    // Changed in the store: it is not taken.
+    let mut changed = bytes.to_vec();
+    changed[70_000] ^= 1;
+    objects.put(&key, changed.into()).await.expect("put");
+    assert!(matches!(shelf.frames(id).await, Err(RecordingsError::NoSound(_))));
+    objects.put(&key, bytes.clone().into()).await.expect("put");
+
+    assert_eq!(shelf.frames(id).await, Ok(28_000));
+    // Fetched once: from now on it is heard without the store.
+    objects.delete(&key).await.expect("deleted");
+    let heard = all(shelf.samples(id, 50_000..60_000).await.expect("sound")).await.expect("all of it");
+    assert_eq!(heard, expected()[50_000..60_000]);
+    assert_eq!(shelf.waveform(id, 35).await.expect("a waveform").length_ms, 3_500);
+    let ogg = all(shelf.ogg(id).await.expect("sound")).await.expect("all of it");
+    assert!(ogg.starts_with(b"OggS"));
+    assert!(!path.exists(), "nothing of it has a name here");
+    let root = std::fs::read_dir(site.root.path()).expect("the root");
+    assert!(root.flatten().all(|place| !place.file_name().to_string_lossy().starts_with(".fetched")));
+    // Destroyed while somebody listens; in the fetched copy too.
+    let mut listens = shelf.samples(id, 0..112_000).await.expect("sound");
+    assert!(listens.next().await.is_some_and(|piece| piece.is_ok()));
+    let destroy = || Change::Destroy { by: "key:boss".into(), why: "case".into() };
+    let destroyed = shelf.change(id, destroy(), Box::new(|_| ())).await.expect("destroyed");
+    drop(listens);
+    assert_eq!(destroyed.entry.state, State::Destroyed);
+    assert!(matches!(shelf.frames(id).await, Err(RecordingsError::Refused(_))));
+    tokio::task::spawn_blocking(move || drop(site)).await.expect("dropped");
+}
+
+#[tokio::test]
+async fn whoever_has_stopped_reading_what_is_destroyed_is_broken_off() {
+    let mut random = Random::seed_from_u64(12);
+    let (one, other) = (RecordingId::draw(&mut random), RecordingId::draw(&mut random));
+    let (sender, _receiver) = mpsc::channel(1);
+    let leave = watch::Sender::new(None);
+    let mut out = sound::Out::new(sender, one, leave.subscribe());
+    let waits = tokio::task::spawn_blocking(move || {
+        loop {
+            if let Err(error) = out.write_all(&[0; 32_000]) {
+                return error.kind();
+            }
+        }
+    });
+    leave.send_replace(Some(other));
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    assert!(!waits.is_finished(), "another recording is destroyed");
+    leave.send_replace(Some(one));
+    assert_eq!(waits.await.expect("ended"), io::ErrorKind::BrokenPipe);
 }

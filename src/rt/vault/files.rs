@@ -17,6 +17,7 @@ use std::time::Duration;
 use rand::Rng;
 use rustix::fs::{FlockOperation, flock};
 
+use crate::audit::Proof;
 use crate::base::Random;
 use crate::record::keys::{Kek, KeyRing};
 use crate::record::place;
@@ -24,7 +25,7 @@ use crate::record::sealed::{self, RewrapError, header_of};
 use crate::rt::recorder::files::sync_directory;
 
 /// The most bytes a header has, and more.
-const HEAD: usize = 1_024;
+pub(super) const HEAD: usize = 1_024;
 
 /// How often a lock that is held is asked for again, and how long to wait in between: a change of a header takes
 /// milliseconds, a recording that is being written minutes.
@@ -185,7 +186,7 @@ pub fn reencrypt(path: &Path, ring: &KeyRing, kek: &Kek, random: &mut Random) ->
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wiped {
     /// Its key slot is overwritten and opening it failed, as told; the files are unlinked.
-    Gone(String),
+    Gone(Proof),
     /// Somebody reads or writes it.
     Busy,
 }
@@ -196,18 +197,19 @@ pub enum Wiped {
 /// # Errors
 /// When the disk fails; what is left can be destroyed again.
 pub fn destroy(path: &Path, ring: &KeyRing, random: &mut Random) -> io::Result<Wiped> {
-    let unlink = || -> io::Result<()> {
-        for name in ["sealed.new", "seal.new", "rewrap", "rewrap.new", place::SEAL] {
-            remove(&beside(path, name))?;
+    let unlink = || -> io::Result<u64> {
+        let mut gone = 0;
+        let rests = ["sealed.new", "seal.new", "rewrap", "rewrap.new", place::SEAL].map(|name| beside(path, name));
+        for file in rests.iter().map(PathBuf::as_path).chain([path]) {
+            gone += u64::from(file.exists());
+            remove(file)?;
         }
-        remove(path)?;
-        sync_directory(directory(path))
+        sync_directory(directory(path))?;
+        Ok(gone)
     };
     if !path.exists() {
-        if directory(path).exists() {
-            unlink()?;
-        }
-        return Ok(Wiped::Gone("no file here".to_owned()));
+        let files_deleted = if directory(path).exists() { unlink()? } else { 0 };
+        return Ok(Wiped::Gone(Proof { files_deleted, ..Proof::default() }));
     }
     let Some(mut locked) = lock(path)? else { return Ok(Wiped::Busy) };
     let opened = header_of(&locked.head);
@@ -226,8 +228,9 @@ pub fn destroy(path: &Path, ring: &KeyRing, random: &mut Random) -> io::Result<W
         Ok(report) => return Err(io::Error::other(format!("it still opens after it was wiped: {:?}", report.verdict))),
         Err(error) => error.to_string(),
     };
-    unlink()?;
-    Ok(Wiped::Gone(format!("key slot overwritten and synced, opening it failed ({why}), files unlinked")))
+    let files_deleted = unlink()?;
+    let keys_tried = ring.keys().iter().map(|kek| kek.id().into()).collect();
+    Ok(Wiped::Gone(Proof { keys_tried, opened: false, told: Some(why.into()), files_deleted, store: None }))
 }
 
 /// Finishes what a crash left of a change.
@@ -293,7 +296,7 @@ fn write_journal(path: &Path, text: &[u8]) -> io::Result<()> {
 }
 
 /// Random bytes over the header, synced.
-fn wipe_head(file: &File, len: usize, random: &mut Random) -> io::Result<()> {
+pub(super) fn wipe_head(file: &File, len: usize, random: &mut Random) -> io::Result<()> {
     let len = len.min(usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX));
     let mut noise = vec![0; len];
     random.fill_bytes(&mut noise);

@@ -12,9 +12,11 @@
 //!
 //! Everything here waits for disks and networks: not for async tasks. Nothing here decides who may do it.
 
+mod fetched;
 pub mod files;
 mod rounds;
 pub mod store;
+mod versions;
 
 #[cfg(test)]
 mod s3_tests;
@@ -22,17 +24,20 @@ mod s3_tests;
 mod tests;
 
 use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 pub use rounds::{Done, Rounds};
 
+use self::fetched::{Fetched, Lent};
 use self::files::{Changed, Wiped};
 use self::store::{Store, StoreError};
 use super::catalogue::{Catalogue, CatalogueError};
 use super::keys::Keys;
 use super::recorder::wall;
+use crate::audit::Proof;
 use crate::base::Random;
 use crate::base::ids::RecordingId;
 use crate::config;
@@ -65,7 +70,32 @@ pub enum VaultError {
     /// It is in the object store, and none is configured.
     #[error("recording {0} is in an object store, and [storage.s3] names none")]
     Elsewhere(RecordingId),
+    /// So much is being read from the object store that there is no place for more.
+    #[error("too many recordings are being read from the object store at once; try again later")]
+    Full,
+    /// The disk has no room for what would be fetched.
+    #[error("the recordings' disk has no room for {bytes} bytes from the object store")]
+    NoRoom {
+        /// Bytes wanted.
+        bytes: u64,
+    },
 }
+
+impl VaultError {
+    /// Whether the object store could not be asked: another try later may succeed.
+    pub fn is_away(&self) -> bool {
+        matches!(self, VaultError::Store(StoreError::Store(error)) if !matches!(error, object_store::Error::NotFound { .. }))
+    }
+}
+
+/// Room that a fetched recording leaves on the disk.
+const LEAVES: u64 = 64 << 20;
+
+/// How old a place for fetched files is that a killed process left.
+const LEFT_OVER: Duration = Duration::from_secs(3_600);
+
+/// What the names of such places begin with.
+const PLACES: &str = ".fetched-";
 
 /// A recording, open for reading. While this lives, nobody changes or destroys it.
 pub struct Reading {
@@ -73,7 +103,8 @@ pub struct Reading {
     pub entry: Entry,
     /// The text of its seal, if there is one.
     pub seal: Option<Vec<u8>>,
-    file: std::fs::File,
+    file: Arc<std::fs::File>,
+    at: u64,
 }
 
 impl Reading {
@@ -88,13 +119,24 @@ impl Reading {
 
 impl Read for Reading {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.file.read(buffer)
+        // A place of its own: others read the same open file.
+        let read = self.file.read_at(buffer, self.at)?;
+        self.at += read as u64;
+        Ok(read)
     }
 }
 
 impl io::Seek for Reading {
     fn seek(&mut self, to: io::SeekFrom) -> io::Result<u64> {
-        self.file.seek(to)
+        let from = |base: u64, by: i64| {
+            base.checked_add_signed(by).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))
+        };
+        self.at = match to {
+            io::SeekFrom::Start(at) => at,
+            io::SeekFrom::Current(by) => from(self.at, by)?,
+            io::SeekFrom::End(by) => from(self.file.metadata()?.len(), by)?,
+        };
+        Ok(self.at)
     }
 }
 
@@ -104,7 +146,7 @@ pub struct Destroyed {
     /// Recording.
     pub recording: RecordingId,
     /// How it was seen that nothing opens it any more; for the audit log.
-    pub proof: String,
+    pub proof: Proof,
 }
 
 /// Recordings after their end. Share it by `Arc`.
@@ -114,6 +156,7 @@ pub struct Vault {
     store: Option<Store>,
     keep_local: Option<Duration>,
     random: Mutex<Random>,
+    fetched: Fetched,
 }
 
 impl Vault {
@@ -125,7 +168,7 @@ impl Vault {
         keep_local: Option<Duration>,
         random: Random,
     ) -> Self {
-        Self { catalogue, keys, store, keep_local, random: Mutex::new(random) }
+        Self { catalogue, keys, store, keep_local, random: Mutex::new(random), fetched: Fetched::default() }
     }
 
     /// The vault that `[storage]` describes.
@@ -142,6 +185,7 @@ impl Vault {
         catalogue.reckon()?;
         let store = storage.s3.as_ref().map(Store::s3).transpose()?;
         let keep_local = storage.s3.as_ref().and_then(|s3| s3.keep_local);
+        clear_places(catalogue.root());
         Ok(Self::new(Arc::new(catalogue), keys, store, keep_local, random))
     }
 
@@ -156,6 +200,7 @@ impl Vault {
         if !path.exists() {
             let store = self.store.as_ref().ok_or(VaultError::Elsewhere(recording))?;
             super::recorder::files::make_directory(path.parent().unwrap_or(Path::new(".")))?;
+            self.room_for(stored.bytes)?;
             store.fetch(&stored, &path)?;
         }
         // From now, so that the next round does not remove it again at once.
@@ -172,9 +217,9 @@ impl Vault {
         &self.keys
     }
 
-    /// Opens a recording for reading, fetched from the object store if it is only there. Feed it to
-    /// [`crate::record::sealed::verify`] with [`Reading::seal`] and [`Keys::ring`]. Whether it may be given out is the
-    /// caller's to ask ([`Entry::withheld`]).
+    /// Opens a recording for reading, fetched from the object store if it is only there; then it is kept for some minutes
+    /// for who reads it next. Feed it to [`crate::record::sealed::verify`] with [`Reading::seal`] and [`Keys::ring`]. Whether
+    /// it may be given out is the caller's to ask ([`Entry::withheld`]).
     ///
     /// # Errors
     /// When it is not there (any more) or cannot be read.
@@ -183,20 +228,38 @@ impl Vault {
         let path = self.catalogue.file(&entry);
         if let Some(opened) = files::open(&path)? {
             let seal = read_seal(&path)?;
-            return Ok(Reading { entry, seal, file: opened.file });
+            return Ok(Reading { entry, seal, file: Arc::new(opened.file), at: 0 });
         }
         let Some(stored) = &entry.stored else { return Err(CatalogueError::Unknown(recording).into()) };
         let store = self.store.as_ref().ok_or(VaultError::Elsewhere(recording))?;
-        // Into a place of its own, unlinked at once: what is read goes with the reading.
-        let own = self.catalogue.root().join(format!(".fetched-{}-{recording}", self.draw()));
+        let lent = self.fetched.lend(recording, stored, || self.bring(recording, stored, store))?;
+        // Destroyed while it was fetched: nobody hears it, and no copy is kept.
+        if let Err(gone) = self.entry(recording) {
+            self.fetched.forget(recording);
+            return Err(gone);
+        }
+        Ok(Reading { entry, seal: lent.seal, file: lent.file, at: 0 })
+    }
+
+    /// Fetches a recording into a place of its own, which is unlinked at once.
+    fn bring(&self, recording: RecordingId, stored: &Stored, store: &Store) -> Result<Lent, VaultError> {
+        self.room_for(stored.bytes)?;
+        let own = self.catalogue.root().join(format!("{PLACES}{}-{recording}", self.draw()));
         super::recorder::files::make_directory(&own)?;
         let to = place::sealed_file(&own, recording);
         let fetched = store.fetch(stored, &to).map_err(VaultError::from).and_then(|()| {
-            let (file, seal) = (std::fs::File::open(&to)?, read_seal(&to)?);
-            Ok(Reading { entry, seal, file })
+            // To be written as well: when the recording is destroyed, its key slot is overwritten here too.
+            let file = std::fs::OpenOptions::new().read(true).write(true).open(&to)?;
+            Ok(Lent { file: Arc::new(file), seal: read_seal(&to)? })
         });
         std::fs::remove_dir_all(&own)?;
         fetched
+    }
+
+    fn room_for(&self, bytes: u64) -> Result<(), VaultError> {
+        let disk = rustix::fs::statvfs(self.catalogue.root()).map_err(io::Error::from)?;
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if free >= bytes.saturating_add(LEAVES) { Ok(()) } else { Err(VaultError::NoRoom { bytes }) }
     }
 
     /// Puts a recording under the current key: its header only.
@@ -232,6 +295,7 @@ impl Vault {
             let stored = entry.stored.as_ref().ok_or(CatalogueError::Unknown(recording))?;
             let store = self.store.as_ref().ok_or(VaultError::Elsewhere(recording))?;
             super::recorder::files::make_directory(path.parent().unwrap_or(Path::new(".")))?;
+            self.room_for(stored.bytes)?;
             store.fetch(stored, &path)?;
         }
         let mut random = self.fork();
@@ -253,10 +317,8 @@ impl Vault {
         if entry.state == State::Recording || entry.state == State::Finalising {
             return Err(VaultError::Busy(recording));
         }
-        // Who reads it now holds it; asked before the tombstone is written.
-        if let Ok(file) = std::fs::File::open(self.catalogue.file(&entry))
-            && rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err()
-        {
+        // Asked before the tombstone is written; what is held is refused as that below, used or not.
+        if entry.hold.is_none() && self.is_used(&entry) {
             return Err(VaultError::Busy(recording));
         }
         let stone = Tombstone { by: by.to_owned(), why: why.to_owned(), at_ms: wall() };
@@ -264,25 +326,35 @@ impl Vault {
         self.wipe(&buried)
     }
 
+    /// Whether somebody reads or writes it now: who reads it holds it.
+    fn is_used(&self, entry: &Entry) -> bool {
+        use rustix::fs::{FlockOperation, flock};
+        let locked = std::fs::File::open(self.catalogue.file(entry))
+            .is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_err());
+        locked || self.fetched.is_read(entry.recording)
+    }
+
     /// Wipes what is left of a buried recording.
     fn wipe(&self, buried: &Entry) -> Result<Destroyed, VaultError> {
         let recording = buried.recording;
         let mut random = self.fork();
-        let local = match files::destroy(&self.catalogue.file(buried), &self.keys.ring(), &mut random)? {
+        for copy in self.fetched.forget(recording) {
+            files::wipe_head(&copy, files::HEAD, &mut random)?;
+        }
+        let mut proof = match files::destroy(&self.catalogue.file(buried), &self.keys.ring(), &mut random)? {
             Wiped::Gone(proof) => proof,
             Wiped::Busy => return Err(VaultError::Busy(recording)),
         };
-        // Also where only the row says that it was never stored: an upload may have been cut off by a crash.
-        let proof = match (&self.store, &buried.stored) {
-            (None, None) => local,
+        match (&self.store, &buried.stored) {
+            (None, None) => {}
             (None, Some(_)) => return Err(VaultError::Elsewhere(recording)),
+            // Also where only the row says that it was never stored: an upload may have been cut off by a crash.
             (Some(store), stored) => {
                 let key = store.key(recording, buried.started_ms);
                 let unsaid = Stored { key, bytes: 0, sha256: String::new(), at_ms: wall() };
-                store.remove(stored.as_ref().unwrap_or(&unsaid))?;
-                format!("{local}; removed from the object store and seen to be gone")
+                proof.store = Some(store.remove(stored.as_ref().unwrap_or(&unsaid))?);
             }
-        };
+        }
         self.catalogue.gone(recording)?;
         Ok(Destroyed { recording, proof })
     }
@@ -304,6 +376,20 @@ impl Vault {
     fn fork(&self) -> Random {
         use rand::{RngExt, SeedableRng};
         Random::from_seed(self.random.lock().unwrap_or_else(PoisonError::into_inner).random())
+    }
+}
+
+/// Removes places for fetched files that a killed process left. What cannot be removed is sealed, and is left.
+fn clear_places(root: &Path) {
+    for place in std::fs::read_dir(root).into_iter().flatten().flatten() {
+        let ours = place.file_name().to_string_lossy().starts_with(PLACES);
+        let age = place.metadata().and_then(|found| found.modified()).ok().and_then(|at| at.elapsed().ok());
+        if ours
+            && age.is_some_and(|age| age > LEFT_OVER)
+            && let Err(error) = std::fs::remove_dir_all(place.path())
+        {
+            tracing::warn!(place = %place.path().display(), %error, "what a killed process fetched cannot be removed");
+        }
     }
 }
 

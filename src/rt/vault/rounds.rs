@@ -1,13 +1,15 @@
 //! The vault's rounds: what is due is done without being asked, again and again, on a thread of its own.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{JoinHandle, Thread};
+use std::time::{Duration, Instant};
 
 use super::files::Changed;
 use super::{Vault, VaultError};
-use crate::audit::{Action, Audit, Record};
+use crate::audit::{Action, Audit, Outcome, Proof, Record};
 use crate::record::catalogue::{Entry, Query, State, Whereabouts};
 use crate::rt::catalogue::CatalogueError;
 use crate::rt::recorder::wall;
@@ -71,6 +73,24 @@ impl Rounds {
     }
 }
 
+/// Waits for an answer on a thread that may wait.
+fn wait<T>(answer: impl Future<Output = T>) -> T {
+    struct Wakes(Thread);
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Wakes(std::thread::current())));
+    let (mut answer, mut context) = (pin!(answer), Context::from_waker(&waker));
+    loop {
+        match answer.as_mut().poll(&mut context) {
+            Poll::Ready(value) => return value,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
 /// One of the things a round does.
 type Pass = fn(&Vault, &Audit, &mut Done) -> Result<(), CatalogueError>;
 
@@ -78,6 +98,7 @@ impl Vault {
     /// One round: does what is due.
     pub fn round(&self, audit: &Audit) -> Done {
         let mut done = Done::default();
+        self.fetched.tidy(Instant::now());
         let passes: [Pass; 5] = [Self::wipe_rest, Self::expire, Self::rewrap_all, Self::store_all, Self::drop_copies];
         for pass in passes {
             if let Err(error) = pass(self, audit, &mut done) {
@@ -88,12 +109,18 @@ impl Vault {
     }
 
     /// What was destroyed and is still somewhere: a crash, a store that was away, a reader that held it.
-    fn wipe_rest(&self, _: &Audit, done: &mut Done) -> Result<(), CatalogueError> {
+    fn wipe_rest(&self, audit: &Audit, done: &mut Done) -> Result<(), CatalogueError> {
         let query = Query { states: vec![State::Destroyed], ..Query::default() };
         self.catalogue.for_each(query, &mut |entry| {
             if entry.whereabouts != Whereabouts::Nowhere {
                 match self.wipe(&entry) {
-                    Ok(_) => done.wiped += 1,
+                    Ok(destroyed) => {
+                        // That it failed, or was only asked for, stands in the log before.
+                        let reason = entry.tombstone.as_ref().map_or("", |stone| stone.why.as_str()).into();
+                        let (recording, proof) = (destroyed.recording, Some(Box::new(destroyed.proof)));
+                        audit.note(Record::node(Action::RecordingDestroyed { recording, reason, proof }));
+                        done.wiped += 1;
+                    }
                     Err(error) => done.failed.push(error.to_string()),
                 }
             }
@@ -104,22 +131,27 @@ impl Vault {
     fn expire(&self, audit: &Audit, done: &mut Done) -> Result<(), CatalogueError> {
         let now = wall();
         self.catalogue.for_each(Query { due: Some(now), held: Some(false), ..Query::default() }, &mut |entry| {
+            if !entry.is_due(now) || self.is_used(&entry) {
+                return Ok(());
+            }
+            let recording = entry.recording;
+            let told = |proof: Option<Proof>| {
+                let (reason, proof) = ("retention".into(), proof.map(Box::new));
+                Action::RecordingDestroyed { recording, reason, proof }
+            };
             // Without an entry in the audit log nothing is destroyed.
-            if !entry.is_due(now) || (audit.is_on() && !audit.writable()) {
+            if wait(audit.confirm(Record::node(told(None)).outcome(Outcome::ASKED))).is_err() {
                 return Ok(());
             }
             match self.destroy(entry.recording, "retention", "its deadline has passed") {
                 Ok(destroyed) => {
-                    let (recording, proof) = (destroyed.recording, Some(destroyed.proof.as_str().into()));
-                    audit.note(Record::node(Action::RecordingDestroyed {
-                        recording,
-                        reason: "retention".into(),
-                        proof,
-                    }));
+                    audit.note(Record::node(told(Some(destroyed.proof))));
                     done.expired += 1;
                 }
-                Err(VaultError::Busy(_)) => {}
-                Err(error) => done.failed.push(format!("{}: {error}", entry.recording)),
+                Err(error) => {
+                    audit.note(Record::node(told(None)).outcome(Outcome::failed(error.to_string())));
+                    done.failed.push(format!("{}: {error}", entry.recording));
+                }
             }
             Ok(())
         })

@@ -5,21 +5,25 @@ use std::fs;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use crate::audit::Audit;
+use crate::audit::note::Checkpoint;
+use crate::audit::{Audit, Versions};
 use crate::base::Random;
 use crate::base::ids::{CallId, RecordingId};
-use crate::config::{DiskWatch, S3, Secret, Storage};
+use crate::config::{AuditSync, DiskWatch, S3, Secret, Ship, ShipTo, Storage};
+use crate::control::recordings::{Recordings, RecordingsError};
 use crate::guard::Masked;
 use crate::media::{BLOCK_FRAMES, Block};
-use crate::record::catalogue::Whereabouts;
+use crate::record::catalogue::{AuditVerdict, Whereabouts};
 use crate::record::keys::{Kek, KeyRing};
 use crate::record::sealed::{Verdict, verify};
+use crate::rt::audit::Log;
 use crate::rt::catalogue::Clerk;
 use crate::rt::keys::Keys;
 use crate::rt::recorder::{HELD_BYTES, Meta, QUEUE_BLOCKS, Recorder, Report, Settings};
+use crate::rt::recordings::Shelf;
 use crate::rt::vault::Vault;
 use rand::SeedableRng;
 
@@ -125,23 +129,31 @@ fn ring(current: Kek, old: Vec<Kek>) -> KeyRing {
     KeyRing::new(Some(current), old).expect("a ring")
 }
 
-fn storage(root: &Path, port: u16) -> Storage {
-    let s3 = S3 {
+fn bucket(port: u16, prefix: &str) -> S3 {
+    S3 {
         bucket: "recordings".into(),
         region: "us-east-1".into(),
         endpoint: Some(format!("http://127.0.0.1:{port}")),
-        prefix: "node-1/".into(),
+        prefix: prefix.into(),
         access_key: Secret::new("test".into()),
         secret_key: Secret::new("test".into()),
         ca: None,
         keep_local: Some(Duration::ZERO),
-    };
+    }
+}
+
+fn storage(root: &Path, port: u16) -> Storage {
+    let s3 = bucket(port, "node-1/");
     let (recordings, payments) = (root.join("recordings"), root.join("payments.db"));
     Storage { disk: DiskWatch::default(), retention: Vec::new(), s3: Some(s3), ..Storage::local(recordings, payments) }
 }
 
 /// Recordings of so many blocks each.
 fn record(vault: &Vault, blocks: &[usize]) -> Vec<RecordingId> {
+    record_with(vault, blocks, 5 + blocks.len() as u64)
+}
+
+fn record_with(vault: &Vault, blocks: &[usize], seed: u64) -> Vec<RecordingId> {
     let clerk = Clerk::start(vault.catalogue().clone(), "n", None).expect("a clerk");
     let (desk, (tx, closed)) = (clerk.desk(), mpsc::channel());
     let settings = Settings {
@@ -151,7 +163,7 @@ fn record(vault: &Vault, blocks: &[usize]) -> Vec<RecordingId> {
         queue_blocks: QUEUE_BLOCKS,
         held_bytes: HELD_BYTES,
         stall: Duration::from_secs(60),
-        random: Random::seed_from_u64(4),
+        random: Random::seed_from_u64(seed + 100),
     };
     let recorder = Recorder::start(settings, move |recording, report| {
         desk.report(recording, &report);
@@ -160,7 +172,7 @@ fn record(vault: &Vault, blocks: &[usize]) -> Vec<RecordingId> {
         }
     })
     .expect("started");
-    let mut random = Random::seed_from_u64(5);
+    let mut random = Random::seed_from_u64(seed);
     let mut ids = Vec::new();
     for blocks in blocks {
         let recording = RecordingId::draw(&mut random);
@@ -237,7 +249,7 @@ fn recordings_go_to_an_s3_store_come_back_and_are_destroyed_in_it() {
     assert!(file.exists());
     let at = vault.catalogue().get(ids[1]).expect("read").expect("an entry").stored.expect("stored").key;
     let destroyed = vault.destroy(ids[1], "key:admin", "asked for").expect("destroyed");
-    assert!(destroyed.proof.contains("seen to be gone"), "{}", destroyed.proof);
+    assert!(destroyed.proof.to_string().contains("seen to be gone"), "{}", destroyed.proof);
     assert!(!file.exists() && !server.has(&at) && !server.has(&at.replace(".sealed", ".seal")));
     assert!(vault.open(ids[1]).is_err());
     // Destroyed while the store is away: refused to everybody at once, wiped when it is back.
@@ -251,4 +263,124 @@ fn recordings_go_to_an_s3_store_come_back_and_are_destroyed_in_it() {
             .expect("the root")
             .all(|e| { !e.expect("an entry").file_name().to_string_lossy().starts_with(".fetched") })
     );
+    heard_over_the_api(&storage, &vault, ids[0], &mut server);
+    versions_go_too(&vault, &mut server);
+    checkpoints_go_to_a_bucket(root.path(), &mut server);
+}
+
+/// A bucket that keeps versions: those that a new key left, and those that deleting hides, are gone as well.
+fn versions_go_too(vault: &Vault, server: &mut Server) {
+    let versioning = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+    let asked = ureq::put(server.object("?versioning").replace("/?", "?")).header("Authorization", SIGNED);
+    assert!(asked.send(versioning).expect("an answer").status().is_success());
+    let id = record_with(vault, &[30], 91)[0];
+    let put = || {
+        let done = vault.round(&Audit::off());
+        assert_eq!((done.stored, &done.failed[..]), (1, &[][..]), "{done:?}");
+    };
+    put();
+    // Put there a second time, over the first.
+    vault.fetch(id).expect("fetched");
+    vault.reencrypt(id).expect("encrypted anew");
+    put();
+    let key = vault.catalogue().get(id).expect("read").expect("an entry").stored.expect("stored").key;
+    let versions = || {
+        let list = server.object(&format!("?versions&prefix={}", key.trim_end_matches("ed"))).replace("/?", "?");
+        let mut listed = ureq::get(list).header("Authorization", SIGNED).call().expect("a list");
+        let listed = listed.body_mut().read_to_string().expect("text");
+        listed.matches("<VersionId>").count()
+    };
+    assert_eq!(versions(), 4, "two of the recording, two of its seal");
+    let destroyed = vault.destroy(id, "key:admin", "asked for").expect("destroyed");
+    // And a delete marker of each.
+    assert_eq!(destroyed.proof.store.expect("a store").versions, Versions::Deleted(6));
+    assert_eq!(versions(), 0);
+}
+
+/// What is in the store only is given to listeners as the API does; while the store is away they are told so.
+fn heard_over_the_api(storage: &Storage, vault: &Vault, gone: RecordingId, server: &mut Server) {
+    // Moto forgets everything when it ends: what was there is gone for good, and told as that.
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let keys = vault.keys().clone();
+    let of = |seed| Arc::new(Vault::of(storage, keys.clone(), Random::seed_from_u64(seed)).expect("a vault"));
+    let shelf = Shelf::new(of(21));
+    let clean = |id| vault.catalogue().audited(id, AuditVerdict::Clean, "").expect("audited");
+    clean(gone);
+    let lost = runtime.block_on(shelf.frames(gone));
+    assert!(matches!(&lost, Err(RecordingsError::NoSound(why)) if why.contains("not in the object store")), "{lost:?}");
+    let id = record(vault, &[40])[0];
+    clean(id);
+    let done = vault.round(&Audit::off());
+    assert_eq!((done.stored, done.dropped, &done.failed[..]), (1, 1, &[][..]), "{done:?}");
+    server.stop();
+    let away = runtime.block_on(shelf.frames(id));
+    assert_eq!(away, Err(RecordingsError::Away));
+    server.again();
+    // Empty now, as moto is when it begins again.
+    assert!(matches!(runtime.block_on(shelf.frames(id)), Err(RecordingsError::NoSound(_))));
+    let id = {
+        let id = record_with(vault, &[40], 77)[0];
+        clean(id);
+        assert_eq!(vault.round(&Audit::off()).dropped, 1);
+        id
+    };
+    let heard = runtime.block_on(async {
+        assert_eq!(shelf.frames(id).await, Ok(40 * BLOCK_FRAMES as u64));
+        let pieces = shelf.samples(id, 10_000..50_000).await.expect("sound");
+        let pieces: Vec<_> = futures_util::StreamExt::collect(pieces).await;
+        pieces.into_iter().flat_map(|piece| piece.expect("a piece").to_vec()).collect::<Vec<u8>>()
+    });
+    assert!(heard.len() == 40_000 && heard.as_chunks::<2>().0.iter().all(|sample| *sample == [9, 0]));
+    assert!(!vault.catalogue().file(&vault.catalogue().get(id).expect("read").expect("an entry")).exists());
+    drop(runtime);
+}
+
+/// Checkpoints of an audit log, tried again until the bucket takes them.
+fn checkpoints_go_to_a_bucket(root: &Path, server: &mut Server) {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let key = root.join("audit.key");
+    let verifier = crate::rt::audit::keys::make(&key, "tonewall/test").expect("a key");
+    let to = ShipTo::Bucket(Box::new(bucket(server.port, "witness/")));
+    let settings = crate::config::Audit {
+        directory: root.join("log"),
+        key,
+        sync: AuditSync::Always,
+        checkpoint_entries: 1,
+        checkpoint_every: Duration::from_secs(1),
+        file_bytes: 1_000_000,
+        ships: vec![Ship { name: "bucket".into(), to }],
+    };
+    server.stop();
+    let log = runtime.block_on(async { Log::start(&settings, "n1", |_| ()) }).expect("a log");
+    let refused = || {
+        let pages = crate::rt::audit::book::pages(&settings.directory).unwrap_or_default();
+        pages.iter().any(|page| {
+            let text = fs::read_to_string(settings.directory.join(page)).expect("text");
+            text.contains("\"action\":\"shipping-failed\"")
+        })
+    };
+    let end = Instant::now() + Duration::from_secs(60);
+    while !refused() {
+        assert!(Instant::now() < end, "a bucket that is away is not told");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    server.again();
+    let mut notes = Vec::new();
+    while notes.is_empty() {
+        assert!(Instant::now() < end, "no checkpoint got to the bucket");
+        std::thread::sleep(Duration::from_millis(100));
+        let list = server.object("?list-type=2&prefix=witness/").replace("/?", "?");
+        let mut listed = ureq::get(list).header("Authorization", SIGNED).call().expect("a list");
+        let listed = listed.body_mut().read_to_string().expect("text");
+        notes =
+            listed.split("<Key>").skip(1).map(|key| key.split("</Key>").next().expect("a key").to_owned()).collect();
+    }
+    assert!(notes[0].starts_with("witness/tonewall_test/") && notes[0].ends_with(".note"), "{notes:?}");
+    let mut note = ureq::get(server.object(&notes[0])).header("Authorization", SIGNED).call().expect("an object");
+    let (read, bad) = Checkpoint::read_all(&note.body_mut().read_to_string().expect("text"));
+    assert!(bad == 0 && read.len() == 1 && verifier.signed(&read[0]) && read[0].size > 0, "{read:?}");
+    log.stop();
+    drop(runtime);
 }

@@ -13,6 +13,8 @@ use object_store::path::Path;
 use object_store::{Certificate, ClientOptions, ObjectStore, ObjectStoreExt, RetryConfig, WriteMultipart};
 use sha2::Sha256;
 
+use super::versions::Bucket;
+use crate::audit::{Removed, Versions};
 use crate::base::ids::RecordingId;
 use crate::base::time::WallMs;
 use crate::config::S3;
@@ -42,46 +44,63 @@ pub enum StoreError {
         what: String,
     },
     /// It is not a store that can be used.
-    #[error("[storage.s3] {0}")]
+    #[error("object store: {0}")]
     Settings(String),
+}
+
+/// The bucket that `settings` name, for whoever puts something there. Nothing is sent yet.
+///
+/// # Errors
+/// What in the settings cannot be used.
+pub fn connect(settings: &S3) -> Result<Arc<dyn ObjectStore>, StoreError> {
+    let bad = |error: object_store::Error| StoreError::Settings(error.to_string());
+    // Whoever puts something comes again; within one try, a request is tried for half a minute.
+    let retry = RetryConfig { max_retries: 5, retry_timeout: Duration::from_secs(30), ..RetryConfig::default() };
+    let mut builder = AmazonS3Builder::new()
+        .with_bucket_name(&settings.bucket)
+        .with_region(&settings.region)
+        .with_access_key_id(settings.access_key.expose())
+        .with_secret_access_key(settings.secret_key.expose())
+        .with_checksum_algorithm(Checksum::SHA256)
+        .with_client_options(client_options(settings)?)
+        .with_retry(retry);
+    if let Some(endpoint) = &settings.endpoint {
+        builder = builder.with_allow_http(endpoint.starts_with("http://")).with_endpoint(endpoint);
+    }
+    Ok(Arc::new(builder.build().map_err(bad)?))
+}
+
+/// How the store is spoken to.
+fn client_options(settings: &S3) -> Result<ClientOptions, StoreError> {
+    let mut client =
+        ClientOptions::new().with_timeout(Duration::from_secs(120)).with_connect_timeout(Duration::from_secs(10));
+    if let Some(ca) = &settings.ca {
+        let pem = std::fs::read(ca).map_err(|e| StoreError::Settings(format!("ca: {}: {e}", ca.display())))?;
+        let bad = |error: object_store::Error| StoreError::Settings(error.to_string());
+        for certificate in Certificate::from_pem_bundle(&pem).map_err(bad)? {
+            client = client.with_root_certificate(certificate);
+        }
+    }
+    Ok(client)
 }
 
 /// A bucket and where in it.
 pub struct Store {
     store: Arc<dyn ObjectStore>,
+    /// What versions are asked for at.
+    bucket: Option<Bucket>,
     prefix: String,
     runtime: tokio::runtime::Runtime,
 }
 
 impl Store {
-    /// The store that `settings` name. Nothing is sent yet.
+    /// The store that `[storage.s3]` names. Nothing is sent yet.
     ///
     /// # Errors
     /// What in the settings cannot be used.
     pub fn s3(settings: &S3) -> Result<Self, StoreError> {
-        let bad = |error: object_store::Error| StoreError::Settings(error.to_string());
-        let mut client =
-            ClientOptions::new().with_timeout(Duration::from_secs(120)).with_connect_timeout(Duration::from_secs(10));
-        if let Some(ca) = &settings.ca {
-            let pem = std::fs::read(ca).map_err(|e| StoreError::Settings(format!("ca: {}: {e}", ca.display())))?;
-            for certificate in Certificate::from_pem_bundle(&pem).map_err(bad)? {
-                client = client.with_root_certificate(certificate);
-            }
-        }
-        // The vault's own rounds come again; within one, a request is tried for half a minute.
-        let retry = RetryConfig { max_retries: 5, retry_timeout: Duration::from_secs(30), ..RetryConfig::default() };
-        let mut builder = AmazonS3Builder::new()
-            .with_bucket_name(&settings.bucket)
-            .with_region(&settings.region)
-            .with_access_key_id(settings.access_key.expose())
-            .with_secret_access_key(settings.secret_key.expose())
-            .with_checksum_algorithm(Checksum::SHA256)
-            .with_client_options(client)
-            .with_retry(retry);
-        if let Some(endpoint) = &settings.endpoint {
-            builder = builder.with_allow_http(endpoint.starts_with("http://")).with_endpoint(endpoint);
-        }
-        Self::new(Arc::new(builder.build().map_err(bad)?), &settings.prefix)
+        let bucket = Bucket::of(settings, &client_options(settings)?)?;
+        Ok(Self { bucket: Some(bucket), ..Self::new(connect(settings)?, &settings.prefix)? })
     }
 
     /// Any store.
@@ -90,7 +109,7 @@ impl Store {
     /// When there can be no runtime.
     pub fn new(store: Arc<dyn ObjectStore>, prefix: &str) -> Result<Self, StoreError> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        Ok(Self { store, prefix: prefix.to_owned(), runtime })
+        Ok(Self { store, bucket: None, prefix: prefix.to_owned(), runtime })
     }
 
     /// Key of a recording's sealed bytes.
@@ -209,9 +228,16 @@ impl Store {
     ///
     /// # Errors
     /// When it may still be there.
-    pub fn remove(&self, stored: &Stored) -> Result<(), StoreError> {
+    pub fn remove(&self, stored: &Stored) -> Result<Removed, StoreError> {
+        let mut removed = Removed { objects_gone: 0, versions: Versions::NoneKept };
         for key in [stored.key.clone(), seal_key(&stored.key)] {
             let path = Path::from(key.as_str());
+            // A bucket that keeps versions gives each object one; deleting then only hides it.
+            let (was_there, keeps) = match self.runtime.block_on(self.store.head(&path)) {
+                Ok(there) => (true, there.version.is_some_and(|version| version != "null")),
+                Err(object_store::Error::NotFound { .. }) => (false, false),
+                Err(error) => return Err(error.into()),
+            };
             match self.runtime.block_on(self.store.delete(&path)) {
                 Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
                 Err(error) => return Err(error.into()),
@@ -221,8 +247,20 @@ impl Store {
                 Ok(_) => return Err(StoreError::Differs { key, what: "it was deleted and is still there".to_owned() }),
                 Err(error) => return Err(error.into()),
             }
+            removed.objects_gone += u64::from(was_there);
+            let asked = match &self.bucket {
+                Some(bucket) => self.runtime.block_on(bucket.delete_versions(&key)),
+                None => Err("it cannot be asked for versions".to_owned()),
+            };
+            removed.versions = match (removed.versions, asked) {
+                (Versions::NoneKept, Ok(0)) => Versions::NoneKept,
+                (Versions::NoneKept, Ok(count)) => Versions::Deleted(count),
+                (Versions::Deleted(before), Ok(count)) => Versions::Deleted(before + count),
+                (_, Err(why)) if keeps => Versions::MayRemain(why.into()),
+                (before, _) => before,
+            };
         }
-        Ok(())
+        Ok(removed)
     }
 }
 

@@ -198,7 +198,7 @@ fn destroyed_is_gone_for_every_key_leaves_a_tombstone_and_a_hold_forbids_it() {
     assert!(reads(&vault, ids[0], &ring("a", &[])));
     vault.catalogue.release(ids[0]).expect("released");
     let destroyed = vault.destroy(ids[0], "key:admin", "asked for").expect("destroyed");
-    assert!(destroyed.proof.contains("opening it failed"), "{}", destroyed.proof);
+    assert!(destroyed.proof.to_string().contains("opening it failed"), "{}", destroyed.proof);
     assert!(!path.exists() && !place::seal_file(&path).exists());
     // The bytes behind the name that is gone: not even they open.
     let report = verify(&copy, None, None, &ring("a", &[]), &mut |_| Ok(())).expect("a verdict");
@@ -216,7 +216,7 @@ fn destroyed_is_gone_for_every_key_leaves_a_tombstone_and_a_hold_forbids_it() {
     assert!(!left.exists());
     // Deleted behind our back: there is nothing to wipe, and it is told as gone.
     fs::remove_file(file(&vault, ids[2])).expect("deleted");
-    assert!(vault.destroy(ids[2], "x", "y").expect("destroyed").proof.contains("no file here"));
+    assert!(vault.destroy(ids[2], "x", "y").expect("destroyed").proof.to_string().contains("no file here"));
 }
 
 #[test]
@@ -238,8 +238,19 @@ fn deadlines_destroy_what_is_not_held_and_tell_the_audit_log() {
     memory.set_broken(false);
     assert_eq!(vault.round(&audit).expired, 2);
     let noted = memory.take();
-    let destroyed = noted.iter().filter(|r| matches!(&r.action, crate::audit::Action::RecordingDestroyed { .. }));
-    assert_eq!(destroyed.count(), 2, "{noted:?}");
+    // Asked for before, and told with how it was seen after.
+    let told = noted.iter().map(|record| match &record.action {
+        crate::audit::Action::RecordingDestroyed { proof, .. } => (record.outcome.result, proof.clone()),
+        other => panic!("{other:?}"),
+    });
+    let told: Vec<_> = told.collect();
+    assert_eq!(told.len(), 4, "{noted:?}");
+    for pair in told.chunks(2) {
+        assert_eq!(pair[0], (crate::audit::Verdict::Asked, None));
+        let (verdict, Some(proof)) = &pair[1] else { panic!("{pair:?}") };
+        assert_eq!(*verdict, crate::audit::Verdict::Done);
+        assert_eq!((&*proof.keys_tried, proof.opened, proof.files_deleted), (&["a".into()][..], false, 2));
+    }
     let entry = vault.catalogue.get(ids[0]).expect("read").expect("an entry");
     assert!(matches!(entry.hold, Some(LegalHold { .. })) && reads(&vault, ids[0], &ring("a", &[])));
 }
@@ -286,7 +297,7 @@ fn stored_recordings_are_read_back_rewrapped_and_destroyed_where_they_are() {
     runtime.block_on(objects.put(&at, bytes.into())).expect("put");
     // Destroyed there too.
     let destroyed = vault_b.destroy(ids[0], "key:admin", "asked for").expect("destroyed");
-    assert!(destroyed.proof.contains("object store and seen to be gone"), "{}", destroyed.proof);
+    assert!(destroyed.proof.to_string().contains("object store and seen to be gone"), "{}", destroyed.proof);
     assert!(runtime.block_on(objects.head(&at)).is_err());
     assert!(vault_b.open(ids[0]).is_err());
     // Without a store configured, nothing is said to be destroyed that may still be there.
