@@ -111,7 +111,7 @@ struct Work {
     vault: Arc<Vault>,
     reports: UnboundedSender<SpillReport>,
     /// Threads of spills that are open; who is dropped ends.
-    players: HashMap<RecordingId, Sender<Way>>,
+    players: HashMap<RecordingId, (Sender<Way>, JoinHandle<()>)>,
     /// Got by their recorders, and not yet marked.
     unmarked: BTreeSet<RecordingId>,
     /// Recorders that get what was spilled.
@@ -135,7 +135,7 @@ impl Work {
                 Ok(Order::Clean(recording)) => self.clean(recording),
                 Ok(Order::Open(recording)) => self.open(recording),
                 Ok(Order::Play(recording, way)) => {
-                    if let Some(player) = self.players.get(&recording) {
+                    if let Some((player, _)) = self.players.get(&recording) {
                         // One that has ended has reported why.
                         let _ = player.send(way);
                     }
@@ -163,6 +163,8 @@ impl Work {
 
     /// All that waits.
     fn list(&mut self) {
+        // Those that could not open or read theirs have said so and are over.
+        self.players.retain(|_, (_, thread)| !thread.is_finished());
         let query = Query { states: vec![State::Sealed, State::Interrupted], spilled: true, ..Query::default() };
         let mut all = Vec::new();
         let listed = self.vault.catalogue().for_each(query, &mut |entry| {
@@ -205,7 +207,7 @@ impl Work {
             player.run();
         });
         match started {
-            Ok(_) => drop(self.players.insert(recording, sender)),
+            Ok(thread) => drop(self.players.insert(recording, (sender, thread))),
             Err(error) => self.report(SpillReport::Unfit(recording, format!("no thread for it: {error}"), false)),
         }
     }

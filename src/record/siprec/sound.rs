@@ -178,7 +178,8 @@ impl Sound {
             return;
         }
         self.deaf_until = None;
-        if self.queue.len() >= MOST {
+        // Sound that is no live one comes at its pace; what has piled up while the sender stood still is sent late, and sent.
+        if self.queue.len() >= MOST && !self.patient {
             self.queue.pop_front();
             self.part = 0;
             self.marker = true;

@@ -422,6 +422,11 @@ fn a_cut_loses_nothing_of_sound_that_is_not_live() {
         .collect();
     assert_eq!(left.len(), 10);
     assert!(left.windows(2).all(|pair| pair[1].wrapping_sub(pair[0]) == 160), "no gap in the sound");
+    // The sender stood still for 3 s.
+    (0..30).for_each(|_| sound.block(now, block(false)));
+    let sent = heard.0.len();
+    sound.handle_timeout(now + 4 * SEC, &mut heard);
+    assert_eq!(heard.0.len() - sent, 2 * 150, "late, and whole");
 }
 
 #[test]
