@@ -257,27 +257,6 @@ async fn once(mut disk: Disk, recording: &'static str, random: &mut Random) -> u
     acknowledged
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_ends_calls_that_must_be_recorded_and_new_ones_are_refused_until_it_has_room() {
-    gives_out(Fault::Full, "required", 100).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_costs_no_call_where_recording_is_best_effort() {
-    gives_out(Fault::Full, "best-effort", 200).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_disk_that_turns_read_only_ends_calls_that_must_be_recorded_and_new_ones_are_refused_until_it_is_mounted_anew()
- {
-    gives_out(Fault::ReadOnly, "required", 300).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_disk_that_turns_read_only_costs_no_call_where_recording_is_best_effort() {
-    gives_out(Fault::ReadOnly, "best-effort", 400).await;
-}
-
 /// A disk that gives out under a node without a call.
 async fn gives_out_idle(fault: Fault) {
     let Some(mut disk) = tokio::task::block_in_place(|| Disk::new(fault)) else {
@@ -298,12 +277,23 @@ async fn gives_out_idle(fault: Fault) {
     talk(&[&call], "taken again").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_disk_that_is_found_full_while_nobody_calls_costs_nobody_a_call() {
-    gives_out_idle(Fault::Full).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_disk_that_turns_read_only_while_nobody_calls_costs_nobody_a_call() {
-    gives_out_idle(Fault::ReadOnly).await;
+/// All at once: each is mostly waiting.
+#[tokio::test(flavor = "multi_thread", worker_threads = 12)]
+async fn a_disk_that_gives_out_costs_no_best_effort_call_and_required_ones_are_refused_until_it_is_back() {
+    use Fault::{Full, ReadOnly};
+    let scenarios = [
+        ("full, required", tokio::spawn(gives_out(Full, "required", 100))),
+        ("full, best effort", tokio::spawn(gives_out(Full, "best-effort", 200))),
+        ("read-only, required", tokio::spawn(gives_out(ReadOnly, "required", 300))),
+        ("read-only, best effort", tokio::spawn(gives_out(ReadOnly, "best-effort", 400))),
+        ("found full while nobody calls", tokio::spawn(gives_out_idle(Full))),
+        ("found read-only while nobody calls", tokio::spawn(gives_out_idle(ReadOnly))),
+    ];
+    let mut failed = Vec::new();
+    for (name, scenario) in scenarios {
+        if scenario.await.is_err() {
+            failed.push(name);
+        }
+    }
+    assert!(failed.is_empty(), "failed, as told above: {failed:?}");
 }
