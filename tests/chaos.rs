@@ -273,7 +273,7 @@ fn perform(sim: &mut Sim, act: Act, random: &mut Random) {
         }
         Act::Collect => {
             if let Some(call) = call {
-                let actor = tonewall::call::Actor { name: "crm".to_owned(), role: tonewall::config::Role::Integration };
+                let actor = tonewall::call::Actor::new("crm", tonewall::config::Role::Integration);
                 let request = CollectionRequest::of_length(4);
                 // It may be refused: one is open already, the call is not up yet.
                 let _ = sim.signal(Signal::StartCollection { call, request, actor });

@@ -373,7 +373,7 @@ fn a_ticket_opens_one_stream_once_and_nothing_else() {
 #[test]
 fn a_ticket_is_void_after_half_a_minute() {
     let access = Access::new(keys(), Random::seed_from_u64(9));
-    let actor = tonewall::call::Actor { name: "agent".into(), role: Role::Agent };
+    let actor = tonewall::call::Actor::new("agent", Role::Agent);
     let now = Instant::now();
     let ticket = access.ticket(now, actor.clone());
     assert_eq!(access.redeem(now + Duration::from_secs(31), &ticket), None);

@@ -186,7 +186,7 @@ fn ring() -> KeyRing {
 }
 
 fn crm() -> Actor {
-    Actor { name: "crm".to_owned(), role: Role::Integration }
+    Actor::new("crm", Role::Integration)
 }
 
 fn keys_of(presses: &[KeyPress]) -> Vec<u8> {

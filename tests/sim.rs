@@ -218,7 +218,7 @@ fn a_collection_takes_each_key_once_in_every_form() {
 /// An order about the call's payment.
 fn pay(sim: &mut Story, order: PaymentOrder) -> PaymentView {
     let call = sim.call().id;
-    let actor = Actor { name: "crm".into(), role: Role::Integration };
+    let actor = Actor::new("crm", Role::Integration);
     match sim.signal(Signal::Payment { call, order, actor }) {
         Ok(Reply::Payment(view)) => *view,
         other => panic!("{other:?}"),

@@ -3,7 +3,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::tree::{Hash, Tree, leaf};
 use super::{Action, Record};
@@ -89,6 +89,11 @@ impl Chain {
             fields.insert("at".into(), WallMs(self.last_ms).rfc3339().into());
             fields.insert("at_ms".into(), self.last_ms.into());
             fields.insert("node".into(), self.node.clone().into());
+            // What is about nothing smaller is about the node.
+            let object = fields.entry("object").or_insert(Value::Null);
+            if object.as_object().is_none_or(serde_json::Map::is_empty) {
+                *object = json!({"node": self.node});
+            }
             fields.insert("prev".into(), text_of(&self.prev).into());
         }
         let mut bytes = Vec::with_capacity(512);

@@ -174,6 +174,22 @@ impl Record {
         self
     }
 
+    /// What came of a request of the key `name`: it came from where the request did, and what is nobody else's doing was
+    /// the key holder's.
+    pub fn asked_for(mut self, name: &str, role: Role, from: Option<IpAddr>) -> Self {
+        let name = Text::new(name);
+        let theirs = match &self.actor {
+            Who::Node => true,
+            Who::Key { name: owner, .. } => *owner == name,
+            Who::Panel { .. } | Who::User { .. } | Who::Signal { .. } | Who::Nobody => false,
+        };
+        if theirs {
+            self.actor = Who::Key { name, role: Some(role) };
+            self.origin = from.map_or(self.origin, Origin::Address);
+        }
+        self
+    }
+
     /// With what it was for.
     pub fn purpose(mut self, purpose: impl Into<Text>) -> Self {
         self.purpose = Some(purpose.into());

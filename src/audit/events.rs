@@ -43,6 +43,9 @@ pub fn record_of(event: &Event, paused: bool) -> Option<Record> {
                 SpillState::Dropped => by_node(action).map(|record| record.outcome(Outcome::refused(why()))),
             };
         }
+        E::RecordingQuarantined { recording, reason } => {
+            return by_node(Action::RecordingQuarantined { recording: *recording, finding: reason.as_str().into() });
+        }
         _ => {}
     }
     let call = event.call?;
@@ -74,9 +77,6 @@ pub fn record_of(event: &Event, paused: bool) -> Option<Record> {
         E::PaymentReconciled { payment, result, .. } => {
             let action = Action::PaymentReconciled { call, payment: *payment, payment_result: *result };
             by_node(action).map(|record| record.outcome(outcome(*result)))
-        }
-        E::RecordingQuarantined { recording, reason } => {
-            by_node(Action::RecordingQuarantined { recording: *recording, finding: reason.as_str().into() })
         }
         E::Recorder { recorder, state: RecorderState::Away, reason, spill, .. } => {
             let action =

@@ -29,6 +29,10 @@ const KINDS: [(Thing, &str); 6] = [
     (Thing::Webhook, "webhook"),
 ];
 
+fn word(thing: Thing) -> &'static str {
+    KINDS.iter().find(|(known, _)| *known == thing).map_or("", |(_, word)| *word)
+}
+
 impl Inventory {
     /// Of a checked configuration.
     pub fn of(config: &Config) -> Self {
@@ -48,14 +52,22 @@ impl Inventory {
         inventory
     }
 
+    /// These things, but only of the kind `thing`; the others as they were `before`.
+    pub fn only(mut self, thing: Thing, before: &Inventory) -> Self {
+        let kind = format!("{} ", word(thing));
+        self.things.retain(|key, _| key.starts_with(&kind));
+        let others = before.things.iter().filter(|(key, _)| !key.starts_with(&kind));
+        self.things.extend(others.map(|(key, value)| (key.clone(), value.clone())));
+        self
+    }
+
     fn debugged(&mut self, thing: Thing, name: &str, value: &impl Debug) {
         self.add(thing, name, None, format!("{value:?}").as_bytes());
     }
 
     fn add(&mut self, thing: Thing, name: &str, role: Option<String>, bytes: &[u8]) {
-        let kind = KINDS.iter().find(|(known, _)| *known == thing).map_or("", |(_, word)| *word);
         let fingerprint = hex::encode(&Sha256::digest(bytes)[..4]);
-        self.things.insert(format!("{kind} {name}"), (role, fingerprint));
+        self.things.insert(format!("{} {name}", word(thing)), (role, fingerprint));
     }
 
     /// What it takes to get from `before` to this: things removed, changed, created.
@@ -114,6 +126,8 @@ mod tests {
             told,
             ["ApiKey Changed crm admin", "KeyEncryptionKey Removed 2026-10 ", "KeyEncryptionKey Created 2026-09 "]
         );
+        let mixed = after.clone().only(Thing::ApiKey, &before).since(&before);
+        assert!(matches!(&mixed[..], [Action::Thing { thing: Thing::ApiKey, .. }]), "the others as before: {mixed:?}");
         let text = serde_json::to_string(&before).expect("json");
         assert_eq!(serde_json::from_str::<Inventory>(&text).expect("read"), before);
     }

@@ -1,6 +1,7 @@
 //! What the HTTP API, and through it a CRM, may ask of the calls, and what it is told. Complete values without
 //! references to the engine; none has room for a digit.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -26,9 +27,16 @@ pub struct Actor {
     pub name: String,
     /// Role of the API key.
     pub role: Role,
+    /// Where the request came from; decides nothing, and stands in the audit log.
+    pub from: Option<IpAddr>,
 }
 
 impl Actor {
+    /// The holder of the API key `name`.
+    pub fn new(name: impl Into<String>, role: Role) -> Self {
+        Self { name: name.into(), role, from: None }
+    }
+
     /// Whether holds and collections of others may be touched.
     pub fn may_override(&self) -> bool {
         matches!(self.role, Role::Admin | Role::Supervisor)
@@ -250,6 +258,28 @@ pub enum Signal {
         /// Who asks.
         actor: Actor,
     },
+}
+
+impl Signal {
+    /// Who asks, where that matters.
+    pub fn actor(&self) -> Option<&Actor> {
+        match self {
+            Signal::Find { .. }
+            | Signal::Trunks
+            | Signal::Recorders
+            | Signal::CallRecorders { .. }
+            | Signal::Get { .. }
+            | Signal::GetCollection { .. } => None,
+            Signal::SteerRecorder { actor, .. }
+            | Signal::TakeHolds { actor, .. }
+            | Signal::RenewHold { actor, .. }
+            | Signal::ReleaseHold { actor, .. }
+            | Signal::StartCollection { actor, .. }
+            | Signal::CancelCollection { actor, .. }
+            | Signal::Payment { actor, .. }
+            | Signal::HangUp { actor, .. } => Some(actor),
+        }
+    }
 }
 
 /// An answer to a [`Signal`].

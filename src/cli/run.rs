@@ -158,9 +158,7 @@ impl Signals {
                 tracing::info!("SIGHUP: certificates and keys were read again");
             }
             Err(faults) => {
-                let faults_found = faults.len() as u64;
-                let action = Action::ConfigurationRefused { configuration: None, faults: faults_found };
-                self.audit.note(Record::node(action).outcome(Outcome::failed("certificates")));
+                self.refused("certificates", faults.len());
                 for fault in faults {
                     tracing::error!(%fault, "SIGHUP: the former certificates stay");
                 }
@@ -173,7 +171,7 @@ impl Signals {
         let config = match super::check::check(&self.file).and_then(|_| Config::load(&self.file)) {
             Ok(config) => config,
             Err(faults) => {
-                self.refused(faults.iter().count());
+                self.refused("connectors", faults.iter().count());
                 for fault in faults.iter() {
                     tracing::error!(%fault, "SIGHUP: the former connectors stay");
                 }
@@ -182,22 +180,20 @@ impl Signals {
         };
         match self.connectors.reload(&config) {
             Ok(()) => {
-                let (thing, made) = (Thing::Connector, Made::Changed);
-                let action =
-                    Action::Thing { thing, made, name: "all, by SIGHUP".into(), role: None, fingerprint: None };
-                self.audit.note(Record::node(action));
+                audit::reloaded(&self.audit, &config);
                 let connectors = config.connectors.len();
                 tracing::info!(connectors, "SIGHUP: connectors were read again; what else has changed needs a restart");
             }
             Err(fault) => {
-                self.refused(1);
+                self.refused("connectors", 1);
                 tracing::error!(%fault, "SIGHUP: the former connectors stay");
             }
         }
     }
 
-    fn refused(&self, faults: usize) {
-        let action = Action::ConfigurationRefused { configuration: None, faults: faults as u64 };
-        self.audit.note(Record::node(action).outcome(Outcome::failed("connectors")));
+    fn refused(&self, what: &str, faults: usize) {
+        let configuration = audit::hash_of(&self.file);
+        let action = Action::ConfigurationRefused { configuration, faults: faults as u64 };
+        self.audit.note(Record::node(action).outcome(Outcome::failed(what)));
     }
 }

@@ -367,7 +367,7 @@ impl Access {
             found = u32::conditional_select(&found, &at, same);
         }
         let key = keys.get(found as usize).ok_or_else(Problem::unauthenticated)?;
-        Ok(Actor { name: key.name.clone(), role: key.role })
+        Ok(Actor::new(key.name.as_str(), key.role))
     }
 
     /// Draws a ticket for `actor`.

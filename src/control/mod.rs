@@ -40,7 +40,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Semaphore;
 
 use crate::audit::Audit;
-use crate::call::{Reply, Signal, SignalError};
+use crate::call::{Actor, Reply, Signal, SignalError};
 use crate::obs::metrics::Metrics;
 use crate::obs::redact::redact;
 
@@ -198,8 +198,8 @@ async fn guard(State(api): State<Api>, route: MatchedPath, mut request: Request,
     };
     match right {
         Some(right) if access::allows(pass.actor.role, right) => {
-            let actor = pass.actor.clone();
-            request.extensions_mut().insert(actor);
+            let from = peer.map(|Peer(ip)| ip);
+            request.extensions_mut().insert(Actor { from, ..pass.actor.clone() });
             request.extensions_mut().insert(pass.clone());
             let (method, path) = (request.method().clone(), request.uri().path().to_owned());
             let response = if idempotency::covers(&method, route.as_str()) {

@@ -128,7 +128,7 @@ mod tests {
     use crate::config::Role;
 
     fn crm() -> Actor {
-        Actor { name: "crm".into(), role: Role::Integration }
+        Actor::new("crm", Role::Integration)
     }
 
     #[test]

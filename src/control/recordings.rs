@@ -244,7 +244,7 @@ mod tests {
         let mut random = Random::seed_from_u64(1);
         let (one, other) = (RecordingId::draw(&mut random), RecordingId::draw(&mut random));
         let (now, mut hearings) = (Instant::now(), Hearings::new(random));
-        let pass = Pass { actor: Actor { name: "boss".into(), role: Role::Supervisor }, panel: None };
+        let pass = Pass { actor: Actor::new("boss", Role::Supervisor), panel: None };
         let ticket = hearings.open(now, pass, one, "complaint".into());
         let path = |id: RecordingId| format!("/v1/recordings/{id}/audio");
         assert!(

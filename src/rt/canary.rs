@@ -266,7 +266,7 @@ impl Booth {
         sleep(Duration::from_millis(1_000)).await;
         if guard == CanaryGuard::Held {
             let (kinds, reason, ttl) = (vec![HoldKind::Mask], "canary".to_owned(), None);
-            let actor = Actor { name: "canary".to_owned(), role: Role::Integration };
+            let actor = Actor::new("canary", Role::Integration);
             let held = around.calls.signal(Signal::TakeHolds { call, kinds, reason, ttl, actor }).await;
             held.map_err(|error| format!("no mask: {error}"))?;
         }

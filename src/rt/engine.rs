@@ -15,12 +15,12 @@ use super::recorder::{Failure, Meta, wall};
 use super::resolve::Resolve;
 use super::sip::{Inbound, SipSockets};
 use super::taps::Taps;
-use crate::audit::Audit;
 use crate::audit::events::record_of;
+use crate::audit::Audit;
 use crate::base::ids::{Leg, RecordingId};
 use crate::base::time::soonest;
 use crate::call::{
-    Engine, ForkId, ForkReport, PaymentOrder, RecordOrder, RecorderReport, Reply, Signal, SignalError, SpillReport,
+    Actor, Engine, ForkId, ForkReport, PaymentOrder, RecordOrder, RecorderReport, Reply, Signal, SignalError, SpillReport,
 };
 use crate::capture::Recipient;
 use crate::control::history::History;
@@ -115,6 +115,8 @@ pub(super) struct Driver {
     /// When the gauges of targets were set last.
     pub(super) noted: Option<Instant>,
     pub(super) audit: Audit,
+    /// Who is being answered.
+    pub(super) asker: Option<Actor>,
     /// Recordings that are paused.
     pub(super) paused: HashSet<RecordingId>,
     /// Payments of unknown outcome, as last told.
@@ -301,13 +303,17 @@ impl Driver {
             let _ = reply.send(Err(SignalError::NotAudited));
             return;
         }
+        // What came before is told before; what is told from here on is the asker's doing.
+        self.carry_out();
+        self.asker = signal.actor().cloned();
         let answer = self.engine.handle_signal(now, signal);
         // Media orders first: by the time the asker hears "masked", the order is with the worker.
         self.carry_out();
+        self.asker = None;
         let _ = reply.send(answer);
     }
 
-    /// Notes in the audit log what belongs there.
+    /// Notes in the audit log what belongs there, and whose doing it was, where a request asked for it.
     fn audit(&mut self, event: &Event) {
         let mut paused = false;
         if let EventKind::Recording { recording, state } = event.kind {
@@ -316,9 +322,11 @@ impl Driver {
                 self.paused.insert(recording);
             }
         }
-        if let Some(record) = record_of(event, paused) {
-            self.audit.note(record);
+        let Some(mut record) = record_of(event, paused) else { return };
+        if let Some(asker) = &self.asker {
+            record = record.asked_for(&asker.name, asker.role, asker.from);
         }
+        self.audit.note(record);
     }
 
     /// Carries out everything the engine wants done. Media and recording come before what peers get to see.

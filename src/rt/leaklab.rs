@@ -487,7 +487,7 @@ fn holds_any(text: &[u8], played: &[&[Sent]]) -> bool {
 }
 
 fn crm() -> Actor {
-    Actor { name: "crm".to_owned(), role: Role::Integration }
+    Actor::new("crm", Role::Integration)
 }
 
 fn ring(kek: &str) -> KeyRing {

@@ -335,7 +335,7 @@ impl Node {
         let log = audit_log(&config, &board)?;
         let audit = log.as_ref().map_or_else(Audit::off, Log::audit);
         if audit.is_on() {
-            tokio::spawn(audit::follow_alarms(history.read(None, None), audit.clone()));
+            tokio::spawn(audit::follow_others(history.read(None, None), audit.clone()));
         }
         let (signals, signals_rx) = mpsc::channel(SIGNALS);
         let (media_tx, media) = mpsc::unbounded_channel();
@@ -475,6 +475,7 @@ impl Node {
             resolve,
             noted: None,
             audit: audit.clone(),
+            asker: None,
             paused: HashSet::new(),
             unknown: 0,
         };

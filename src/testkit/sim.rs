@@ -585,7 +585,7 @@ impl Drop for Sim {
 
 /// The CRM's API key.
 fn crm() -> Actor {
-    Actor { name: "crm".to_owned(), role: Role::Integration }
+    Actor::new("crm", Role::Integration)
 }
 
 fn address(text: &str) -> SocketAddr {

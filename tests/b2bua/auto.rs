@@ -134,7 +134,7 @@ fn who_overrides_the_detector_ends_the_payment() {
     let view = w.view();
     let release = |actor| Signal::ReleaseHold { call: view.id, hold: view.holds[0].id, actor };
     w.signal(release(actor())).expect_err("not its hold");
-    w.signal(release(Actor { name: "boss".into(), role: Role::Supervisor })).expect("released");
+    w.signal(release(Actor::new("boss", Role::Supervisor))).expect("released");
     assert!(holds(&mut w).is_empty());
     key(&mut w, "1");
     assert_eq!(step(&mut w, 300, 2_000), [(1_200, '1')]);

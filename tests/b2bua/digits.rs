@@ -144,12 +144,12 @@ fn holds_mask_and_pause_until_released_or_expired() {
     let holds = take(&mut w, &[HoldKind::Mask, HoldKind::Pause]);
     assert_eq!((w.masked(), w.session().tap), (true, Tap::Paused));
     let call = w.view().id;
-    let stranger = Actor { name: "other".into(), role: Role::Agent };
+    let stranger = Actor::new("other", Role::Agent);
     let by = |actor, hold| Signal::ReleaseHold { call, hold, actor };
     assert_eq!(w.signal(by(stranger, holds[0].id)), Err(SignalError::Forbidden));
-    let auditor = Actor { name: "crm".into(), role: Role::Auditor };
+    let auditor = Actor::new("crm", Role::Auditor);
     assert_eq!(w.signal(by(auditor, holds[0].id)), Err(SignalError::Forbidden));
-    let boss = Actor { name: "boss".into(), role: Role::Supervisor };
+    let boss = Actor::new("boss", Role::Supervisor);
     w.signal(by(boss, holds[0].id)).expect("a supervisor may");
     assert_eq!((w.masked(), w.session().tap), (false, Tap::Paused));
     w.advance(20 * SEC);
@@ -207,7 +207,7 @@ fn a_collection_masks_pauses_hands_over_once_and_gives_back() {
     assert_eq!(w.view().holds.len(), 2);
     let call = w.view().id;
     let hold = w.view().holds[0].id;
-    let boss = Actor { name: "boss".into(), role: Role::Admin };
+    let boss = Actor::new("boss", Role::Admin);
     assert_eq!(w.signal(Signal::ReleaseHold { call, hold, actor: boss }), Err(SignalError::HoldPinned));
     let second = Signal::StartCollection { call, request: CollectionRequest::of_length(3), actor: actor() };
     assert_eq!(w.signal(second), Err(SignalError::CollectionOpen));

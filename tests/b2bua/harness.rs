@@ -465,7 +465,7 @@ impl World {
 }
 
 pub fn actor() -> Actor {
-    Actor { name: "crm".into(), role: Role::Integration }
+    Actor::new("crm", Role::Integration)
 }
 
 /// A call that is up: both ends' lines.

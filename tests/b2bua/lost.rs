@@ -16,7 +16,7 @@ use crate::harness::*;
 const CARD: &str = "5555555555554444";
 
 fn by(name: &str, role: Role) -> Actor {
-    Actor { name: name.into(), role }
+    Actor::new(name, role)
 }
 
 fn crm() -> Actor {

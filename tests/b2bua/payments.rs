@@ -182,7 +182,7 @@ fn one_payment_or_collection_at_a_time_and_only_for_whoever_may() {
     assert_eq!(order(&mut w, PaymentOrder::Start(Box::default())).err(), Some(SignalError::PaymentOpen));
     let collect = Signal::StartCollection { call, request: CollectionRequest::of_length(4), actor: actor() };
     assert_eq!(w.signal(collect.clone()), Err(SignalError::PaymentOpen));
-    let by = |name: &str, role| Actor { name: name.into(), role };
+    let by = |name: &str, role| Actor::new(name, role);
     let cancel = |actor| Signal::Payment { call, order: PaymentOrder::Cancel(payment), actor };
     assert_eq!(w.signal(cancel(by("other", Role::Integration))), Err(SignalError::Forbidden));
     assert_eq!(w.signal(cancel(by("audit", Role::Auditor))), Err(SignalError::Forbidden));

@@ -422,7 +422,7 @@ fn the_operator_ends_a_call_over_the_api_and_at_the_end_of_a_drain() {
     let mut w = World::new();
     w.call();
     let call = w.view().id;
-    let auditor = Actor { name: "audit".into(), role: Role::Auditor };
+    let auditor = Actor::new("audit", Role::Auditor);
     assert!(w.signal(Signal::HangUp { call, actor: auditor }).is_err());
     w.signal(Signal::HangUp { call, actor: actor() }).expect("granted");
     w.expect(Who::Carrier, "BYE");

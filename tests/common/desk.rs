@@ -27,9 +27,10 @@ pub struct Desk {
     api: Api,
 }
 
-/// A node's API, asked with the CRM's key.
+/// A node's API, asked with the CRM's key or another.
 pub struct Api {
     node: SocketAddr,
+    key: &'static str,
     http: ureq::Agent,
 }
 
@@ -49,8 +50,13 @@ impl Call {
 
 impl Api {
     pub fn of(node: &Running) -> Api {
+        Self::under(node, API_KEYS[0].2)
+    }
+
+    /// The same, asked with `key`.
+    pub fn under(node: &Running, key: &'static str) -> Api {
         let config = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).build();
-        Api { node: node.control.expect("an API"), http: config.into() }
+        Api { node: node.control.expect("an API"), key, http: config.into() }
     }
 
     /// The address of `path`.
@@ -58,18 +64,19 @@ impl Api {
         format!("http://{}{path}", self.node)
     }
 
-    /// What the API answers to the CRM's key, and the status; what is no JSON comes as text.
+    /// What the API answers, and the status; what is no JSON comes as text, what is no text as nothing.
     pub fn answer(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
         let request = ureq::http::Request::builder()
             .method(method)
             .uri(self.url(path))
-            .header("authorization", format!("Bearer {}", API_KEYS[0].2))
+            .header("authorization", format!("Bearer {}", self.key))
             .header("content-type", "application/json")
             .body(body.map_or_else(Vec::new, |body| body.to_string().into_bytes()))
             .expect("a request");
         let answer = tokio::task::block_in_place(|| self.http.run(request));
         let mut answer = answer.unwrap_or_else(|error| panic!("{method} {path}: {error}"));
-        let text = answer.body_mut().read_to_string().expect("text");
+        let bytes = answer.body_mut().read_to_vec().expect("a body");
+        let text = String::from_utf8(bytes).unwrap_or_default();
         let status = answer.status().as_u16();
         if text.is_empty() {
             return (status, Value::Null);

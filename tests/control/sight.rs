@@ -65,7 +65,7 @@ impl Asker {
         match self {
             Asker::Key(role) => key_of(role),
             Asker::Panel => {
-                let actor = tonewall::call::Actor { name: "integration".into(), role: Role::Integration };
+                let actor = tonewall::call::Actor::new("integration", Role::Integration);
                 node.access.open_panel(Instant::now(), actor, ids().call, true, Duration::from_secs(60))
             }
         }

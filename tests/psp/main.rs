@@ -17,6 +17,7 @@ mod call;
 mod chain;
 mod contracts;
 mod crm;
+mod evidence;
 mod faults;
 mod kit;
 mod localstripe;

@@ -29,7 +29,7 @@ use tokio::sync::oneshot;
 
 use super::recorder::wall;
 use crate::audit::inventory::Inventory;
-use crate::audit::{Action, Audit, Origin, Outcome, Record, Sink, Unwritable, Who};
+use crate::audit::{Action, Audit, Origin, Outcome, Record, Sink, Text, Thing, Unwritable, Who};
 use crate::base::time::WallMs;
 use crate::config;
 use crate::obs::metrics::AuditTotals;
@@ -237,10 +237,26 @@ impl Counts {
 /// Notes that `config` was put in force: its hash, and what came, changed and went since the configuration before it,
 /// whose inventory lies beside the log.
 pub fn configured(audit: &Audit, config: &config::Config) {
+    put_in_force(audit, config, |now, _| now);
+}
+
+/// Notes that a running node has read `config` again: its hash, and what of its connectors came, changed and went. What else
+/// is another is in force, and noted, after the next start.
+pub fn reloaded(audit: &Audit, config: &config::Config) {
+    put_in_force(audit, config, |now, before| now.only(Thing::Connector, before));
+}
+
+/// The hash of a file that was refused as a configuration, if it can be read.
+pub fn hash_of(file: &Path) -> Option<Text> {
+    Some(hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &std::fs::read(file).ok()?)).into())
+}
+
+/// `in_force`: of the things of the configuration and of those before, which are in force now.
+fn put_in_force(audit: &Audit, config: &config::Config, in_force: impl Fn(Inventory, &Inventory) -> Inventory) {
     let Some(settings) = &config.audit else { return };
     let path = settings.directory.join(INVENTORY);
-    let now = Inventory::of(config);
     let before = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Inventory>(&bytes).ok());
+    let now = in_force(Inventory::of(config), before.as_ref().unwrap_or(&Inventory::default()));
     let loaded = Action::ConfigurationLoaded {
         configuration: now.configuration.as_str().into(),
         before: before.as_ref().map(|before| before.configuration.as_str().into()),
@@ -382,13 +398,16 @@ pub fn host() -> Origin {
     Origin::Host(rustix::system::uname().nodename().to_string_lossy().as_ref().into())
 }
 
-/// Notes the alarms that `reader` tells of; what the engine tells is noted where it is told. Ends with the event log.
-pub async fn follow_alarms(mut reader: crate::control::history::Reader, audit: Audit) {
+/// Notes what others than the engine tell as events: alarms, and recordings put in quarantine. What the engine tells is noted
+/// where it is told. Ends with the event log.
+pub async fn follow_others(mut reader: crate::control::history::Reader, audit: Audit) {
     use crate::obs::event::EventKind;
     while let Some(read) = reader.next().await {
         let crate::control::history::Read::Event(_, event) = read else { continue };
-        if matches!(event.kind, EventKind::AlarmRaised { .. } | EventKind::AlarmCleared { .. })
-            && let Some(record) = crate::audit::events::record_of(&event, false)
+        if matches!(
+            event.kind,
+            EventKind::AlarmRaised { .. } | EventKind::AlarmCleared { .. } | EventKind::RecordingQuarantined { .. }
+        ) && let Some(record) = crate::audit::events::record_of(&event, false)
         {
             audit.note(record);
         }
