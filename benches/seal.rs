@@ -4,7 +4,6 @@
 #![allow(missing_docs)]
 
 use std::hint::black_box;
-use std::io;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use rand::SeedableRng;
@@ -12,44 +11,18 @@ use tonewall::base::Random;
 use tonewall::base::ids::{CallId, RecordingId};
 use tonewall::base::time::WallMs;
 use tonewall::record::keys::{Kek, KeyRing};
-use tonewall::record::sealed::{Start, Storage, Writer, verify};
-
-struct Memory(Vec<u8>);
-
-impl Storage for Memory {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.extend_from_slice(bytes);
-        Ok(())
-    }
-    fn sync(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
+use tonewall::record::sealed::{Start, Writer, verify};
 
 fn kek() -> Kek {
     let text: String = (0..32).map(|byte| format!("{byte:02x}")).collect();
     Kek::parse("bench", &text).expect("a key")
 }
 
-fn writer() -> Writer<Memory> {
+fn writer() -> Writer<Vec<u8>> {
     let mut random = Random::seed_from_u64(1);
-    let start = Start {
-        recording: RecordingId::draw(&mut random),
-        call: CallId::draw(&mut random),
-        node: "bench".into(),
-        from_trunk: "a".into(),
-        to_trunk: "b".into(),
-        started_at_ms: WallMs(0),
-        rate: 8_000,
-        channels: 2,
-        caller: String::new(),
-        called: String::new(),
-        agent: String::new(),
-        sip_call_ids: Vec::new(),
-        labels: Default::default(),
-        spill: None,
-    };
-    Writer::create(Memory(Vec::with_capacity(1 << 20)), &kek(), start, &mut random).expect("created")
+    let (recording, call) = (RecordingId::draw(&mut random), CallId::draw(&mut random));
+    let start = Start::new(recording, call, "bench", ["a", "b"], WallMs(0));
+    Writer::create(Vec::with_capacity(1 << 20), &kek(), start, &mut random).expect("created")
 }
 
 fn seal(c: &mut Criterion) {
@@ -73,7 +46,7 @@ fn seal(c: &mut Criterion) {
         made.lost().expect("written");
     }
     let (_, seal) = made.close(WallMs(0)).expect("closed");
-    let bytes = made.into_storage().0;
+    let bytes = made.into_storage();
     let ring = KeyRing::new(Some(kek()), Vec::new()).expect("a ring");
     group.bench_function("verify 20 s", |b| {
         b.iter(|| verify(black_box(&bytes[..]), Some(seal.as_bytes()), None, &ring, &mut |_| Ok(())).expect("read"));

@@ -13,19 +13,7 @@ use crate::guard::Masked;
 use crate::media::{BLOCK_FRAMES, Block};
 use crate::record::keys::{Kek, KeyRing};
 use crate::record::place;
-use crate::record::sealed::{Start, Storage as Sealing, Writer};
-
-struct Bytes(Vec<u8>);
-
-impl Sealing for Bytes {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.extend_from_slice(bytes);
-        Ok(())
-    }
-    fn sync(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
+use crate::record::sealed::{Start, Writer};
 
 fn kek(first: u8) -> Kek {
     let text: String = (first..first + 32).map(|byte| format!("{byte:02x}")).collect();
@@ -40,23 +28,9 @@ fn ring() -> KeyRing {
 fn record(root: &Path, seed: u64, close: bool) -> (RecordingId, PathBuf) {
     let mut random = Random::seed_from_u64(seed);
     let recording = RecordingId::draw(&mut random);
-    let start = Start {
-        recording,
-        call: CallId::draw(&mut random),
-        node: "n".into(),
-        from_trunk: "carrier".into(),
-        to_trunk: "pbx".into(),
-        started_at_ms: WallMs(1_795_327_256_000),
-        rate: 8_000,
-        channels: 2,
-        caller: String::new(),
-        called: String::new(),
-        agent: String::new(),
-        sip_call_ids: Vec::new(),
-        labels: Default::default(),
-        spill: None,
-    };
-    let mut writer = Writer::create(Bytes(Vec::new()), &kek(3), start, &mut random).expect("created");
+    let call = CallId::draw(&mut random);
+    let start = Start::new(recording, call, "n", ["carrier", "pbx"], WallMs(1_795_327_256_000));
+    let mut writer = Writer::create(Vec::new(), &kek(3), start, &mut random).expect("created");
     for number in 0..25i16 {
         let samples = [number + 1; BLOCK_FRAMES * 2];
         let block = Masked::for_test(Box::new(Block { samples, paused: (3..12).contains(&number) }));
@@ -69,7 +43,7 @@ fn record(root: &Path, seed: u64, close: bool) -> (RecordingId, PathBuf) {
         let (_, seal) = writer.close(WallMs(1_795_327_259_000)).expect("closed");
         fs::write(place::seal_file(&file), seal).expect("the seal");
     }
-    fs::write(&file, writer.into_storage().0).expect("the file");
+    fs::write(&file, writer.into_storage()).expect("the file");
     // Not now, so that it is not taken for one being written.
     let past = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);
     File::options().append(true).open(&file).and_then(|file| file.set_modified(past)).expect("aged");

@@ -111,78 +111,24 @@ impl Right {
 /// Every role.
 pub const ROLES: [Role; 5] = [Role::Admin, Role::Supervisor, Role::Integration, Role::Agent, Role::Auditor];
 
-/// Whether `role` has `right`. Whole matches: a new role or right is refused until it is decided here.
+/// Whether `role` has `right`.
 pub fn allows(role: Role, right: Right) -> bool {
-    match (role, right) {
-        (Role::Admin | Role::Supervisor, right) => match right {
-            Right::SeeCalls
-            | Right::SeeEvents
-            | Right::Hold
-            | Right::Collect
-            | Right::Pay
-            | Right::HangUp
-            | Right::Webhooks
-            | Right::SeeMetrics
-            | Right::SeeTrunks
-            | Right::SeeHealth
-            | Right::SettleAlarms
-            | Right::SeeRecordings
-            | Right::HearRecordings
-            | Right::LabelRecordings
-            | Right::HoldRecordings => true,
-            Right::DestroyRecordings => role == Role::Admin,
-        },
-        (Role::Integration, right) => match right {
-            Right::SeeCalls
-            | Right::SeeEvents
-            | Right::Hold
-            | Right::Collect
-            | Right::Pay
-            | Right::Webhooks
-            | Right::SeeMetrics
-            | Right::SeeTrunks
-            | Right::SeeHealth
-            | Right::SeeRecordings
-            | Right::LabelRecordings => true,
-            Right::HangUp
-            | Right::SettleAlarms
-            | Right::HearRecordings
-            | Right::HoldRecordings
-            | Right::DestroyRecordings => false,
-        },
-        (Role::Agent, right) => match right {
-            Right::SeeCalls | Right::SeeEvents | Right::Hold | Right::Pay => true,
-            Right::Collect
-            | Right::HangUp
-            | Right::Webhooks
-            | Right::SeeMetrics
-            | Right::SeeTrunks
-            | Right::SeeHealth
-            | Right::SettleAlarms
-            | Right::SeeRecordings
-            | Right::HearRecordings
-            | Right::LabelRecordings
-            | Right::HoldRecordings
-            | Right::DestroyRecordings => false,
-        },
-        (Role::Auditor, right) => match right {
-            Right::SeeCalls
-            | Right::SeeEvents
-            | Right::SeeMetrics
-            | Right::SeeTrunks
-            | Right::SeeHealth
-            | Right::SeeRecordings
-            | Right::HearRecordings => true,
-            Right::Hold
-            | Right::Collect
-            | Right::Pay
-            | Right::HangUp
-            | Right::Webhooks
-            | Right::SettleAlarms
-            | Right::LabelRecordings
-            | Right::HoldRecordings
-            | Right::DestroyRecordings => false,
-        },
+    roles_of(right).contains(&role)
+}
+
+/// The roles that have a right. A whole match: a new right is nobody's until it is decided here, and a new role has none.
+fn roles_of(right: Right) -> &'static [Role] {
+    use Role::{Admin, Agent, Auditor, Integration, Supervisor};
+    match right {
+        Right::SeeCalls | Right::SeeEvents => &[Admin, Supervisor, Integration, Agent, Auditor],
+        Right::Hold | Right::Pay => &[Admin, Supervisor, Integration, Agent],
+        Right::SeeMetrics | Right::SeeTrunks | Right::SeeHealth | Right::SeeRecordings => {
+            &[Admin, Supervisor, Integration, Auditor]
+        }
+        Right::Collect | Right::Webhooks | Right::LabelRecordings => &[Admin, Supervisor, Integration],
+        Right::HearRecordings => &[Admin, Supervisor, Auditor],
+        Right::HangUp | Right::SettleAlarms | Right::HoldRecordings => &[Admin, Supervisor],
+        Right::DestroyRecordings => &[Admin],
     }
 }
 

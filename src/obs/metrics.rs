@@ -2,6 +2,18 @@
 //! that only `rt/` knows; text comes out. Labels are names from the configuration and words of the event vocabulary,
 //! never a number from the wire, so their count is bounded and none can hold a digit somebody keyed.
 
+/// Registers a metric and gives it.
+macro_rules! metric {
+    ($registry:expr, $name:literal, $help:literal) => {{
+        let metric = Default::default();
+        $registry.register($name, $help, Clone::clone(&metric));
+        metric
+    }};
+}
+
+mod audit;
+mod recordings;
+mod sip;
 mod siprec;
 mod totals;
 
@@ -12,13 +24,16 @@ use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::Registry;
 
 use super::alarm::AlarmKind;
 use super::event::{CollectionEnd, EndCause, EventKind, HoldKind, RecordingState};
 use super::payment::PaymentResult;
 
 use crate::base::ids::{CallId, Leg};
+use audit::Audit;
+use recordings::Recordings;
+use sip::Sip;
 use siprec::Siprec;
 pub use totals::{AuditTotals, LegPackets, RecorderTotals, RescanTotals, SipTotals};
 
@@ -44,23 +59,10 @@ pub struct Metrics {
     payments_ended: Family<PaymentLabel, Counter>,
     payments_unknown: Gauge,
     webhooks: Family<WebhookLabel, Counter>,
-    recordings: Family<StateLabel, Counter>,
     siprec: Siprec,
     packets: Family<PacketLabel, Counter>,
-    recorder_open: Gauge,
-    recorder_waiting: Gauge,
-    recorder_chunks: Counter,
-    recorder_bytes: Counter,
-    recorder_lost: Counter,
-    recorder_held: Gauge,
-    recorder_early: Counter,
-    recorder_writable: Gauge,
-    redacted_ms: Counter,
+    recordings: Recordings,
     canaries: Family<ResultLabel, Counter>,
-    rescan_waiting: Gauge,
-    rescans: Family<ResultLabel, Counter>,
-    rescan_heard: Counter,
-    rescan_work: Counter,
     lost_lines: Counter,
     alarms: Family<AlarmLabel, Gauge>,
     events: Counter,
@@ -70,50 +72,9 @@ pub struct Metrics {
     audit: Audit,
 }
 
-/// Of the audit log.
-struct Audit {
-    writable: Gauge,
-    entries: Gauge,
-    signed: Gauge,
-    signed_at: Gauge,
-    lost: Counter,
-    shipped: Family<PlaceLabel, Gauge>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PlaceLabel {
-    place: String,
-}
-
-/// Of the SIP sockets.
-struct Sip {
-    connections: Gauge,
-    handshakes: Gauge,
-    refused: Family<ReasonLabel, Counter>,
-    dropped: Counter,
-    unreachable: Counter,
-    certificate_end: Gauge,
-    targets: Family<TargetLabel, Counter>,
-    targets_up: Family<TrunkLabel, Gauge>,
-    targets_known: Family<TrunkLabel, Gauge>,
-    shed: Counter,
-    registered: Family<TrunkLabel, Gauge>,
-}
-
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AlarmLabel {
     kind: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct TargetLabel {
-    trunk: String,
-    state: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReasonLabel {
-    reason: &'static str,
 }
 
 #[derive(Default)]
@@ -162,11 +123,6 @@ struct PaymentLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StateLabel {
-    state: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PacketLabel {
     leg: &'static str,
     what: &'static str,
@@ -188,132 +144,45 @@ impl Metrics {
     /// Metrics of a node that has just started.
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("tonewall");
-        macro_rules! metric {
-            ($name:literal, $help:literal) => {{
-                let metric = Default::default();
-                registry.register($name, $help, clone_of(&metric));
-                metric
-            }};
-        }
-        let calls_started = metric!("calls_started", "Calls that came in, by trunk");
-        let calls_answered = metric!("calls_answered", "Calls with both legs up");
-        let calls_ended = metric!("calls_ended", "Calls that ended, by cause");
-        let calls_active = metric!("calls_active", "Calls being set up or talking");
-        let talk_ms = metric!("talk_milliseconds", "Time from answer to end of ended calls");
-        let holds_taken = metric!("holds_taken", "Mask and pause holds taken");
-        let holds_ended = metric!("holds_ended", "Holds released or expired");
-        let holds_active = metric!("holds_active", "Mask and pause holds in force");
-        let masks_active = metric!("masks_active", "Calls whose customer's digits are masked now");
-        let keys_masked = metric!("keys_masked", "Key presses masked");
-        let star_codes = metric!("star_codes", "Star codes keyed by agents");
-        let collections_started = metric!("collections_started", "Digit collections begun");
-        let collections_ended = metric!("collections_ended", "Digit collections ended, by result");
-        let payments_started = metric!("payments_started", "Payments begun");
-        let payments_unknown =
-            metric!("payments_unknown", "Payments whose outcome nobody knows; their providers are asked");
-        let payments_ended = metric!("payments_ended", "Payments ended, by result; reconciled: found out later");
-        let webhooks = metric!("webhook_tries", "Tries to deliver a webhook, by receiver and result");
-        let recordings = metric!("recordings", "Changes of recordings, by new state");
-        let siprec = Siprec::new(&mut registry);
-        let packets = metric!("rtp_packets", "RTP packets of ended sessions, by leg and what became of them");
-        let recorder_open = metric!("recorder_open", "Recordings being written");
-        let recorder_waiting = metric!("recorder_waiting_blocks", "Blocks of 100 ms waiting for the disk");
-        let recorder_chunks = metric!("recorder_chunks", "Sealed chunks synced to disk");
-        let recorder_lost = metric!("recorder_lost_blocks", "Blocks of 100 ms dropped because the disk was slow");
-        let recorder_writable =
-            metric!("recorder_writable", "1: recordings can be written; 0: calls that must be are refused");
-        let recorder_held = metric!("recorder_held_bytes", "Locked memory for what waits to be sealed");
-        let recorder_early = metric!(
-            "recorder_early_blocks",
-            "Blocks of 100 ms sealed before their redaction horizon because that memory was full"
-        );
-        let redacted_ms = metric!(
-            "recordings_redacted_milliseconds",
-            "Taken out of recordings before it was sealed: cards recognised late"
-        );
-        let canaries = metric!("canaries", "Canary calls, by result: good, failed");
-        let rescan_waiting = metric!("rescan_waiting", "Closed recordings that wait for their self-audit");
-        let rescans = metric!("rescans", "Self-audits of recordings, by result: clean, hit, failed");
-        let rescan_heard = metric!("rescan_heard_milliseconds", "Sound heard again by the self-audit");
-        let rescan_work = metric!("rescan_work_milliseconds", "Time the self-audit worked for it");
-        let lost_lines = metric!("log_lost_lines", "Log lines left out because standard error was not read");
-        let alarms = metric!("alarms", "Alarms that stand, by kind");
-        let events = metric!("events", "Events published");
-        let streams = metric!("event_streams", "Event streams open now");
-        let requests = metric!("http_requests", "HTTP requests, by route and status");
-        let sip = Sip {
-            connections: metric!("sip_connections", "SIP connections open, TCP and TLS"),
-            handshakes: metric!("sip_tls_handshakes", "TLS handshakes under way"),
-            refused: metric!("sip_refused", "Connections refused, by reason"),
-            dropped: metric!("sip_dropped", "Messages dropped because their source belongs to no trunk"),
-            targets: metric!("trunk_target_changes", "Targets of trunks that went up or down"),
-            targets_up: metric!("trunk_targets_up", "Targets of a trunk that calls may go to"),
-            targets_known: metric!("trunk_targets", "Targets of a trunk, those its names stand for included"),
-            registered: metric!("trunk_registered", "Whether a trunk's registrar knows us"),
-            shed: metric!("sip_shed", "Messages dropped because too many came a second"),
-            unreachable: metric!("sip_unreachable", "Connections to peers that did not come up"),
-            certificate_end: metric!(
-                "sip_certificate_end_seconds",
-                "When the first of our certificates ends, in seconds since 1970; 0: there is none"
-            ),
-        };
-        let audit = Audit {
-            writable: metric!(
-                "audit_writable",
-                "Whether entries of the audit log get to the disk; 0: no capture is begun"
-            ),
-            entries: metric!("audit_entries", "Entries of the audit log"),
-            signed: metric!("audit_signed_entries", "Entries under the newest signed checkpoint"),
-            signed_at: metric!("audit_signed_at_seconds", "When it was signed, in seconds since 1970"),
-            lost: metric!("audit_lost_records", "Records lost because the audit log could not be written"),
-            shipped: metric!("audit_shipped_entries", "Entries under the newest checkpoint at each second place"),
-        };
-        let recorder_bytes = Counter::default();
-        registry.register_with_unit("recorder", "Sealed bytes synced to disk", Unit::Bytes, recorder_bytes.clone());
         Self {
-            registry,
             in_force: Mutex::default(),
-            calls_started,
-            calls_answered,
-            calls_ended,
-            calls_active,
-            talk_ms,
-            holds_taken,
-            holds_ended,
-            holds_active,
-            masks_active,
-            keys_masked,
-            star_codes,
-            collections_started,
-            collections_ended,
-            payments_started,
-            payments_ended,
-            payments_unknown,
-            webhooks,
-            recordings,
-            siprec,
-            packets,
-            recorder_open,
-            recorder_waiting,
-            recorder_chunks,
-            recorder_bytes,
-            recorder_lost,
-            recorder_held,
-            recorder_early,
-            recorder_writable,
-            redacted_ms,
-            canaries,
-            rescan_waiting,
-            rescans,
-            rescan_heard,
-            rescan_work,
-            lost_lines,
-            alarms,
-            events,
-            streams,
-            requests,
-            sip,
-            audit,
+            calls_started: metric!(registry, "calls_started", "Calls that came in, by trunk"),
+            calls_answered: metric!(registry, "calls_answered", "Calls with both legs up"),
+            calls_ended: metric!(registry, "calls_ended", "Calls that ended, by cause"),
+            calls_active: metric!(registry, "calls_active", "Calls being set up or talking"),
+            talk_ms: metric!(registry, "talk_milliseconds", "Time from answer to end of ended calls"),
+            holds_taken: metric!(registry, "holds_taken", "Mask and pause holds taken"),
+            holds_ended: metric!(registry, "holds_ended", "Holds released or expired"),
+            holds_active: metric!(registry, "holds_active", "Mask and pause holds in force"),
+            masks_active: metric!(registry, "masks_active", "Calls whose customer's digits are masked now"),
+            keys_masked: metric!(registry, "keys_masked", "Key presses masked"),
+            star_codes: metric!(registry, "star_codes", "Star codes keyed by agents"),
+            collections_started: metric!(registry, "collections_started", "Digit collections begun"),
+            collections_ended: metric!(registry, "collections_ended", "Digit collections ended, by result"),
+            payments_started: metric!(registry, "payments_started", "Payments begun"),
+            payments_unknown: metric!(
+                registry,
+                "payments_unknown",
+                "Payments whose outcome nobody knows; their providers are asked"
+            ),
+            payments_ended: metric!(
+                registry,
+                "payments_ended",
+                "Payments ended, by result; reconciled: found out later"
+            ),
+            webhooks: metric!(registry, "webhook_tries", "Tries to deliver a webhook, by receiver and result"),
+            packets: metric!(registry, "rtp_packets", "RTP packets of ended sessions, by leg and what became of them"),
+            canaries: metric!(registry, "canaries", "Canary calls, by result: good, failed"),
+            lost_lines: metric!(registry, "log_lost_lines", "Log lines left out because standard error was not read"),
+            alarms: metric!(registry, "alarms", "Alarms that stand, by kind"),
+            events: metric!(registry, "events", "Events published"),
+            streams: metric!(registry, "event_streams", "Event streams open now"),
+            requests: metric!(registry, "http_requests", "HTTP requests, by route and status"),
+            recordings: Recordings::new(&mut registry),
+            siprec: Siprec::new(&mut registry),
+            sip: Sip::new(&mut registry),
+            audit: Audit::new(&mut registry),
+            registry,
         }
     }
 
@@ -374,34 +243,31 @@ impl Metrics {
                 self.payments_unknown.set(i64::from(*unknown));
             }
             EventKind::Recording { state, .. } => {
-                let state = match state {
+                self.recordings.changed(match state {
                     RecordingState::Recording => "recording",
                     RecordingState::Paused => "paused",
                     RecordingState::Closed => "closed",
                     RecordingState::Failed => "failed",
-                };
-                self.recordings.get_or_create(&StateLabel { state }).inc();
+                });
             }
             EventKind::StarCode { .. } => {
                 self.star_codes.inc();
             }
             EventKind::Registration { trunk, registered, .. } => {
-                let label = TrunkLabel { trunk: trunk.clone() };
-                self.sip.registered.get_or_create(&label).set(i64::from(*registered));
+                self.sip.registered(trunk, *registered);
             }
             EventKind::TrunkTarget { trunk, up, .. } => {
-                let state = if *up { "up" } else { "down" };
-                self.sip.targets.get_or_create(&TargetLabel { trunk: trunk.clone(), state }).inc();
+                self.sip.target(trunk, *up);
             }
             EventKind::Canary { good, .. } => {
                 let result = if *good { "good" } else { "failed" };
                 self.canaries.get_or_create(&ResultLabel { result }).inc();
             }
             EventKind::RecordingQuarantined { .. } => {
-                self.recordings.get_or_create(&StateLabel { state: "quarantined" }).inc();
+                self.recordings.changed("quarantined");
             }
             EventKind::RecordingRedacted { ms, .. } => {
-                self.redacted_ms.inc_by(*ms);
+                self.recordings.redacted(*ms);
             }
             EventKind::CallMedia { .. }
             | EventKind::Mask { .. }
@@ -471,51 +337,28 @@ impl Metrics {
 
     /// Sets what the recorder counted since the start.
     pub fn set_recorder(&self, totals: RecorderTotals) {
-        let gauge = |value| i64::try_from(value).unwrap_or(i64::MAX);
-        self.recorder_open.set(gauge(totals.open));
-        self.recorder_waiting.set(gauge(totals.waiting));
-        let rise = |counter: &Counter, to: u64| counter.inc_by(to.saturating_sub(counter.get()));
-        rise(&self.recorder_chunks, totals.chunks);
-        rise(&self.recorder_bytes, totals.bytes);
-        rise(&self.recorder_lost, totals.lost_blocks);
-        self.recorder_held.set(gauge(totals.held_bytes));
-        rise(&self.recorder_early, totals.early_blocks);
-        self.recorder_writable.set(i64::from(totals.writable));
+        self.recordings.set_recorder(totals);
     }
 
     /// Sets how the audit log stands.
     pub fn set_audit(&self, totals: &AuditTotals) {
-        let gauge = |value| i64::try_from(value).unwrap_or(i64::MAX);
-        self.audit.writable.set(i64::from(totals.writable));
-        self.audit.entries.set(gauge(totals.entries));
-        self.audit.signed.set(gauge(totals.signed));
-        self.audit.signed_at.set(gauge(totals.signed_at_s));
-        self.audit.lost.inc_by(totals.lost.saturating_sub(self.audit.lost.get()));
-        for (place, size) in &totals.shipped {
-            self.audit.shipped.get_or_create(&PlaceLabel { place: place.clone() }).set(gauge(*size));
-        }
+        self.audit.set(totals);
     }
 
     /// Sets what the self-audit counted since the start.
     pub fn set_rescan(&self, totals: RescanTotals) {
-        self.rescan_waiting.set(i64::try_from(totals.waiting).unwrap_or(i64::MAX));
-        let rise = |counter: &Counter, to: u64| counter.inc_by(to.saturating_sub(counter.get()));
-        for (result, to) in [("clean", totals.clean), ("hit", totals.hits), ("failed", totals.failed)] {
-            rise(&self.rescans.get_or_create(&ResultLabel { result }), to);
-        }
-        rise(&self.rescan_heard, totals.heard_ms);
-        rise(&self.rescan_work, totals.work_ms);
+        self.recordings.set_rescan(totals);
     }
 
     /// Sets how many log lines were left out since the start.
     pub fn set_lost_lines(&self, total: u64) {
-        self.lost_lines.inc_by(total.saturating_sub(self.lost_lines.get()));
+        rise(&self.lost_lines, total);
     }
 
     /// Sets how many alarms of a kind stand.
     pub fn set_alarms(&self, kind: AlarmKind, count: usize) {
         let label = AlarmLabel { kind: kind.name() };
-        self.alarms.get_or_create(&label).set(i64::try_from(count).unwrap_or(i64::MAX));
+        self.alarms.get_or_create(&label).set(gauge(count));
     }
 
     /// Calls, masked calls and event streams, now.
@@ -526,10 +369,7 @@ impl Metrics {
 
     /// Sets how many targets of a trunk are up, of how many.
     pub fn set_targets(&self, trunk: &str, up: usize, of: usize) {
-        let label = TrunkLabel { trunk: trunk.to_owned() };
-        let gauge = |value| i64::try_from(value).unwrap_or(i64::MAX);
-        self.sip.targets_up.get_or_create(&label).set(gauge(up));
-        self.sip.targets_known.get_or_create(&label).set(gauge(of));
+        self.sip.set_targets(trunk, up, of);
     }
 
     /// Sets how many calls a SIPREC recorder records, and how many go without it.
@@ -549,23 +389,7 @@ impl Metrics {
 
     /// Sets what the SIP sockets counted since the start.
     pub fn set_sip(&self, totals: SipTotals) {
-        let gauge = |value| i64::try_from(value).unwrap_or(i64::MAX);
-        self.sip.connections.set(gauge(totals.connections));
-        self.sip.handshakes.set(gauge(totals.handshakes));
-        self.sip.certificate_end.set(totals.certificate_end);
-        let rise = |counter: &Counter, to: u64| counter.inc_by(to.saturating_sub(counter.get()));
-        rise(&self.sip.dropped, totals.dropped);
-        rise(&self.sip.shed, totals.shed);
-        rise(&self.sip.unreachable, totals.unreachable);
-        for (reason, to) in [
-            ("source", totals.refused_source),
-            ("full", totals.refused_full),
-            ("handshakes", totals.refused_handshakes),
-            ("tls-failed", totals.tls_failed),
-            ("tls-timeout", totals.tls_timeout),
-        ] {
-            rise(&self.sip.refused.get_or_create(&ReasonLabel { reason }), to);
-        }
+        self.sip.set(totals);
     }
 
     /// Counts an HTTP request; `route` is the pattern, never the path.
@@ -593,8 +417,14 @@ impl Metrics {
     }
 }
 
-fn clone_of<T: Clone>(metric: &T) -> T {
-    metric.clone()
+/// Lets a counter rise to what was counted elsewhere.
+fn rise(counter: &Counter, to: u64) {
+    counter.inc_by(to.saturating_sub(counter.get()));
+}
+
+/// What was counted elsewhere, as a gauge has it.
+fn gauge<T: TryInto<i64>>(value: T) -> i64 {
+    value.try_into().unwrap_or(i64::MAX)
 }
 
 fn kind_name(kind: HoldKind) -> &'static str {

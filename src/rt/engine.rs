@@ -20,7 +20,8 @@ use crate::audit::Audit;
 use crate::base::ids::{Leg, RecordingId};
 use crate::base::time::soonest;
 use crate::call::{
-    Actor, Engine, ForkId, ForkReport, PaymentOrder, RecordOrder, RecorderReport, Reply, Signal, SignalError, SpillReport,
+    Actor, Engine, ForkId, ForkReport, PaymentOrder, RecordOrder, RecorderReport, Reply, Signal, SignalError,
+    SpillReport,
 };
 use crate::capture::Recipient;
 use crate::control::history::History;

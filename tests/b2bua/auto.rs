@@ -225,6 +225,21 @@ fn info_digits_are_withheld_too() {
     assert_eq!(w.ledger.info_digits, [(Leg::Customer, '7')]);
 }
 
+/// A call whose PBX takes no telephone events.
+fn call_without_events(w: &mut World) {
+    let mut caller = Line::new(w, Who::Carrier, "1001");
+    let invite = caller.offer(w, "INVITE", &sdp(Who::Carrier, 1, BOTH, "sendrecv"));
+    w.send(Who::Carrier, &invite);
+    let theirs = w.expect(Who::Pbx, "INVITE");
+    let ok = reply(Who::Pbx, &theirs, 200, "pbx").with_body("application/sdp", sdp(Who::Pbx, 1, "0", "sendrecv"));
+    w.send(Who::Pbx, &ok);
+    w.expect(Who::Pbx, "ACK");
+    let answer = w.expect(Who::Carrier, "200");
+    caller.follow(&answer);
+    let ack = caller.ack(w);
+    w.send(Who::Carrier, &ack);
+}
+
 #[test]
 fn a_pbx_without_events_gets_info_where_its_trunk_takes_it_and_tones_where_not() {
     for info in [true, false] {
@@ -232,17 +247,7 @@ fn a_pbx_without_events_gets_info_where_its_trunk_takes_it_and_tones_where_not()
             config.trunks[0].guard = GuardMode::Auto;
             config.trunks[1].dtmf.info = info;
         });
-        let mut caller = Line::new(&mut w, Who::Carrier, "1001");
-        let invite = caller.offer(&mut w, "INVITE", &sdp(Who::Carrier, 1, BOTH, "sendrecv"));
-        w.send(Who::Carrier, &invite);
-        let theirs = w.expect(Who::Pbx, "INVITE");
-        let ok = reply(Who::Pbx, &theirs, 200, "pbx").with_body("application/sdp", sdp(Who::Pbx, 1, "0", "sendrecv"));
-        w.send(Who::Pbx, &ok);
-        w.expect(Who::Pbx, "ACK");
-        let answer = w.expect(Who::Carrier, "200");
-        caller.follow(&answer);
-        let ack = caller.ack(&mut w);
-        w.send(Who::Carrier, &ack);
+        call_without_events(&mut w);
         let mut tones: String = key(&mut w, "07#").into_iter().map(|(_, key)| key).collect();
         let mut infos = String::new();
         for _ in 0..10 {
@@ -295,17 +300,7 @@ fn first_keys_that_were_sent_on_as_tones_are_marked_and_ordered_out_with_the_res
         config.trunks[0].recording = RecordingPolicy::BestEffort;
         config.trunks[1].dtmf.info = false;
     });
-    let mut caller = Line::new(&mut w, Who::Carrier, "1001");
-    let invite = caller.offer(&mut w, "INVITE", &sdp(Who::Carrier, 1, BOTH, "sendrecv"));
-    w.send(Who::Carrier, &invite);
-    let theirs = w.expect(Who::Pbx, "INVITE");
-    let ok = reply(Who::Pbx, &theirs, 200, "pbx").with_body("application/sdp", sdp(Who::Pbx, 1, "0", "sendrecv"));
-    w.send(Who::Pbx, &ok);
-    w.expect(Who::Pbx, "ACK");
-    let answer = w.expect(Who::Carrier, "200");
-    caller.follow(&answer);
-    let ack = caller.ack(&mut w);
-    w.send(Who::Carrier, &ack);
+    call_without_events(&mut w);
     w.ledger.marks.clear();
     key(&mut w, &CARD[..4]);
     assert_eq!(step(&mut w, 0, 9_000).len(), 4);

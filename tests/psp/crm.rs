@@ -14,38 +14,19 @@ use tonewall::testkit::leak::Attackers;
 
 use crate::common::{API_KEYS, Plan, skip};
 use crate::desk::{Call, Desk, WEBHOOK_SECRET};
-use crate::kit::KEY;
+use crate::kit::{KEY, OWN};
 use crate::server::{Act, Server};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Every call of these tests, by a key of its own.
 const BY_KEY: &str = "/v1/calls/agent:5551000";
 
-/// A connector whose one request charges and cannot be repeated.
-const ACME: &str = r#"
-[[connector]]
-name = "acme"
-url = "URL"
-timeout_ms = 300
-deadline_s = 2
-[[connector.step]]
-of = "charge"
-name = "pay"
-url = "/pay"
-json = '{"pan": "${card.number}"}'
-commits = true
-[[connector.step.answer]]
-status = "200"
-outcome = "approved"
-[[connector.step]]
-of = "query"
-name = "ask"
-method = "GET"
-url = "/pay?key=${idempotency}"
-[[connector.step.answer]]
-status = "200"
-outcome = "approved"
-"#;
+/// The connector of one's own at `url`, impatient; whoever asks it hears that it was approved.
+fn impatient(url: &str) -> String {
+    let own = OWN.replace("https://psp.example\"", &format!("{url}\"\ntimeout_ms = 300\ndeadline_s = 2"));
+    let own = own.replace("outcome = \"nothing\"", "status = \"200\"\noutcome = \"approved\"");
+    own.replace("env = \"PSP_KEY\"", "file = \"stripe.key\"")
+}
 
 fn pbx_lines() -> [String; 2] {
     let pbx = "signal_header = \"X-Card\"\n[trunk.star_codes]\nbegin = \"*71\"\nend = \"*72\"\nin_band = true\n";
@@ -327,8 +308,9 @@ async fn a_payment_of_unknown_outcome_raises_an_alarm_and_a_gauge() {
         true => Act::Answer(200, "{}".into()),
         false => Act::Cut,
     });
-    let more = ACME.replace("URL", &provider.url());
-    let mut desk = Desk::open(Plan { more, ..Plan::new() }).await;
+    let more = impatient(&provider.url());
+    let files = vec![("stripe.key", format!("{KEY}\n"))];
+    let mut desk = Desk::open(Plan { more, files, ..Plan::new() }).await;
     let call = desk.call().await;
     let mut follower = tokio::task::block_in_place(|| {
         let at = desk.node.control.expect("an API");

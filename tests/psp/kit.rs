@@ -19,6 +19,32 @@ pub const BASE: &str = include_str!("../../config/small.toml");
 /// What every secret of these tests is.
 pub const KEY: &str = "sk_test_only-for-tests";
 
+/// A connector of one's own: one request charges and cannot be repeated, another asks what came of it.
+pub const OWN: &str = r#"[[connector]]
+name = "own"
+url = "https://psp.example"
+[[connector.step]]
+of = "charge"
+name = "pay"
+url = "/pay"
+headers = ["Authorization: Bearer ${secret.key}"]
+json = '{"card": "${card.number}"}'
+commits = true
+[[connector.step.answer]]
+status = "200"
+outcome = "approved"
+[[connector.step]]
+of = "query"
+name = "ask"
+method = "GET"
+url = "/pay/${idempotency}"
+[[connector.step.answer]]
+outcome = "nothing"
+[[connector.secret]]
+name = "key"
+env = "PSP_KEY"
+"#;
+
 /// A configuration with this text behind the small example; its secrets are [`KEY`].
 pub fn parse(text: &str) -> Result<Config, Faults> {
     let secret = |_: &SecretSource| Ok(KEY.to_owned());

@@ -1,6 +1,6 @@
 //! What a connector may not say, told with file, line, key and reason.
 
-use crate::kit::{BASE, parse};
+use crate::kit::{BASE, OWN, parse};
 
 /// The faults of a text behind the small example, their lines counted from its first line.
 fn faults(text: &str) -> Vec<String> {
@@ -8,31 +8,6 @@ fn faults(text: &str) -> Vec<String> {
     let found = parse(text).expect_err(text);
     found.iter().map(|fault| format!("{}: {}: {}", fault.line - before, fault.key, fault.reason)).collect()
 }
-
-const OWN: &str = r#"[[connector]]
-name = "own"
-url = "https://psp.example"
-[[connector.step]]
-of = "charge"
-name = "pay"
-url = "/pay"
-headers = ["Authorization: Bearer ${secret.key}"]
-json = '{"card": "${card.number}"}'
-commits = true
-[[connector.step.answer]]
-status = "200"
-outcome = "approved"
-[[connector.step]]
-of = "query"
-name = "ask"
-method = "GET"
-url = "/pay/${idempotency}"
-[[connector.step.answer]]
-outcome = "nothing"
-[[connector.secret]]
-name = "key"
-env = "PSP_KEY"
-"#;
 
 #[test]
 fn a_connector_of_ones_own_is_read() {

@@ -6,6 +6,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::rise;
 use crate::obs::event::{RecorderState, SpillState};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -36,28 +37,26 @@ pub(super) struct Siprec {
 
 impl Siprec {
     pub(super) fn new(registry: &mut Registry) -> Self {
-        macro_rules! metric {
-            ($name:literal, $help:literal) => {{
-                let metric = Default::default();
-                registry.register($name, $help, Clone::clone(&metric));
-                metric
-            }};
-        }
         Self {
-            changes: metric!("siprec_changes", "Changes of SIPREC recorders on calls, by recorder and new state"),
-            sessions: metric!("siprec_sessions", "Calls that a SIPREC recorder records now"),
-            away: metric!("siprec_away", "Calls that want a SIPREC recorder and go without it now"),
-            targets: metric!("siprec_target_changes", "Targets of SIPREC recorders that went up or down"),
-            packets: metric!("siprec_packets", "RTP packets sent to SIPREC recorders"),
-            refused: metric!("siprec_packets_refused", "RTP packets to SIPREC recorders that came back"),
-            lost: metric!("siprec_lost_blocks", "Blocks of 100 ms dropped on the way to SIPREC recorders"),
+            changes: metric!(
+                registry,
+                "siprec_changes",
+                "Changes of SIPREC recorders on calls, by recorder and new state"
+            ),
+            sessions: metric!(registry, "siprec_sessions", "Calls that a SIPREC recorder records now"),
+            away: metric!(registry, "siprec_away", "Calls that want a SIPREC recorder and go without it now"),
+            targets: metric!(registry, "siprec_target_changes", "Targets of SIPREC recorders that went up or down"),
+            packets: metric!(registry, "siprec_packets", "RTP packets sent to SIPREC recorders"),
+            refused: metric!(registry, "siprec_packets_refused", "RTP packets to SIPREC recorders that came back"),
+            lost: metric!(registry, "siprec_lost_blocks", "Blocks of 100 ms dropped on the way to SIPREC recorders"),
             waiting: metric!(
+                registry,
                 "siprec_spills_waiting",
                 "Spills that wait to be forwarded, or are being sent, by recorder"
             ),
-            forwarded: metric!("siprec_spills_forwarded", "Spills that their recorder has got whole"),
-            failed: metric!("siprec_spills_failed", "Tries to forward a spill that failed"),
-            dropped: metric!("siprec_spills_dropped", "Spills that are not forwarded any more"),
+            forwarded: metric!(registry, "siprec_spills_forwarded", "Spills that their recorder has got whole"),
+            failed: metric!(registry, "siprec_spills_failed", "Tries to forward a spill that failed"),
+            dropped: metric!(registry, "siprec_spills_dropped", "Spills that are not forwarded any more"),
         }
     }
 
@@ -98,7 +97,6 @@ impl Siprec {
 
     /// Totals of the sender: packets, packets that came back, blocks dropped.
     pub(super) fn set_packets(&self, (packets, refused, lost): (u64, u64, u64)) {
-        let rise = |counter: &Counter, to: u64| counter.inc_by(to.saturating_sub(counter.get()));
         rise(&self.packets, packets);
         rise(&self.refused, refused);
         rise(&self.lost, lost);

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::ids::{CallId, RecordingId};
 use crate::base::time::WallMs;
+use crate::media::RECORD_RATE;
 use crate::record::siprec::Spill;
 
 const START: u8 = 1;
@@ -63,6 +64,29 @@ pub struct Start {
     /// What the recorder it stands in for is told when it is forwarded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spill: Option<Box<Spill>>,
+}
+
+impl Start {
+    /// Of 8 kHz stereo, on the node `node`, from one trunk to the other; numbers and labels unknown yet.
+    pub fn new(recording: RecordingId, call: CallId, node: &str, trunks: [&str; 2], started_at: WallMs) -> Self {
+        let [from_trunk, to_trunk] = trunks.map(str::to_owned);
+        Self {
+            recording,
+            call,
+            node: node.to_owned(),
+            from_trunk,
+            to_trunk,
+            started_at_ms: started_at,
+            rate: RECORD_RATE,
+            channels: 2,
+            caller: String::new(),
+            called: String::new(),
+            agent: String::new(),
+            sip_call_ids: Vec::new(),
+            labels: BTreeMap::new(),
+            spill: None,
+        }
+    }
 }
 
 /// How a closed recording ended.

@@ -49,22 +49,8 @@ fn ring() -> KeyRing {
 }
 
 fn start(random: &mut Random) -> Start {
-    Start {
-        recording: RecordingId::draw(random),
-        call: CallId::draw(random),
-        node: "node-1".into(),
-        from_trunk: "carrier".into(),
-        to_trunk: "pbx".into(),
-        started_at_ms: WallMs(1_795_327_256_000),
-        rate: 8_000,
-        channels: 2,
-        caller: String::new(),
-        called: String::new(),
-        agent: String::new(),
-        sip_call_ids: Vec::new(),
-        labels: Default::default(),
-        spill: None,
-    }
+    let (recording, call) = (RecordingId::draw(random), CallId::draw(random));
+    Start::new(recording, call, "node-1", ["carrier", "pbx"], WallMs(1_795_327_256_000))
 }
 
 /// A block whose samples tell its number, so that a wrong place shows.

@@ -31,6 +31,18 @@ pub trait Storage {
     fn sync(&mut self) -> io::Result<()>;
 }
 
+/// Memory, for tests and benchmarks: nothing survives anything.
+impl Storage for Vec<u8> {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Why a recording could not go on. What was acknowledged before stays readable.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {

@@ -12,7 +12,7 @@ use crate::base::Random;
 use crate::base::ids::{CallId, RecordingId};
 use crate::base::time::WallMs;
 use crate::config::{KekCommand, KekToken, SecretPlace};
-use crate::record::sealed::{Start, Storage, Verdict, Writer, rewrap, verify};
+use crate::record::sealed::{Start, Verdict, Writer, rewrap, verify};
 use crate::rt::keyfile::{load_keys, make_key, make_protected_key};
 
 const HEX: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
@@ -41,41 +41,15 @@ fn one(source: KekSource) -> KekRef {
     KekRef { id: "k".into(), source }
 }
 
-struct Bytes(Vec<u8>);
-
-impl Storage for Bytes {
-    fn append(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.0.extend_from_slice(bytes);
-        Ok(())
-    }
-    fn sync(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 /// A recording under `kek`, and whether `ring` reads it.
 fn seal(kek: &Kek) -> Vec<u8> {
     let mut random = Random::seed_from_u64(3);
-    let start = Start {
-        recording: RecordingId::draw(&mut random),
-        call: CallId::draw(&mut random),
-        node: "n".into(),
-        from_trunk: "a".into(),
-        to_trunk: "b".into(),
-        started_at_ms: WallMs(1),
-        rate: 8_000,
-        channels: 2,
-        caller: String::new(),
-        called: String::new(),
-        agent: String::new(),
-        sip_call_ids: Vec::new(),
-        labels: Default::default(),
-        spill: None,
-    };
-    let mut writer = Writer::create(Bytes(Vec::new()), kek, start, &mut random).expect("sealed");
+    let (recording, call) = (RecordingId::draw(&mut random), CallId::draw(&mut random));
+    let start = Start::new(recording, call, "n", ["a", "b"], WallMs(1));
+    let mut writer = Writer::create(Vec::new(), kek, start, &mut random).expect("sealed");
     writer.lost().expect("written");
     writer.close(WallMs(2)).expect("closed");
-    writer.into_storage().0
+    writer.into_storage()
 }
 
 fn reads(bytes: &[u8], ring: &KeyRing) -> bool {

@@ -57,22 +57,7 @@ fn seal(root: &std::path::Path, seed: u64, close: bool) -> RecordingId {
     let directory = place::directory(root, STARTED);
     std::fs::create_dir_all(&directory).expect("made");
     let path = place::sealed_file(&directory, recording);
-    let start = Start {
-        recording,
-        call: CallId::draw(&mut random),
-        node: "n".into(),
-        from_trunk: "carrier".into(),
-        to_trunk: "pbx".into(),
-        started_at_ms: STARTED,
-        rate: RECORD_RATE_HZ,
-        channels: 2,
-        caller: String::new(),
-        called: String::new(),
-        agent: String::new(),
-        sip_call_ids: Vec::new(),
-        labels: Default::default(),
-        spill: None,
-    };
+    let start = Start::new(recording, CallId::draw(&mut random), "n", ["carrier", "pbx"], STARTED);
     let keys = ring();
     let kek = keys.current().expect("a key");
     let storage = Disk(File::create(&path).expect("a file"));
@@ -99,8 +84,6 @@ fn seal(root: &std::path::Path, seed: u64, close: bool) -> RecordingId {
     }
     recording
 }
-
-const RECORD_RATE_HZ: u32 = crate::media::RECORD_RATE;
 
 struct Site {
     root: tempfile::TempDir,
