@@ -414,7 +414,7 @@ fn health_readiness_metrics_and_headers() {
     *node.calls.ready.lock().expect("the state") = Err("draining".into());
     assert_eq!(node.send("GET", "/ready", None, None).problem(503, "unavailable")["detail"], "draining");
     node.history.publish(WallMs(1), Some(ids().call), EventKind::KeyMasked { count: 1 });
-    node.history.publish(WallMs(1), None, EventKind::PaymentAlarm { unknown: 3 });
+    node.metrics.set_payments_unknown(3);
     let metrics = node.get("/metrics", Role::Auditor);
     assert!(metrics.text.contains("tonewall_payments_unknown 3"), "{}", metrics.text);
     assert!(metrics.headers["content-type"].starts_with("application/openmetrics-text"));

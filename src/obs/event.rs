@@ -332,12 +332,6 @@ pub enum EventKind {
         #[serde(flatten)]
         outcome: PaymentOutcome,
     },
-    /// How many payments nobody knows the outcome of, each time that changes; more than none wants somebody to look. Their
-    /// providers are being asked.
-    PaymentAlarm {
-        /// Payments whose outcome is unknown.
-        unknown: u32,
-    },
     /// The state of the call's recording changed.
     Recording {
         /// Recording.

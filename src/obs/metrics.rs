@@ -239,9 +239,6 @@ impl Metrics {
                 let label = PaymentLabel { result: payment_name(*result), reconciled: "yes" };
                 self.payments_ended.get_or_create(&label).inc();
             }
-            EventKind::PaymentAlarm { unknown } => {
-                self.payments_unknown.set(i64::from(*unknown));
-            }
             EventKind::Recording { state, .. } => {
                 self.recordings.changed(match state {
                     RecordingState::Recording => "recording",
@@ -348,6 +345,11 @@ impl Metrics {
     /// Sets what the self-audit counted since the start.
     pub fn set_rescan(&self, totals: RescanTotals) {
         self.recordings.set_rescan(totals);
+    }
+
+    /// Sets how many payments nobody knows the outcome of.
+    pub fn set_payments_unknown(&self, count: usize) {
+        self.payments_unknown.set(gauge(count));
     }
 
     /// Sets how many log lines were left out since the start.

@@ -233,11 +233,6 @@ impl IdempotencyKey {
 pub trait Gateway: Send {
     /// Takes a charge.
     fn submit(&mut self, charge: Charge);
-
-    /// How many payments nobody knows the outcome of.
-    fn unknown(&self) -> usize {
-        0
-    }
 }
 
 #[cfg(test)]

@@ -15,6 +15,8 @@
 //! The driver writes every [`Record`] it gets from [`Machine::poll_record`] to disk before it sends what
 //! [`Machine::poll_transmit`] gives and tells what [`Machine::poll_event`] gives, in this order.
 
+mod unknown;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -25,12 +27,7 @@ use super::{Answer, Charge, Failure, Operation, Outcome};
 use crate::base::ids::PaymentId;
 use crate::base::time::{WallMs, soonest};
 use crate::config::{Connector, Purpose, Step, Then};
-
-/// The longest pause between two questions about an unknown payment; a shorter `settle_s` makes it shorter.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-
-/// The first such pause.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
+use unknown::first_question;
 
 /// How long a question about an unknown payment may take, at least.
 const LEAST_TIMEOUT: Duration = Duration::from_millis(100);
@@ -135,35 +132,6 @@ impl Machine {
             }
         }
         self.current.clone()
-    }
-
-    /// Takes up what the store held open when the process ended: what could not have charged is over, the rest is asked
-    /// about.
-    pub fn restore(&mut self, now: Instant, records: Vec<Record>) {
-        for mut record in records {
-            record.stored = true;
-            let key = (record.payment, record.attempt);
-            let Some((index, connector)) = named(&self.connectors, &self.current, Some(&record.connector)) else {
-                let session = Session::restored(now, 0, record, now, Purpose::Query, Wait::Nothing);
-                self.sessions.insert(key, session);
-                continue;
-            };
-            let (settled, purpose) = (now + connector.settle, first_question(connector));
-            match record.state {
-                State::Open => {
-                    let session = Session::restored(now, index, record, settled, purpose, Wait::Nothing);
-                    self.sessions.insert(key, session);
-                    self.finish(key, Outcome::Failed { reason: Failure::NotCharged });
-                }
-                State::Committing | State::Unknown => {
-                    record.state = State::Unknown;
-                    let wait = Wait::Until(if purpose == Purpose::Void { settled } else { now });
-                    let session = Session::restored(now, index, record, settled, purpose, wait);
-                    self.sessions.insert(key, session);
-                }
-                State::Done(_) => {}
-            }
-        }
     }
 
     /// Takes a charge.
@@ -278,7 +246,13 @@ impl Machine {
 
     /// How many payments nobody knows the outcome of: told so, or left by an earlier run.
     pub fn unknown(&self) -> usize {
-        self.sessions.values().filter(|session| session.charge.is_none() && session.deadline.is_none()).count()
+        self.sessions.values().filter(|session| session.is_unknown()).count()
+    }
+
+    /// Which payments these are, each with the connector it was begun with.
+    pub fn unknown_payments(&self) -> Vec<(PaymentId, String)> {
+        let unknown = self.sessions.values().filter(|session| session.is_unknown());
+        unknown.map(|session| (session.record.payment, session.record.connector.clone())).collect()
     }
 
     /// Whether anything is under way that somebody waits for, or whose digits are held.
@@ -476,17 +450,6 @@ impl Machine {
         }
     }
 
-    /// From here on the provider is asked; the digits are wiped.
-    fn reconcile(&mut self, now: Instant, key: Key) {
-        let Some(session) = self.sessions.get_mut(&key) else { return };
-        session.charge = None;
-        session.purpose = first_question(&self.connectors[session.connector]);
-        (session.step, session.tries, session.asked) = (0, 0, 0);
-        session.wait = Wait::Until(if session.purpose == Purpose::Void { session.settled.max(now) } else { now });
-        session.record.state = State::Unknown;
-        Self::note(&mut self.records, &self.kept[session.connector], session);
-    }
-
     fn take_deadline(&mut self, now: Instant, key: Key) {
         let Some(session) = self.sessions.get_mut(&key) else { return };
         if session.charge.is_some() {
@@ -499,58 +462,6 @@ impl Machine {
         if let Some(session) = self.sessions.get_mut(&key) {
             session.deadline = None;
             self.events.push_back(Answer { payment: key.0, attempt: key.1, outcome: Outcome::Unknown });
-        }
-    }
-
-    /// A reply to a question about an unknown payment, or to taking it back.
-    fn take_word(&mut self, now: Instant, wall: WallMs, key: Key, step: &Step, reply: &Reply) {
-        let Some(session) = self.sessions.get_mut(&key) else { return };
-        let meaning = match reply {
-            Reply::Answer { status, body, .. } => exchange::read(step, *status, body.expose(), None),
-            Reply::NotSent | Reply::Lost => None,
-        };
-        let connector = &self.connectors[session.connector];
-        let Some(Meaning { then, token, reference, code, values }) = meaning else {
-            return session.ask_later(now, connector.settle);
-        };
-        if reference.is_some() {
-            session.record.reference.clone_from(&reference);
-        }
-        session.record.values.extend(values);
-        match then {
-            Then::Next => {
-                session.step += 1;
-                session.tries = 0;
-                self.send(now, wall, key);
-            }
-            Then::Approved => {
-                let reference = reference.or_else(|| session.record.reference.clone());
-                self.finish(key, Outcome::Approved { token, reference });
-            }
-            Then::Declined => self.finish(key, Outcome::Declined { code: code.unwrap_or_else(|| "declined".into()) }),
-            Then::Voided => self.finish(key, Outcome::Failed { reason: Failure::NotCharged }),
-            Then::Nothing
-                if session.purpose == Purpose::Void || now >= session.settled && connector.void.is_empty() =>
-            {
-                self.finish(key, Outcome::Failed { reason: Failure::NotCharged });
-            }
-            Then::Nothing if now >= session.settled => {
-                // So that what is still on its way cannot charge any more.
-                session.purpose = Purpose::Void;
-                (session.step, session.tries) = (0, 0);
-                self.send(now, wall, key);
-            }
-            Then::Nothing => {
-                let settled = session.settled;
-                session.ask_later(now, connector.settle);
-                if let Wait::Until(at) = &mut session.wait {
-                    *at = (*at).min(settled);
-                }
-            }
-            Then::Pending | Then::Retry | Then::Refused | Then::Unavailable | Then::ReEnter(..) => {
-                session.purpose = first_question(connector);
-                session.ask_later(now, connector.settle);
-            }
         }
     }
 
@@ -569,28 +480,9 @@ impl Machine {
 }
 
 impl Session {
-    fn restored(
-        now: Instant,
-        connector: usize,
-        record: Record,
-        settled: Instant,
-        purpose: Purpose,
-        wait: Wait,
-    ) -> Self {
-        let _ = now;
-        Self {
-            connector,
-            record,
-            charge: None,
-            purpose,
-            step: 0,
-            tries: 0,
-            at_stake: true,
-            asked: 0,
-            settled,
-            deadline: None,
-            wait,
-        }
+    /// Nobody waits for it any more, and nobody knows.
+    fn is_unknown(&self) -> bool {
+        self.charge.is_none() && self.deadline.is_none()
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
@@ -600,15 +492,6 @@ impl Session {
             Wait::Until(at) => soonest(Some(at), self.deadline),
             Wait::Nothing => None,
         }
-    }
-
-    /// Asks again after a pause that grows, from the first step.
-    fn ask_later(&mut self, now: Instant, settle: Duration) {
-        let longest = settle.clamp(2 * FIRST_PAUSE, LONGEST_PAUSE);
-        let pause = FIRST_PAUSE.saturating_mul(1 << self.asked.min(8)).min(longest);
-        self.asked += 1;
-        (self.step, self.tries) = (0, 0);
-        self.wait = Wait::Until(now + pause);
     }
 }
 
@@ -622,11 +505,6 @@ fn named<'a>(connectors: &'a [Connector], current: &[usize], name: Option<&str>)
         }
     }?;
     Some((place, &connectors[place]))
-}
-
-/// What an unknown payment is asked first.
-fn first_question(connector: &Connector) -> Purpose {
-    if connector.query.is_empty() { Purpose::Void } else { Purpose::Query }
 }
 
 #[cfg(test)]

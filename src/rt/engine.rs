@@ -15,8 +15,8 @@ use super::recorder::{Failure, Meta, wall};
 use super::resolve::Resolve;
 use super::sip::{Inbound, SipSockets};
 use super::taps::Taps;
-use crate::audit::events::record_of;
 use crate::audit::Audit;
+use crate::audit::events::record_of;
 use crate::base::ids::{Leg, RecordingId};
 use crate::base::time::soonest;
 use crate::call::{
@@ -120,8 +120,6 @@ pub(super) struct Driver {
     pub(super) asker: Option<Actor>,
     /// Recordings that are paused.
     pub(super) paused: HashSet<RecordingId>,
-    /// Payments of unknown outcome, as last told.
-    pub(super) unknown: usize,
 }
 
 /// What woke the driver.
@@ -147,7 +145,6 @@ impl Driver {
         let mut give_up = None;
         self.engine.start(Instant::now());
         self.carry_out();
-        self.note_unknown();
         loop {
             let deadline = soonest(self.engine.poll_timeout(), give_up);
             let woken = self.wait(&mut inputs, deadline, stop).await;
@@ -158,7 +155,6 @@ impl Driver {
             self.take(woken, &mut inputs, &mut stop);
             self.take_waiting(&mut inputs);
             self.note_targets();
-            self.note_unknown();
             self.sockets.counters().note_dropped(self.engine.dropped(), self.engine.shed());
             let now = Instant::now();
             if self.engine.poll_timeout().is_some_and(|at| at <= now) {
@@ -465,16 +461,6 @@ impl Driver {
     fn note_storage(&mut self, inputs: &mut Inputs) {
         if let Some(storage) = &mut inputs.storage {
             self.engine.handle_storage(storage.borrow_and_update().is_none());
-        }
-    }
-
-    /// Tells when the number of payments has changed whose outcome nobody knows.
-    fn note_unknown(&mut self) {
-        let unknown = self.gateway.unknown();
-        if std::mem::replace(&mut self.unknown, unknown) != unknown {
-            let unknown = u32::try_from(unknown).unwrap_or(u32::MAX);
-            let event = self.history.publish(wall(), None, EventKind::PaymentAlarm { unknown });
-            log_event(&event);
         }
     }
 

@@ -1,53 +1,52 @@
 //! A whole node: opens what the configuration names, starts the engine task, the media workers, the recorder thread and
 //! the HTTP server, and ends them in order. `tonewall run`, the demo and the tests all start a node here.
 
+mod calls;
+
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use futures_util::future::BoxFuture;
 use rand::{SeedableRng, TryRng};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::alarms::{Disk, Watch};
-use super::audit::{self, AuditError, Counts, Log};
+use super::audit::{self, AuditError, Log};
 use super::canary::{Around, Bird, Booth};
 use super::catalogue::Catalogue;
-use super::engine::{Ask, Driver, Inputs, Stop};
-use super::forks::Counters as ForkCounters;
+use super::engine::{Driver, Inputs, Stop};
 use super::forward::{self, Forward};
 use super::kept;
 use super::keys::Keys;
 use super::media::Workers;
 use super::psp::{Psp, PspError, Reload, keeps};
-use super::recorder::{Failure, HELD_BYTES, Handle, QUEUE_BLOCKS, Settings, WRITERS, wall};
+use super::recorder::{Failure, HELD_BYTES, QUEUE_BLOCKS, Settings, wall};
 use super::recordings::Shelf;
-use super::rescan;
 use super::resolve::Resolve;
 use super::sip::tls::FileFault;
-use super::sip::{Certificates, Counters, ListenError, SipSockets};
-use super::taps::{Taps, totals};
+use super::sip::{Certificates, ListenError, SipSockets};
+use super::taps::Taps;
 use super::vault::{Rounds, Vault, VaultError};
 use super::webhooks::{self, WebhookError};
 use super::{answers, identity};
 use crate::audit::Audit;
 use crate::base::Random;
-use crate::call::{Engine, Reply, Signal};
+use crate::call::Engine;
 use crate::capture::Recipient;
 use crate::config::{Config, Srtp, SrtpKeying, Trunk};
 use crate::control::access::Access;
-use crate::control::alarms::{Board, SEALED};
+use crate::control::alarms::Board;
 use crate::control::answers::Answers;
-use crate::control::health::{NodeState, RecorderHealth, RecorderKind, RecorderView, SealedView, Standing};
 use crate::control::history::{History, KEPT};
-use crate::control::{self, CallsError, Parts, router};
+use crate::control::{self, Parts, router};
 use crate::obs::alarm::AlarmKind;
-use crate::obs::metrics::{Metrics, SipTotals};
+use crate::obs::metrics::Metrics;
 use crate::web;
+
+pub use calls::Calls;
 
 /// Signals waiting for the engine; more, and API callers are told to come back.
 const SIGNALS: usize = 1024;
@@ -163,130 +162,6 @@ impl Connectors {
     }
 }
 
-/// A handle to a node's calls: for the HTTP API, the demo and tests. Cheap to clone.
-#[derive(Clone)]
-pub struct Calls {
-    signals: mpsc::Sender<Ask>,
-    stop: watch::Receiver<Stop>,
-    recorder: Option<Handle>,
-    disk: Arc<Disk>,
-    rescan: Option<rescan::Desk>,
-    forks: Option<Arc<ForkCounters>>,
-    sip: Arc<Counters>,
-    started: Instant,
-    max_calls: u32,
-    audit: Option<Counts>,
-}
-
-impl Calls {
-    /// Room on the disk of the recordings.
-    pub(super) fn disk(&self) -> &Arc<Disk> {
-        &self.disk
-    }
-
-    /// How long the disk of the recordings has stood still, if it does.
-    pub(super) fn stalled(&self) -> Option<Duration> {
-        self.recorder.as_ref().and_then(Handle::stalled)
-    }
-
-    /// Why no recording can be written, if so.
-    pub(super) fn unwritable(&self) -> Option<Failure> {
-        self.recorder.as_ref().and_then(|recorder| recorder.storage().borrow().clone())
-    }
-
-    /// What the SIP sockets counted.
-    pub(super) fn sip_totals(&self) -> SipTotals {
-        self.sip.totals()
-    }
-}
-
-impl control::Calls for Calls {
-    fn signal(&self, signal: Signal) -> BoxFuture<'_, Result<Reply, CallsError>> {
-        Box::pin(async move {
-            let (reply, answer) = oneshot::channel();
-            self.signals.try_send(Ask { signal, reply }).map_err(|_| CallsError::Unavailable)?;
-            Ok(answer.await.map_err(|_| CallsError::Unavailable)??)
-        })
-    }
-
-    fn ready(&self) -> Result<(), String> {
-        if self.signals.is_closed() {
-            return Err("the engine is gone".into());
-        }
-        match *self.stop.borrow() {
-            Stop::No => Ok(()),
-            Stop::Drain => Err("draining: no new calls are taken".into()),
-            Stop::Now => Err("stopping".into()),
-        }
-    }
-
-    fn standing(&self) -> Standing {
-        let state = match *self.stop.borrow() {
-            Stop::No => NodeState::Running,
-            Stop::Drain => NodeState::Draining,
-            Stop::Now => NodeState::Stopping,
-        };
-        let up_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Standing { state, up_ms, max_calls: self.max_calls, shed: self.sip.totals().shed }
-    }
-
-    fn recorders(&self) -> Vec<RecorderView> {
-        self.recorder.as_ref().map(|recorder| sealed_view(recorder, &self.disk)).into_iter().collect()
-    }
-
-    fn refresh(&self, metrics: &Metrics) {
-        if let Some(recorder) = &self.recorder {
-            metrics.set_recorder(totals(recorder));
-        }
-        if let Some(rescan) = &self.rescan {
-            metrics.set_rescan(rescan.totals());
-        }
-        if let Some(forks) = &self.forks {
-            metrics.set_siprec_packets(forks.read());
-        }
-        metrics.set_sip(self.sip.totals());
-        metrics.set_lost_lines(super::logging::lost_lines());
-        if let Some(audit) = &self.audit {
-            metrics.set_audit(&audit.totals());
-        }
-    }
-}
-
-/// The recorder of sealed files as the API shows it.
-fn sealed_view(recorder: &Handle, disk: &Disk) -> RecorderView {
-    let counters = recorder.counters();
-    let read = |counter: &AtomicU64| counter.load(Relaxed);
-    let disk = disk.room();
-    let sealed = SealedView {
-        waiting_blocks: u64::try_from(counters.waiting()).unwrap_or(u64::MAX),
-        most_waiting_blocks: u64::try_from(QUEUE_BLOCKS).unwrap_or(u64::MAX),
-        lost_blocks: read(&counters.lost_blocks),
-        writers: u32::try_from(WRITERS).unwrap_or(u32::MAX),
-        chunks: read(&counters.chunks),
-        bytes: read(&counters.bytes),
-        slowest_ms: read(&counters.slowest_us) / 1_000,
-        disk_free: disk.map(|(free, _)| free),
-        disk_bytes: disk.map(|(_, all)| all),
-    };
-    let failed = read(&counters.failed);
-    let ailing = failed > 0 || sealed.lost_blocks > 0 || sealed.waiting_blocks > sealed.most_waiting_blocks / 2;
-    let state = match ailing {
-        _ if recorder.storage().borrow().is_some() => RecorderHealth::Down,
-        true => RecorderHealth::Ailing,
-        false => RecorderHealth::Up,
-    };
-    let open = read(&counters.open);
-    RecorderView {
-        name: SEALED.into(),
-        kind: RecorderKind::Sealed,
-        state,
-        open,
-        failed,
-        sealed: Some(sealed),
-        siprec: None,
-    }
-}
-
 /// The running HTTP server.
 struct Http {
     address: SocketAddr,
@@ -344,6 +219,11 @@ impl Node {
         // The engine is gone only when the node is; then nobody waits for an answer any more.
         let gateway = Psp::start(&config, move |answer| drop(payments_tx.send(answer)))?;
         let (names_tx, connectors_rx) = mpsc::unbounded_channel();
+        for (payment, connector) in gateway.left() {
+            // Its own event went with the process that told it.
+            let detail = format!("{connector} has not said whether it was charged before this start");
+            board.raise(AlarmKind::PaymentUnknown, &payment.to_string(), &detail);
+        }
         let changing = Connectors { gateway: gateway.reload(), names: names_tx };
         let (stop, stop_rx) = watch::channel(Stop::No);
 
@@ -393,6 +273,7 @@ impl Node {
             audit: log.as_ref().map(Log::totals),
             forks: taps.fork_counters(),
             sip: sockets.counters().clone(),
+            unknown_payments: gateway.unknown(),
         };
         let hooks = webhooks::load(&config.webhooks, random()?)?;
         let own = own_addresses(&config);
@@ -477,7 +358,6 @@ impl Node {
             audit: audit.clone(),
             asker: None,
             paused: HashSet::new(),
-            unknown: 0,
         };
         let connectors = connectors_rx;
         let inputs =

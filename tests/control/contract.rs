@@ -240,7 +240,6 @@ fn kinds(node: &Node) -> Vec<EventKind> {
         },
         EventKind::PaymentUpdated { payment, progress },
         EventKind::PaymentSubmitted { payment },
-        EventKind::PaymentAlarm { unknown: 1 },
         EventKind::PaymentEnded { payment, result: PaymentResult::TooManyFailedAttempts, outcome: outcome.clone() },
         EventKind::PaymentReconciled { payment, result: PaymentResult::Success, outcome },
         EventKind::HoldTaken {

@@ -96,11 +96,20 @@ struct Follower(BufReader<TcpStream>);
 
 impl Follower {
     fn open(desk: &Desk, after: Option<&str>) -> Self {
+        Self::at(desk, &format!("{BY_KEY}/events"), after)
+    }
+
+    /// The events of all calls and of the node, from now on.
+    fn of_all(desk: &Desk) -> Self {
+        Self::at(desk, "/v1/events", None)
+    }
+
+    fn at(desk: &Desk, path: &str, after: Option<&str>) -> Self {
         let at = desk.node.control.expect("an API");
         let mut stream = TcpStream::connect(at).expect("connected");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         let last = after.map_or_else(String::new, |id| format!("Last-Event-ID: {id}\r\n"));
-        let (key, path) = (API_KEYS[0].2, format!("{BY_KEY}/events"));
+        let key = API_KEYS[0].2;
         let head = format!("GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n{last}\r\n");
         stream.write_all(head.as_bytes()).expect("asked");
         Self(BufReader::new(stream))
@@ -312,27 +321,28 @@ async fn a_payment_of_unknown_outcome_raises_an_alarm_and_a_gauge() {
     let files = vec![("stripe.key", format!("{KEY}\n"))];
     let mut desk = Desk::open(Plan { more, files, ..Plan::new() }).await;
     let call = desk.call().await;
-    let mut follower = tokio::task::block_in_place(|| {
-        let at = desk.node.control.expect("an API");
-        let mut stream = TcpStream::connect(at).expect("connected");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        let key = API_KEYS[0].2;
-        let head = format!("GET /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\r\n");
-        stream.write_all(head.as_bytes()).expect("asked");
-        Follower(BufReader::new(stream))
-    });
+    let mut follower = tokio::task::block_in_place(|| Follower::of_all(&desk));
     let order = json!({"charge_amount": "10.50", "postal_code": false,
         "timeout": 20, "first_key_timeout": 60});
     let path = submitted(&desk, &call, order).await;
     let ended = desk.until(&path, |p| p["state"] == "ended").await;
     assert_eq!(ended["result"], "unknown", "{ended}");
-    tokio::task::block_in_place(|| follower.find("payment-alarm\",\"unknown\":1"));
+    let alarm = format!("\",\"alarm\":\"payment-unknown:{}", path.rsplit('/').next().expect("an id"));
+    tokio::task::block_in_place(|| follower.find(&format!("alarm-raised{alarm}")));
     let metrics = desk.node.metrics();
     assert!(metrics.contains("tonewall_payments_unknown 1"), "{metrics}");
+    // A process that dies takes the call with it, and neither the payment nor its alarm.
+    tokio::task::block_in_place(|| desk.node.restart());
+    drop(call);
+    let id = alarm.rsplit('"').next().expect("an id").to_owned();
+    desk.until("/v1/alarms", |list| {
+        list["alarms"].as_array().is_some_and(|all| all.iter().any(|one| one["alarm"] == id))
+    })
+    .await;
+    let mut follower = tokio::task::block_in_place(|| Follower::of_all(&desk));
     speaks.store(true, Ordering::Relaxed);
-    tokio::task::block_in_place(|| follower.find("payment-alarm\",\"unknown\":0"));
     tokio::task::block_in_place(|| follower.find("payment-reconciled"));
+    tokio::task::block_in_place(|| follower.find(&format!("alarm-cleared{alarm}")));
     let metrics = desk.node.metrics();
     assert!(metrics.contains("tonewall_payments_unknown 0"), "{metrics}");
-    desk.hang_up(call).await;
 }

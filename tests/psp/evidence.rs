@@ -140,10 +140,15 @@ fn ids(holds: &Value) -> Vec<String> {
     ids.map(str::to_owned).collect()
 }
 
+const BANK: &str = "\n[[connector]]\nname = \"bank\"\npreset = \"sandbox\"\nurl = \"http://127.0.0.1:9\"\n";
+
 fn plan(home: &std::path::Path) -> Plan {
     let key = home.join("audit.key");
     tonewall(&["audit", "keygen", "--name", "tonewall/test", "--output", key.to_str().expect("a path")]);
-    let more = format!("\n[audit]\ndirectory = {:?}\nkey = {key:?}\n", home.join("log"));
+    let more = format!(
+        "\n[audit]\ndirectory = {:?}\nkey = {key:?}\n\n[[connector]]\nname = \"till\"\npreset = \"sandbox\"\n{BANK}",
+        home.join("log")
+    );
     Plan { recording: "required", more, ..Plan::new() }
 }
 
@@ -155,7 +160,8 @@ async fn one_real_call_leaves_every_row_of_pci_10_2_in_the_log_with_six_fields_i
     log.until("node-started", 1).await;
     wanted.node(&["log-file done", "log-started done", "configuration-loaded done"]);
     wanted.node(&["thing done api-key created boss admin", "thing done api-key created crm integration"]);
-    wanted.node(&["thing done connector created sandbox", "thing done key-encryption-key created test"]);
+    wanted.node(&["thing done connector created bank", "thing done connector created till"]);
+    wanted.node(&["thing done key-encryption-key created test"]);
     wanted.node(&["thing done listener created carrier-side", "thing done listener created pbx-side"]);
     wanted.node(&["thing done trunk created carrier", "thing done trunk created pbx", "node-started done"]);
 
@@ -273,12 +279,13 @@ async fn one_real_call_leaves_every_row_of_pci_10_2_in_the_log_with_six_fields_i
     let changed = before
         .replacen("mask = \"silence\"", "mask = \"tone\"", 1)
         .replace("role = \"integration\"", "role = \"supervisor\"")
-        + "\n[[connector]]\nname = \"bank\"\npreset = \"sandbox\"\nurl = \"http://127.0.0.1:9\"\n";
+        .replace(BANK, &BANK.replace("127.0.0.1:9", "127.0.0.1:11"))
+        + &BANK.replace("bank", "second");
     std::fs::write(&config, &changed).expect("written");
     signal(&desk.node, rustix::process::Signal::HUP);
     log.until("configuration-loaded", 2).await;
     wanted.node(&["thing done certificate changed all, by SIGHUP", "configuration-loaded done"]);
-    wanted.node(&["thing done connector removed sandbox", "thing done connector created bank"]);
+    wanted.node(&["thing done connector changed bank", "thing done connector created second"]);
     // Keys are read on a thread of their own.
     log.until_text("\"thing\":\"key-encryption-key\"", 3).await;
 

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use super::recorder::wall;
 use super::sip::tls::FileFault;
+use crate::base::ids::PaymentId;
 use crate::base::locked::Locked;
 use crate::config::{Config, Connector};
 use crate::psp::sandbox::Sandbox;
@@ -51,6 +52,7 @@ pub struct Psp {
     thread: Option<std::thread::JoinHandle<()>>,
     under_way: Arc<AtomicUsize>,
     unknown: Arc<AtomicUsize>,
+    left: Vec<(PaymentId, String)>,
     lasting: bool,
 }
 
@@ -109,10 +111,6 @@ impl Gateway for Psp {
             tracing::error!("the thread of payments is gone; a charge is not sent");
         }
     }
-
-    fn unknown(&self) -> usize {
-        self.unknown.load(Ordering::Relaxed)
-    }
 }
 
 impl Psp {
@@ -136,6 +134,7 @@ impl Psp {
         machine.restore(Instant::now(), left);
         let under_way = Arc::new(AtomicUsize::new(machine.len()));
         let unknown = Arc::new(AtomicUsize::new(machine.unknown()));
+        let left = machine.unknown_payments();
         let (orders, inbox) = mpsc::unbounded_channel();
         let (replies_tx, replies) = mpsc::unbounded_channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -152,7 +151,7 @@ impl Psp {
         let thread = std::thread::Builder::new().name("payments".into()).spawn(move || {
             runtime.block_on(driver.run(inbox, replies));
         })?;
-        Ok(Self { orders: Some(orders), thread: Some(thread), under_way, unknown, lasting })
+        Ok(Self { orders: Some(orders), thread: Some(thread), under_way, unknown, left, lasting })
     }
 
     /// What changes the connectors; `None` when it has ended.
@@ -164,6 +163,16 @@ impl Psp {
     /// Payments that are under way or unknown.
     pub fn under_way(&self) -> usize {
         self.under_way.load(Ordering::Relaxed)
+    }
+
+    /// How many payments nobody knows the outcome of, kept up to date.
+    pub fn unknown(&self) -> Arc<AtomicUsize> {
+        self.unknown.clone()
+    }
+
+    /// Of how many nobody knew it at the start, and the connector that each was begun with.
+    pub fn left(&self) -> &[(PaymentId, String)] {
+        &self.left
     }
 
     /// Ends it and waits for it.
