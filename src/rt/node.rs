@@ -13,7 +13,7 @@ use rand::{SeedableRng, TryRng};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::alarms::{Disk, Watch};
+use super::alarms::Watch;
 use super::audit::{self, AuditError, Log};
 use super::canary::{Around, Bird, Booth};
 use super::catalogue::Catalogue;
@@ -41,7 +41,7 @@ use crate::control::access::Access;
 use crate::control::alarms::Board;
 use crate::control::answers::Answers;
 use crate::control::history::{History, KEPT};
-use crate::control::{self, Parts, router};
+use crate::control::{Parts, router};
 use crate::obs::alarm::AlarmKind;
 use crate::obs::metrics::Metrics;
 use crate::web;
