@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
@@ -34,15 +35,35 @@ pub fn take_port(port: u16) -> bool {
     GIVEN.lock().unwrap_or_else(PoisonError::into_inner).insert(port)
 }
 
-/// A loopback port that is free for UDP and TCP now, and was not given out before.
+/// Of `all` ports those of this process: its lane's, where `tests/run` runs several programs at once. What is found free and
+/// bound a moment later by another process must not be another test's.
+fn of_our_lane(all: Range<u16>) -> Range<u16> {
+    let lane = std::env::var("TONEWALL_TEST_LANE").ok();
+    let lane = lane.as_deref().and_then(|lane| lane.split_once('/'));
+    let (lane, lanes) = match lane.map(|(lane, lanes)| (lane.parse(), lanes.parse())) {
+        Some((Ok(lane), Ok(lanes))) if lane < lanes => (lane, lanes),
+        _ => (0, 1),
+    };
+    let share = (all.end - all.start) / lanes;
+    all.start + lane * share..all.start + (lane + 1) * share
+}
+
+/// A loopback port that is free for UDP and TCP now, and was not given out before; below those that the kernel gives away,
+/// so that it still is when a process binds it.
 pub fn free_port() -> u16 {
-    for _ in 0..100 {
-        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a UDP socket");
-        let port = udp.local_addr().expect("its address").port();
-        if !take_port(port) {
-            continue;
-        }
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+    static NEXT: LazyLock<Mutex<u32>> = LazyLock::new(|| Mutex::new(std::process::id() * 97));
+    let ours = of_our_lane(4_000..12_000);
+    let count = u32::from(ours.end - ours.start);
+    for _ in 0..count {
+        let next = {
+            let mut next = NEXT.lock().unwrap_or_else(PoisonError::into_inner);
+            *next = next.wrapping_add(1);
+            *next % count
+        };
+        let port = ours.start + u16::try_from(next).expect("a port");
+        let free = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+            && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+        if free && take_port(port) {
             return port;
         }
     }
@@ -58,13 +79,13 @@ pub fn free_address() -> SocketAddr {
 /// different places, so that two that run at once seldom meet; who has been round begins again, long after the site that
 /// had those ports is gone.
 pub fn media_ports(size: u16) -> (u16, u16) {
-    const PORTS: std::ops::Range<u16> = 12_000..32_000;
-    static NEXT: LazyLock<Mutex<u16>> =
-        LazyLock::new(|| Mutex::new(PORTS.start + (std::process::id() % 25) as u16 * 480));
+    let ports = of_our_lane(12_000..32_000);
+    static NEXT: Mutex<Option<u16>> = Mutex::new(None);
     let mut next = NEXT.lock().unwrap_or_else(PoisonError::into_inner);
-    for _ in 0..2 * usize::from(PORTS.end - PORTS.start) / usize::from(size) {
-        if PORTS.end - *next < size {
-            *next = PORTS.start;
+    let next = next.get_or_insert(ports.start + (std::process::id() % 25) as u16 * ((ports.end - ports.start) / 42));
+    for _ in 0..2 * usize::from(ports.end - ports.start) / usize::from(size) {
+        if ports.end - *next < size {
+            *next = ports.start;
         }
         let first = *next;
         *next += size;
