@@ -8,7 +8,7 @@ use crate::recorders::{PLAIN, flows, takes, theirs, world};
 
 fn steer(w: &mut World, name: &str, role: Role, wish: Steer) -> Result<Reply, SignalError> {
     let call = w.view().id;
-    let actor = Actor { name: name.into(), role };
+    let actor = Actor::new(name, role);
     w.signal(Signal::SteerRecorder { call, recorder: "quality".into(), wish, ttl: None, actor })
 }
 
