@@ -276,7 +276,7 @@ impl Site {
         let done = Command::new(env!("CARGO_BIN_EXE_tonewall"))
             .args(["recordings", "--config"])
             .arg(&self.node.config)
-            .args(["export", &id, "-o"])
+            .args(["export", &id, "--purpose", "to see that it is refused", "-o"])
             .arg(&out)
             .output()
             .expect("it runs");

@@ -48,7 +48,7 @@ pub enum Command {
     List,
     /// Search the catalogue, newest first: what is given must all hold. Recordings that were destroyed are found by
     /// `--state destroyed` only.
-    Search(search::Wanted),
+    Search(Box<search::Wanted>),
     /// Check every byte. Exit status: 0 intact, 3 interrupted, 4 tampered, 5 key missing or wrong, 1 unreadable; of
     /// several, the gravest.
     Verify {

@@ -391,7 +391,7 @@ fn each_access_needs_a_purpose_and_each_change_stands_in_the_log_before_and_afte
 fn search_finds_by_what_is_given_a_page_at_a_time() {
     let root = tempfile::tempdir().expect("a directory");
     let ids: Vec<RecordingId> = (61..64).map(|seed| record(root.path(), seed, true).0).collect();
-    let search = |wanted: search::Wanted| run_with(&Command::Search(wanted), root.path(), &ring());
+    let search = |wanted: search::Wanted| run_with(&Command::Search(Box::new(wanted)), root.path(), &ring());
     let (status, _, err) = search(search::Wanted::default());
     assert!(status == EXIT_FAULT && err.contains("recordings reindex"), "{err}");
     let catalogue = Catalogue::open(root.path(), Retention::default()).expect("a catalogue");
@@ -419,4 +419,93 @@ fn search_finds_by_what_is_given_a_page_at_a_time() {
     assert!(status == EXIT_FAULT && err.contains("--day: a day is 2026-11-22"), "{err}");
     let (status, out, _) = search(search::Wanted { state: Some("held".into()), ..Default::default() });
     assert_eq!((status, out.as_str()), (EXIT_INTACT, "nothing found\n"));
+}
+
+/// A store of a few objects: what is asked for by path, and nothing else. Ends with the last clone of `up`.
+#[allow(clippy::disallowed_methods)] // Tests may wait, and open sockets.
+fn store(objects: Vec<(String, Vec<u8>)>, up: &Arc<()>) -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let (port, up) = (listener.local_addr().expect("its address").port(), Arc::downgrade(up));
+    listener.set_nonblocking(true).expect("set");
+    std::thread::spawn(move || {
+        while up.upgrade().is_some() {
+            let Ok((mut stream, _)) = listener.accept() else {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+                continue;
+            };
+            stream.set_nonblocking(false).expect("set");
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                if !matches!(io::Read::read(&mut stream, &mut byte), Ok(1)) {
+                    break;
+                }
+                head.push(byte[0]);
+            }
+            let head = String::from_utf8_lossy(&head).into_owned();
+            let mut words = head.split(' ');
+            let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+            let found = objects.iter().find(|(key, _)| path == format!("/bucket/{key}"));
+            let (status, body) = found.map_or(("404 Not Found", &[][..]), |(_, bytes)| ("200 OK", &bytes[..]));
+            let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            let body = if method == "HEAD" { &[][..] } else { body };
+            // Whoever asked may be gone.
+            let _ = stream.write_all(&[head.as_bytes(), body].concat());
+        }
+    });
+    port
+}
+
+#[test]
+fn what_is_in_the_object_store_only_is_exported_and_verified_from_there() {
+    use sha2::Digest;
+    let root = tempfile::tempdir().expect("a directory");
+    let (recording, file) = record(root.path(), 71, true);
+    let catalogue = Catalogue::open(root.path(), Retention::default()).expect("a catalogue");
+    catalogue.reindex(&ring()).expect("indexed");
+    catalogue.audited(recording, crate::record::catalogue::AuditVerdict::Clean, "").expect("audited");
+    let (bytes, seal) = (fs::read(&file).expect("the file"), fs::read(place::seal_file(&file)).expect("its seal"));
+    let key = format!("site/{recording}.sealed");
+    let stored = crate::record::catalogue::Stored {
+        key: key.clone(),
+        bytes: bytes.len() as u64,
+        sha256: hex::encode(sha2::Sha256::digest(&bytes)),
+        at_ms: WallMs(1),
+    };
+    catalogue.stored(recording, stored).expect("stored");
+    catalogue.only_stored(recording).expect("only there");
+    fs::remove_file(place::seal_file(&file)).expect("removed");
+    fs::remove_file(&file).expect("removed");
+    let up = Arc::new(());
+    let port = store(vec![(key, bytes), (format!("site/{recording}.seal"), seal)], &up);
+    let secret = || crate::config::Secret::new("test".into());
+    let mut site = site(root.path(), &ring());
+    site.storage.s3 = Some(crate::config::S3 {
+        bucket: "bucket".into(),
+        region: "us-east-1".into(),
+        endpoint: Some(format!("http://127.0.0.1:{port}")),
+        prefix: "site/".into(),
+        access_key: secret(),
+        secret_key: secret(),
+        ca: None,
+        keep_local: None,
+    });
+    let export =
+        |name: &str| Command::Export { recording, output: root.path().join(name), force: false, purpose: None };
+    let (status, out, err) = run_at(&export("call.wav"), &site);
+    assert_eq!((status, err.as_str()), (EXIT_INTACT, ""), "{out}");
+    assert_eq!(hound::WavReader::open(root.path().join("call.wav")).expect("a WAV file").duration(), 20_000);
+    let (status, out, _) = run_at(&verify_of(&recording.to_string()), &site);
+    assert!(status == EXIT_INTACT && out.contains("intact: 0:02.5 in 4 chunks"), "{out}");
+    let (status, _, err) = run_at(&verify_of("all"), &site);
+    assert!(status == EXIT_INTACT && err.contains("1 more are in the object store only: --stored"), "{err}");
+    let all = Command::Verify { recordings: vec!["all".into()], stored: true, purpose: None };
+    let (status, out, _) = run_at(&all, &site);
+    assert!(status == EXIT_INTACT && out.contains(&format!("{recording}  intact")), "{out}");
+    assert!(!file.exists(), "nothing of it stays here");
+    // Away: told as that, and nothing is written.
+    drop(up);
+    let (status, _, err) = run_at(&export("again.wav"), &site);
+    assert!(status == EXIT_FAULT && err.contains("object store"), "{err}");
+    assert!(!root.path().join("again.wav").exists());
 }

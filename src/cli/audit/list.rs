@@ -30,7 +30,7 @@ pub struct Arguments {
     /// Only about this: a call, recording, payment, key, trunk, … (an id or a name).
     #[arg(long)]
     object: Option<String>,
-    /// Only with this result: `done`, `refused`, `failed`.
+    /// Only with this result: `asked`, `done`, `refused`, `failed`.
     #[arg(long)]
     result: Option<String>,
     /// The newest so many.
