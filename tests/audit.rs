@@ -273,6 +273,9 @@ fn without_its_log_a_node_begins_no_capture_and_its_calls_go_on() {
     // A full file is made by hand: the log is at its size, so the next entry wants a new file.
     let page = log.page();
     let line = "x".repeat(1_000_100);
+    // Under the lock of those who append: what is half written is otherwise cut as torn.
+    let lock = fs::File::open(log.at("log/lock")).expect("its lock");
+    lock.lock().expect("locked");
     fs::rename(log.at("log"), log.at("gone")).expect("moved");
     fs::write(log.at("log"), "").expect("a file");
     let moved = log.at("gone").join(page.file_name().expect("a name"));
@@ -282,6 +285,7 @@ fn without_its_log_a_node_begins_no_capture_and_its_calls_go_on() {
         .expect("the file")
         .write_all(format!("{line}\n").as_bytes())
         .expect("filled");
+    drop(lock);
     let begin = |node: &Running| {
         let path = "/v1/calls/call_00000000000000000000000000000000/collections";
         let at = node.control.expect("the API");

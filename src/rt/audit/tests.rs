@@ -184,6 +184,38 @@ async fn a_directory_that_cannot_be_written_makes_the_log_unwritable_until_it_ca
 }
 
 #[tokio::test]
+async fn a_log_that_cannot_be_signed_stays_unwritable_though_its_open_file_takes_entries() {
+    let mut site = Site::new();
+    site.settings.checkpoint_entries = 1;
+    site.settings.file_bytes = 1_000_000;
+    let (told, heard) = std::sync::mpsc::channel();
+    let log = Log::start(&site.settings, "n1", move |writable| told.send(writable).expect("heard")).expect("started");
+    let audit = log.audit();
+    audit.confirm(other("before")).await.expect("written");
+    let away = site.root.path().join("away");
+    std::fs::rename(&site.settings.directory, &away).expect("moved");
+    // The file it has open went with its directory; the checkpoints have no place.
+    let begun = std::time::Instant::now();
+    while audit.writable() {
+        audit.confirm(other("meanwhile")).await.expect("written");
+        assert!(begun.elapsed() < Duration::from_secs(10));
+    }
+    for _ in 0..100 {
+        audit.confirm(other("meanwhile")).await.expect("written");
+        assert!(!audit.writable());
+    }
+    std::fs::rename(&away, &site.settings.directory).expect("back");
+    while !audit.writable() {
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    log.stop();
+    assert_eq!(heard.iter().collect::<Vec<_>>(), [false, true]);
+    assert!(!site.text().contains("log-gap"), "nothing was lost: {}", site.text());
+    assert_eq!(site.verify().findings, []);
+}
+
+#[tokio::test]
 async fn checkpoints_get_to_a_directory_and_are_tried_again_until_they_do() {
     let mut site = Site::new();
     let place = site.root.path().join("witness");

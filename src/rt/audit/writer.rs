@@ -53,6 +53,11 @@ fn answer(waiting: Vec<Done>, result: Result<(), Unwritable>) {
 struct State {
     repeats: Repeats,
     backlog: VecDeque<(WallMs, Record)>,
+    /// Entries could not be written when that was tried last.
+    refused: bool,
+    /// The newest checkpoint could not be kept. Entries may be written all the same, and are as long as they are, but a log
+    /// that nothing signs is none to capture under.
+    unsigned: bool,
     /// When the disk is tried again.
     retry: Option<Instant>,
     /// When what was written without a sync is synced.
@@ -69,7 +74,7 @@ impl Thread {
         let mut state = State::default();
         if let Err(error) = &self.book {
             self.refused(error.to_string());
-            state.retry = Some(Instant::now() + SECOND);
+            (state.refused, state.retry) = (true, Some(Instant::now() + SECOND));
         } else {
             self.show();
             if let Ok(Some(newest)) = self.book.as_ref().map_or(Ok(None), Book::newest_checkpoint) {
@@ -130,15 +135,25 @@ impl Thread {
         }
         if let Err(error) = self.write(state, !waiting.is_empty()) {
             self.refused(error.to_string());
-            state.retry = Some(now + SECOND);
+            (state.refused, state.retry) = (true, Some(now + SECOND));
             answer(waiting, Err(Unwritable));
             return;
         }
-        state.retry = None;
+        (state.refused, state.retry) = (false, None);
+        self.settle(state);
         answer(waiting, Ok(()));
         if let Err(error) = self.sign(state) {
             self.refused(error.to_string());
-            state.sign = Some(now + SECOND);
+            (state.unsigned, state.sign) = (true, Some(now + SECOND));
+        }
+        self.settle(state);
+    }
+
+    /// Tells that the log can be written again, when everything of it can.
+    fn settle(&self, state: &State) {
+        if !state.refused && !state.unsigned && self.shown.unwritable.swap(false, Relaxed) {
+            tracing::info!("the audit log can be written again");
+            (self.changed)(true);
         }
     }
 
@@ -152,8 +167,8 @@ impl Thread {
         };
         let now = Instant::now();
         let lost = self.shown.lost.load(Relaxed);
-        let was_unwritable = self.shown.unwritable.load(Relaxed);
-        if was_unwritable || lost > state.told_lost {
+        let gap = state.refused || lost > state.told_lost;
+        if gap {
             let gap = Record::node(Action::LogGap { lost: lost - state.told_lost });
             state.backlog.push_front((wall(), gap));
         }
@@ -163,7 +178,7 @@ impl Thread {
             let batch = &batch[..batch.len().min(BATCH)];
             let count = batch.len();
             if let Err(error) = book.append(batch, always) {
-                if was_unwritable || lost > state.told_lost {
+                if gap {
                     // It is told with the number it has then.
                     state.backlog.pop_front();
                 }
@@ -179,11 +194,6 @@ impl Thread {
             state.sync = None;
             book.sync()?;
         }
-        if was_unwritable {
-            tracing::info!("the audit log can be written again");
-            self.shown.unwritable.store(false, Relaxed);
-            (self.changed)(true);
-        }
         self.shown.entries.store(book.entries(), Relaxed);
         Ok(())
     }
@@ -193,6 +203,7 @@ impl Thread {
         let Ok(book) = &mut self.book else { return Ok(()) };
         let open = book.entries().saturating_sub(book.signed());
         if open == 0 {
+            state.unsigned = false;
             return Ok(());
         }
         let due = *state.sign.get_or_insert(now + self.settings.checkpoint_every);
@@ -200,7 +211,7 @@ impl Thread {
             return Ok(());
         }
         let checkpoint = book.checkpoint(&self.signer, wall())?;
-        state.sign = None;
+        (state.unsigned, state.sign) = (false, None);
         if let Some(checkpoint) = checkpoint {
             self.ports.iter().for_each(|port| port.send(checkpoint.clone()));
         }
