@@ -1,7 +1,8 @@
 //! SIPREC recorders of the calls: which target each call's recording session is asked for, and what becomes of it. Answered
 //! calls, what changes on them, responses, requests, signals and the time go in; recording sessions
-//! ([`crate::record::siprec::Session`]), orders to the sender of sound, spills to sealed files and events come out. Each line of a call to a recorder stands
-//! for itself: what one recorder does or leaves touches neither the call nor another line, unless it is required.
+//! ([`crate::record::siprec::Session`]), orders to the sender of sound, spills to sealed files and events come out. Each
+//! line of a call to a recorder stands for itself: what one recorder does or leaves touches neither the call nor another
+//! line, unless it is required.
 //!
 //! ```text
 //!  call answered ─► a line per recorder ─► target 1 ── refused, silent ─► target 2 … ─► round is over ─┐
@@ -11,6 +12,7 @@
 //! ```
 
 pub(super) mod begin;
+mod book;
 pub(super) mod forward;
 mod lease;
 mod line;
@@ -18,25 +20,22 @@ mod seen;
 mod steer;
 pub(super) mod view;
 
-use std::collections::{BTreeSet, HashMap};
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
-use smallvec::SmallVec;
 
 use super::crossing;
 use super::orders::{ForkId, ForkReport, RecordOrder};
 use super::shared::{Invite, Shared};
 use super::trunks::Met;
 use crate::base::ids::{CallId, RecordingId};
-use crate::base::time::{WallMs, soonest};
-use crate::config::{Recorder, RecorderId, RecordingPolicy};
+use crate::config::RecordingPolicy;
 use crate::obs::event::{EventKind, RecorderState};
-use crate::record::siprec::forward::Spills;
 use crate::record::siprec::{End, Output, Spill};
 use crate::sip::{ClientId, Flow, Request, Response, ServerId};
 
+use book::Asked;
+pub(super) use book::Recorders;
 use line::{Attempt, Line, LineId};
 use seen::apply_pause;
 pub(super) use seen::{Seen, see};
@@ -57,127 +56,6 @@ const HUSH: Duration = Duration::from_secs(2);
 const LAST_SOUND: Duration = Duration::from_millis(1_000);
 /// How often a session is tried with other ports when somebody else has them.
 const MOST_PORTS: u32 = 3;
-
-/// What an answer is to.
-#[derive(Debug, Clone, Copy)]
-enum Asked {
-    Invite(LineId),
-    Alive(LineId),
-}
-
-/// What came of a recorder since the node started.
-#[derive(Debug, Default)]
-pub(super) struct Tally {
-    started: u64,
-    failed: u64,
-    last_error: Option<(Instant, String)>,
-    /// Until when a required recorder that took nothing keeps new calls away.
-    shut_until: Option<Instant>,
-}
-
-impl Tally {
-    fn shut(&self, now: Instant) -> bool {
-        self.shut_until.is_some_and(|until| now < until)
-    }
-}
-
-/// Every line of the node.
-#[derive(Debug, Default)]
-pub(super) struct Recorders {
-    lines: HashMap<LineId, Line>,
-    of_call: HashMap<CallId, SmallVec<[LineId; 2]>>,
-    tags: HashMap<String, LineId>,
-    asked: HashMap<ClientId, Asked>,
-    servers: HashMap<ServerId, LineId>,
-    forks: HashMap<ForkId, LineId>,
-    spills: HashMap<RecordingId, LineId>,
-    /// What was spilled and waits to be forwarded.
-    waiting: Spills,
-    /// Lines by which spills are being forwarded.
-    forwards: HashMap<RecordingId, LineId>,
-    /// Spills that a recorder has got and that are being marked.
-    marking: HashMap<RecordingId, (RecorderId, CallId, SocketAddr)>,
-    due: BTreeSet<(Instant, LineId)>,
-    tallies: Vec<Tally>,
-    /// Calls that may not go on without a recorder they have lost.
-    doomed: Vec<CallId>,
-    wall: Option<(Instant, WallMs)>,
-    /// Calls on which something may have changed.
-    touched: Vec<CallId>,
-    /// Calls a leg of which has another end now, and may be on another trunk.
-    moved: Vec<CallId>,
-    last_line: u64,
-    last_fork: u64,
-}
-
-impl Recorders {
-    pub(super) fn new(recorders: &[Recorder]) -> Self {
-        let tallies = recorders.iter().map(|_| Tally::default()).collect();
-        let waiting = Spills::new(recorders.iter().map(|recorder| recorder.forward_sessions));
-        Self { tallies, waiting, ..Self::default() }
-    }
-
-    /// What the wall clock shows at `now`.
-    pub(super) fn set_wall(&mut self, now: Instant, wall: WallMs) {
-        self.wall = Some((now, wall));
-    }
-
-    fn wall(&self, now: Instant) -> WallMs {
-        let (at, wall) = self.wall.unwrap_or((now, WallMs(0)));
-        let since = u64::try_from(now.saturating_duration_since(at).as_millis()).unwrap_or(u64::MAX);
-        WallMs(wall.0.saturating_add(since))
-    }
-
-    /// Something may have changed on a call.
-    pub(super) fn touch(&mut self, call: CallId) {
-        if self.of_call.contains_key(&call) {
-            self.touched.push(call);
-        }
-    }
-
-    /// The next call on which something may have changed.
-    pub(super) fn poll_touched(&mut self) -> Option<CallId> {
-        self.touched.pop()
-    }
-
-    /// A leg of a call has another end.
-    pub(super) fn moves(&mut self, call: CallId) {
-        if !self.tallies.is_empty() {
-            self.moved.push(call);
-        }
-    }
-
-    /// The next call whose trunks may name recorders that it has no line to.
-    pub(super) fn poll_moved(&mut self) -> Option<CallId> {
-        self.moved.pop()
-    }
-
-    /// The next call that may not go on.
-    pub(super) fn poll_doomed(&mut self) -> Option<CallId> {
-        self.doomed.pop()
-    }
-
-    /// When a line wants to be woken.
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        soonest(self.due.first().map(|(at, _)| *at), self.waiting.poll_timeout())
-    }
-
-    /// Whether no recording session is left to be ended.
-    pub(super) fn is_quiet(&self) -> bool {
-        self.lines.is_empty()
-    }
-
-    /// Spills that wait to be forwarded to a recorder, those included that are being sent, and how many these are.
-    pub(super) fn spilled(&self, recorder: RecorderId) -> (usize, usize) {
-        self.waiting.counts(recorder.0)
-    }
-
-    /// Sessions up and calls that go without, by recorder.
-    pub(super) fn counts(&self, recorder: RecorderId) -> (u32, u32) {
-        let lines = self.lines.values().filter(|line| line.recorder == recorder && line.counts());
-        lines.fold((0, 0), |(up, away), line| (up + u32::from(line.is_up()), away + u32::from(line.is_away())))
-    }
-}
 
 /// Whether a call between these trunks can be recorded as it must be.
 pub(super) fn may_begin(now: Instant, s: &mut Shared, trunks: [crate::config::TrunkId; 2]) -> bool {
