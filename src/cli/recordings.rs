@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use self::found::{Found, Judged, choose, find, glance, judge};
 use self::known::Known;
+use self::rescan::Clearance;
 use crate::base::ids::RecordingId;
 use crate::config::{Config, Storage};
 use crate::record::catalogue::{Retention, Rule};
@@ -379,9 +380,14 @@ fn export(
         return Err(io::Error::other(format!("{} exists; --force overwrites it", output.display())));
     }
     let found = &choose(&recording.to_string(), &find(root)?, site)?;
-    if let Some(why) = rescan::withheld(root, found, ring)? {
-        writeln!(terminal.err, "error: {recording} was not exported: it {why}")?;
-        return Ok(EXIT_QUARANTINED);
+    let (why, status) = match rescan::clearance(root, found, ring)? {
+        Clearance::Given => (String::new(), EXIT_INTACT),
+        Clearance::Withheld(why) => (format!("it {why}"), EXIT_QUARANTINED),
+        Clearance::Unheard(why) => unheard(&judge(found, ring, &ProgressBar::hidden(), &mut |_| Ok(())), &why),
+    };
+    if status != EXIT_INTACT {
+        writeln!(terminal.err, "error: {recording} was not exported: {why}")?;
+        return Ok(status);
     }
     let bar = bar(terminal, [found], "exporting");
     let mut wav = wav::Export::create(output)?;
@@ -407,6 +413,17 @@ fn export(
         writeln!(terminal.err, "warning: {recording} was {}", describe(&judged))?;
     }
     Ok(judged.status())
+}
+
+/// What is said of a recording that could not be heard, and the exit status. Reading it has the right word for most of it:
+/// tampered with, no key. What can be read the second time is not given out either.
+fn unheard(judged: &Judged, why: &str) -> (String, u8) {
+    match judged {
+        Judged::Report(report) if !matches!(report.verdict, Verdict::Tampered { .. }) => {
+            (format!("it could not be heard for keys: {why}"), EXIT_FAULT)
+        }
+        judged => (describe(judged), judged.status()),
+    }
 }
 
 fn gap_text(gap: &Gap, frames: u64) -> String {

@@ -219,6 +219,17 @@ fn an_interrupted_recording_exports_what_is_sound_and_says_so() {
 }
 
 #[test]
+fn what_could_not_be_heard_is_not_exported_though_it_reads_well_the_next_time() {
+    let root = tempfile::tempdir().expect("a directory");
+    record(root.path(), 1, true);
+    let found = &find(root.path()).expect("found")[0];
+    let read = |ring: &KeyRing| judge(found, ring, &ProgressBar::hidden(), &mut |_| Ok(()));
+    let (why, status) = unheard(&read(&ring()), "the disk was away");
+    assert_eq!((why.as_str(), status), ("it could not be heard for keys: the disk was away", EXIT_FAULT));
+    assert_eq!(unheard(&read(&KeyRing::default()), "no key").1, EXIT_KEY);
+}
+
+#[test]
 fn the_catalogue_is_made_again_from_the_files() {
     let root = tempfile::tempdir().expect("a directory");
     let (closed, _) = record(root.path(), 31, true);

@@ -10,24 +10,37 @@ use crate::record::keys::KeyRing;
 use crate::rt::catalogue::Catalogue;
 use crate::rt::rescan::{self, Outcome};
 
-/// Why a recording may not be given out, by the catalogue under `root`; `None` when it may. What nobody has catalogued
-/// (a copy without its catalogue) is heard here and now.
-pub(super) fn withheld(root: &Path, found: &Found, ring: &KeyRing) -> io::Result<Option<String>> {
+/// Whether a recording may be given out.
+pub(super) enum Clearance {
+    /// It was found clean.
+    Given,
+    /// It was not, and why.
+    Withheld(String),
+    /// No catalogue knows it, and it could not be heard, for this reason.
+    Unheard(String),
+}
+
+/// Whether a recording may be given out, by the catalogue under `root`. What nobody has catalogued (a copy without its
+/// catalogue) is heard here and now.
+pub(super) fn clearance(root: &Path, found: &Found, ring: &KeyRing) -> io::Result<Clearance> {
     if root.join(crate::rt::catalogue::FILE).exists() {
         let catalogue = Catalogue::open(root, Retention::default()).map_err(io::Error::other)?;
         if let Some(entry) = catalogue.get(found.recording).map_err(io::Error::other)? {
             let missed = !entry.is_audited() && !matches!(entry.state, State::Quarantined | State::Destroyed);
             let how = if missed { "; unless it is being written now, `recordings rescan` hears it" } else { "" };
-            return Ok(entry.withheld().map(|why| format!("{why}{how}")));
+            return Ok(match entry.withheld() {
+                Some(why) => Clearance::Withheld(format!("{why}{how}")),
+                None => Clearance::Given,
+            });
         }
     }
     Ok(match rescan::hear_uncatalogued(&found.file, found.recording, ring) {
-        Ok(findings) if findings.is_clean() => None,
-        Ok(findings) => {
-            Some(format!("is in no catalogue, and what may be a digit was found in it: {}", findings.text()))
-        }
-        // Tampered, no key, unreadable: the reader says so with the right word, and gives nothing out either.
-        Err(_) => None,
+        Ok(findings) if findings.is_clean() => Clearance::Given,
+        Ok(findings) => Clearance::Withheld(format!(
+            "is in no catalogue, and what may be a digit was found in it: {}",
+            findings.text()
+        )),
+        Err(why) => Clearance::Unheard(why),
     })
 }
 
