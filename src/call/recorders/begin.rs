@@ -90,32 +90,13 @@ fn make(s: &mut Shared, core: &Core, (id, recorder): (LineId, RecorderId), seen:
     };
     let carrier = &config.trunks[core.trunk(Leg::Customer).0];
     Line {
-        id,
-        call: core.id,
         media: Some(core.session),
-        forward: None,
-        recorder,
-        told,
         headers: facts.texts(&of.headers),
-        rest: Default::default(),
-        attempt: None,
-        retry_at: None,
-        failures: 0,
-        away: false,
         held: seen.paused,
-        own_pause: Default::default(),
-        last_paused: None,
         horizon: core.protection.wishes.horizon,
         hold_default: carrier.hold_default,
         hold_max: carrier.hold_max,
-        stopped: false,
-        ending: None,
-        spill: None,
-        spill_broken: false,
-        last_error: None,
-        announced: None,
-        due: None,
-        over: false,
+        ..Line::new(id, core.id, recorder, told)
     }
 }
 

@@ -116,34 +116,7 @@ fn opened(now: Instant, s: &mut Shared, recording: RecordingId, opened: OpenedSp
     s.recorders.last_line += 1;
     let id = LineId(s.recorders.last_line);
     let forward = Forward { recording, playing: false, finishing: false, left: false, idle_until: None };
-    let line = Line {
-        id,
-        call,
-        media: None,
-        forward: Some(forward),
-        recorder,
-        told,
-        headers,
-        rest: Default::default(),
-        attempt: None,
-        retry_at: None,
-        failures: 0,
-        away: false,
-        held: false,
-        own_pause: Default::default(),
-        last_paused: None,
-        horizon: Duration::ZERO,
-        hold_default: Duration::ZERO,
-        hold_max: Duration::ZERO,
-        stopped: false,
-        ending: None,
-        spill: None,
-        spill_broken: false,
-        last_error: None,
-        announced: None,
-        due: None,
-        over: false,
-    };
+    let line = Line { forward: Some(forward), headers, ..Line::new(id, call, recorder, told) };
     s.recorders.forwards.insert(recording, id);
     s.recorders.lines.insert(id, line);
     with_line(s, id, |line, s| begin_round(now, s, line));

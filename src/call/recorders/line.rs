@@ -93,6 +93,38 @@ pub(in crate::call) struct Line {
 }
 
 impl Line {
+    /// A line that asks nobody yet and carries nothing: neither a call's sound nor a spill.
+    pub(super) fn new(id: LineId, call: CallId, recorder: RecorderId, told: metadata::Call) -> Self {
+        Self {
+            id,
+            call,
+            media: None,
+            forward: None,
+            recorder,
+            told,
+            headers: Vec::new(),
+            rest: VecDeque::new(),
+            attempt: None,
+            retry_at: None,
+            failures: 0,
+            away: false,
+            held: false,
+            own_pause: Leases::default(),
+            last_paused: None,
+            horizon: Duration::ZERO,
+            hold_default: Duration::ZERO,
+            hold_max: Duration::ZERO,
+            stopped: false,
+            ending: None,
+            spill: None,
+            spill_broken: false,
+            last_error: None,
+            announced: None,
+            due: None,
+            over: false,
+        }
+    }
+
     /// Whether sound may not go to the recorder.
     pub(super) fn is_paused(&self) -> bool {
         self.held || self.own_pause.is_taken()
