@@ -28,23 +28,8 @@ pub(super) const SHIP_KEYS: &[&str] = &[
 ];
 
 /// The keys by which a place is told, each with those that mean something beside it.
-const PLACES: [(&str, &[&str]); 3] = [
-    ("directory", &[]),
-    ("url", &["secret_file", "secret_env", "ca"]),
-    (
-        "bucket",
-        &[
-            "region",
-            "endpoint",
-            "prefix",
-            "access_key_file",
-            "access_key_env",
-            "secret_key_file",
-            "secret_key_env",
-            "ca",
-        ],
-    ),
-];
+const PLACES: [(&str, &[&str]); 3] =
+    [("directory", &[]), ("url", &["secret_file", "secret_env", "ca"]), ("bucket", storage::BUCKET_KEYS)];
 
 /// Where the log is kept when the file does not say.
 const DIRECTORY: &str = "/var/lib/tonewall/audit";

@@ -24,6 +24,10 @@ pub(super) const S3_KEYS: &[&str] = &[
     "keep_local_h",
 ];
 
+/// What says where a bucket is and who we are to it.
+pub(super) const BUCKET_KEYS: &[&str] =
+    &["region", "endpoint", "prefix", "access_key_file", "access_key_env", "secret_key_file", "secret_key_env", "ca"];
+
 /// Where recordings go when the file does not say.
 const RECORDINGS: &str = "/var/lib/tonewall/recordings";
 
